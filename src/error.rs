@@ -1,0 +1,76 @@
+//! The one error type of everything that can fail for reasons outside the program.
+//!
+//! Mistakes in shapes and indices are bugs of the caller and panic at the entry of the op; files,
+//! images, configurations and checkpoints return [`Error`], whose text says what to do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// `Result` with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something outside the program did not work.
+#[derive(Debug)]
+pub enum Error {
+    /// The operating system refused something on a path.
+    Io {
+        /// What was being done, as in "cannot read".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+    /// A file was read but its content is not what it should be.
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A setting, an argument or a combination of them is not usable.
+    Config(String),
+    /// Training cannot go on (non-finite value, empty mask).
+    Training(String),
+    /// The user asked to stop; everything was saved.
+    Interrupted(String),
+}
+
+impl Error {
+    /// For `map_err` on a file operation: `Error::io("cannot read", path)`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// A content error of one file.
+    pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::Format { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// An unusable setting.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::Config(message.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, path, source } => {
+                write!(f, "{action} {}: {source}", path.display())
+            }
+            Self::Format { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Config(m) | Self::Training(m) | Self::Interrupted(m) => f.write_str(m),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
