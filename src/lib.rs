@@ -1,4 +1,12 @@
 //! beit
+pub mod backend;
+pub mod case;
+pub mod check;
+pub mod cpu;
 pub mod error;
+pub mod ops;
+pub mod params;
+pub mod real;
 pub mod rng;
+pub mod tensor;
 pub use error::{Error, Result};

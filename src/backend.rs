@@ -1,0 +1,51 @@
+//! What a device is: where numbers are stored ([`Storage`]) and which ops it has ([`Backend`]).
+//!
+//! A backend has two precisions. `Elem` is for operands of matrix products and activations inside a
+//! branch; `Master` is for parameters and their gradients, optimizer state, the residual stream and
+//! its gradient, statistics and losses. On `Cpu<f64>` and `Cpu<f32>` they are the same type; on a
+//! bf16 backend `Elem` is bf16 and `Master` is f32. The type of a tensor says which it is, so code
+//! that mixes them up does not compile.
+
+use crate::ops;
+use crate::real::{Element, Float, Real};
+
+/// Buffers of a device.
+pub trait Storage: Clone + Send + Sync + Sized + 'static {
+    /// Operands of matrix products, activations inside a branch.
+    type Elem: Float;
+    /// Everything that is summed up over many steps or terms.
+    type Master: Real;
+    /// `n` elements on the device.
+    type Buf<T: Element>: Send + Sync;
+
+    /// Moves host memory to the device.
+    fn upload<T: Element>(&self, host: Vec<T>) -> Self::Buf<T>;
+    /// Copies device memory to the host; waits for work in flight.
+    fn download<T: Element>(&self, buf: &Self::Buf<T>) -> Vec<T>;
+    /// `n` zeros.
+    fn zeros<T: Element>(&self, n: usize) -> Self::Buf<T>;
+    /// A second buffer with the same content.
+    fn copy<T: Element>(&self, buf: &Self::Buf<T>) -> Self::Buf<T>;
+    /// Sets every element to zero.
+    fn clear<T: Element>(&self, buf: &mut Self::Buf<T>);
+    /// Number of elements.
+    fn len<T: Element>(&self, buf: &Self::Buf<T>) -> usize;
+    /// The parameters rounded to `Elem` for matrix products; `None` where the types are the same.
+    fn narrow_copy(&self, master: &Self::Buf<Self::Master>) -> Option<Self::Buf<Self::Elem>>;
+    /// Waits until all work given to the device is done.
+    fn synchronize(&self);
+}
+
+macro_rules! vocabulary {
+    ($($op:path),* $(,)?) => {
+        /// The whole vocabulary: layers and models need nothing else of a device.
+        pub trait Backend: Storage $(+ $op)* {}
+        impl<B: Storage $(+ $op)*> Backend for B {}
+    };
+}
+
+vocabulary! {
+    ops::linear::LinearOp,
+    ops::linear_gelu::LinearGeluOp,
+    ops::layer_norm::LayerNormOp,
+}

@@ -1,0 +1,292 @@
+//! A case: one op, layer or model at one size, with everything that checking and timing it needs.
+//!
+//! A case makes inputs on the host, runs forward and backward on any backend through an [`Io`], and
+//! states its cost. Gradient check, parity test and benchmark exist for it without further code.
+
+use crate::backend::{Backend, Storage};
+use crate::params::{Layout, Param, Params, Registry};
+use crate::real::Float;
+use crate::rng::{Philox, Purpose};
+use crate::tensor::{Ids, Master, Tensor};
+use rand_distr::{Distribution, StandardNormal};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Which of a backend's types an input has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `Tensor<B>`.
+    Elem,
+    /// `Master<B>`.
+    Master,
+    /// `Ids<B>`.
+    Ids,
+}
+
+/// One input on the host.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Name, as `io` is asked for it.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f64>,
+    /// Which type it becomes.
+    pub kind: Kind,
+    /// Whether a gradient with respect to it is returned and checked.
+    pub differentiable: bool,
+}
+
+/// Inputs and parameters of a case on the host.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Tensors and ids.
+    pub tensors: Vec<Input>,
+    /// Parameters; empty for an op without any.
+    pub layout: Layout,
+    /// Values of all parameters.
+    pub values: Vec<f64>,
+    rng: Philox,
+}
+
+impl Inputs {
+    /// Random inputs, seeded by the case's name.
+    pub fn new(case: &str) -> Self {
+        let seed = case.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let rng = Philox::new(seed, Purpose::Check, 0, 0);
+        Self { tensors: Vec::new(), layout: Registry::new().finish(), values: Vec::new(), rng }
+    }
+
+    /// The generator, for inputs that are not plain normal numbers.
+    pub fn rng(&mut self) -> &mut Philox {
+        &mut self.rng
+    }
+
+    /// `n` standard normal numbers.
+    pub fn normal(&mut self, n: usize) -> Vec<f64> {
+        (0..n).map(|_| StandardNormal.sample(&mut self.rng)).collect()
+    }
+
+    /// Adds an input with given values.
+    pub fn push(
+        mut self,
+        name: &str,
+        shape: &[usize],
+        values: Vec<f64>,
+        kind: Kind,
+        differentiable: bool,
+    ) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}: wrong length");
+        self.tensors.push(Input {
+            name: name.into(),
+            shape: shape.to_vec(),
+            values,
+            kind,
+            differentiable,
+        });
+        self
+    }
+
+    /// Adds a differentiable `Tensor<B>` of standard normal numbers.
+    pub fn elem(mut self, name: &str, shape: &[usize]) -> Self {
+        let values = self.normal(shape.iter().product());
+        self.push(name, shape, values, Kind::Elem, true)
+    }
+
+    /// Adds a differentiable `Master<B>` of standard normal numbers.
+    pub fn master(mut self, name: &str, shape: &[usize]) -> Self {
+        let values = self.normal(shape.iter().product());
+        self.push(name, shape, values, Kind::Master, true)
+    }
+
+    /// Adds ids; they have no gradient.
+    pub fn ids(self, name: &str, shape: &[usize], values: Vec<u32>) -> Self {
+        let values = values.into_iter().map(f64::from).collect();
+        self.push(name, shape, values, Kind::Ids, false)
+    }
+
+    /// Adds the parameters of a layer or model, all standard normal times `scale`, so that no
+    /// gradient is hidden behind a zero or a one.
+    pub fn params(mut self, layout: &Layout, scale: f64) -> Self {
+        let n = crate::params::arena_len(layout);
+        self.values = self.normal(n).into_iter().map(|x| x * scale).collect();
+        for p in layout.iter() {
+            if p.stored == crate::params::Stored::QkvBias {
+                let c = p.len() / 3;
+                self.values[p.range.start + c..p.range.start + 2 * c].fill(0.0);
+            }
+        }
+        self.layout = layout.clone();
+        self
+    }
+
+    /// Adds one parameter, standard normal, for an op's own case.
+    pub fn param(mut self, name: &str, shape: &[usize]) -> Self {
+        use crate::params::{Decay, Init};
+        let mut registry = Registry::new();
+        for p in self.layout.iter() {
+            registry.add(&*p.name, &p.shape, p.decay, p.init);
+        }
+        registry.add(name, shape, Decay::No, Init::Constant(0.0));
+        self.layout = registry.finish();
+        let values = self.normal(shape.iter().product());
+        self.values.extend(values);
+        self
+    }
+}
+
+/// Work of one run, for rates and rooflines.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations of the forward pass (a multiply-add counts 2).
+    pub flops_forward: f64,
+    /// Floating-point operations of the backward pass.
+    pub flops_backward: f64,
+    /// Elements that must at least be read and written, forward.
+    pub elements_forward: f64,
+    /// Elements that must at least be read and written, backward.
+    pub elements_backward: f64,
+}
+
+/// What checks and benches need of an op, a layer or a model at one size.
+pub trait Case: Send + Sync + 'static {
+    /// `op/instance`, unique: `layer_norm/odd`.
+    fn name(&self) -> String;
+    /// Inputs on the host, the same at every call.
+    fn inputs(&self) -> Inputs;
+    /// Forward; then, where [`Io::outputs`] hands out upstream gradients, backward.
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>);
+    /// Work of one run.
+    fn cost(&self) -> Cost;
+}
+
+/// Called once for every case; how checks and benches walk over them on a backend of their choice.
+pub trait Visitor {
+    /// Takes one case.
+    fn visit<C: Case>(&mut self, case: C);
+}
+
+/// What a case reads and writes while it runs on a backend.
+pub struct Io<B: Storage> {
+    elem: BTreeMap<String, Tensor<B>>,
+    master: BTreeMap<String, Master<B>>,
+    ids: BTreeMap<String, Ids<B>>,
+    /// Parameters of the case.
+    pub w: Params<B>,
+    /// Their gradients; backward adds to them.
+    pub g: Params<B>,
+    upstream: Option<Vec<Vec<f64>>>,
+    /// Outputs, widened.
+    pub outputs: Vec<Vec<f64>>,
+    /// Gradients with respect to inputs by name, widened.
+    pub grads: BTreeMap<String, Vec<f64>>,
+    /// When the forward pass was done.
+    pub forward_done: Option<Instant>,
+    collect: bool,
+    shape_of_outputs: Vec<Vec<usize>>,
+}
+
+impl<B: Storage> Io<B> {
+    /// Copies the inputs to the backend.
+    pub fn new(bk: &B, inputs: &Inputs) -> Self {
+        let mut io = Self {
+            elem: BTreeMap::new(),
+            master: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            w: Params::from_host(bk, &inputs.layout, &inputs.values),
+            g: Params::zeros(bk, &inputs.layout),
+            upstream: None,
+            outputs: Vec::new(),
+            grads: BTreeMap::new(),
+            forward_done: None,
+            collect: true,
+            shape_of_outputs: Vec::new(),
+        };
+        for t in &inputs.tensors {
+            match t.kind {
+                Kind::Elem => {
+                    io.elem.insert(t.name.clone(), Tensor::from_f64(bk, &t.values, &t.shape));
+                }
+                Kind::Master => {
+                    io.master.insert(t.name.clone(), Tensor::from_f64(bk, &t.values, &t.shape));
+                }
+                Kind::Ids => {
+                    let ids = t.values.iter().map(|&x| x as u32).collect();
+                    io.ids.insert(t.name.clone(), Tensor::from_vec(bk, ids, &t.shape));
+                }
+            }
+        }
+        io
+    }
+
+    /// Asks for a backward pass from these gradients, one per output.
+    pub fn with_upstream(mut self, upstream: Vec<Vec<f64>>) -> Self {
+        self.upstream = Some(upstream);
+        self
+    }
+
+    /// Leaves outputs and gradients on the device; for timing.
+    pub fn without_results(mut self) -> Self {
+        self.collect = false;
+        self
+    }
+
+    /// An input of kind `Elem`, moved out so that an op may take it by value.
+    #[track_caller]
+    pub fn elem(&mut self, name: &str) -> Tensor<B> {
+        self.elem.remove(name).unwrap_or_else(|| panic!("case has no elem input {name} (left)"))
+    }
+
+    /// An input of kind `Master`, moved out.
+    #[track_caller]
+    pub fn master(&mut self, name: &str) -> Master<B> {
+        self.master.remove(name).unwrap_or_else(|| panic!("case has no master input {name} (left)"))
+    }
+
+    /// An input of kind `Ids`, moved out.
+    #[track_caller]
+    pub fn ids(&mut self, name: &str) -> Ids<B> {
+        self.ids.remove(name).unwrap_or_else(|| panic!("case has no ids {name} (left)"))
+    }
+
+    /// The handle of a parameter.
+    #[track_caller]
+    pub fn param(&self, name: &str) -> Param {
+        let found = self.w.layout.iter().find(|p| &*p.name == name);
+        found.unwrap_or_else(|| panic!("case has no parameter {name}")).clone()
+    }
+
+    /// Hands over one output. Call for each output in order, after the forward pass.
+    pub fn output<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
+        self.shape_of_outputs.push(y.shape().to_vec());
+        if self.collect {
+            self.outputs.push(y.to_f64(bk));
+        } else {
+            bk.synchronize();
+        }
+        self.forward_done = Some(Instant::now());
+    }
+
+    /// Whether a backward pass is wanted. Ask once, after the last output.
+    pub fn wants_backward(&self) -> bool {
+        self.upstream.is_some()
+    }
+
+    /// The gradient with respect to output number `i`.
+    pub fn upstream<T: Float>(&self, bk: &B, i: usize) -> Tensor<B, T> {
+        let all = self.upstream.as_ref().expect("no backward pass was asked for");
+        Tensor::from_f64(bk, &all[i], &self.shape_of_outputs[i])
+    }
+
+    /// Hands over the gradient with respect to an input.
+    pub fn grad<T: Float>(&mut self, bk: &B, name: &str, dx: &Tensor<B, T>) {
+        if self.collect {
+            self.grads.insert(name.to_string(), dx.to_f64(bk));
+        } else {
+            bk.synchronize();
+        }
+    }
+}

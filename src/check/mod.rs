@@ -1,0 +1,3 @@
+//! Checks of gradients, for the crate's own cases and for anybody's.
+
+pub mod gradients;

@@ -1,0 +1,239 @@
+//! The CPU backend: host vectors, ndarray views, products through matrixmultiply, rayon over rows.
+//!
+//! Results do not depend on the number of threads. Work is cut into pieces by shape alone, each
+//! output element is computed inside one piece, and where many rows add into one the partial sums
+//! are added in the order of the pieces.
+
+pub mod simd;
+
+use crate::backend::Storage;
+use crate::params::{Param, Params};
+use crate::real::{Element, Real};
+use crate::tensor::Tensor;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// The CPU with scalar `T`: `Cpu<f64>` judges, `Cpu<f32>` trains.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu<T>(PhantomData<T>);
+
+impl<T> Cpu<T> {
+    /// The backend (it has no state).
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Real> Storage for Cpu<T> {
+    type Elem = T;
+    type Master = T;
+    type Buf<E: Element> = Vec<E>;
+
+    fn upload<E: Element>(&self, host: Vec<E>) -> Vec<E> {
+        host
+    }
+    fn download<E: Element>(&self, buf: &Vec<E>) -> Vec<E> {
+        buf.clone()
+    }
+    fn zeros<E: Element>(&self, n: usize) -> Vec<E> {
+        vec![E::default(); n]
+    }
+    fn copy<E: Element>(&self, buf: &Vec<E>) -> Vec<E> {
+        buf.clone()
+    }
+    fn clear<E: Element>(&self, buf: &mut Vec<E>) {
+        buf.fill(E::default());
+    }
+    fn len<E: Element>(&self, buf: &Vec<E>) -> usize {
+        buf.len()
+    }
+    fn narrow_copy(&self, _: &Vec<T>) -> Option<Vec<T>> {
+        None
+    }
+    fn synchronize(&self) {}
+}
+
+impl<T: Real, E: Element> Tensor<Cpu<T>, E> {
+    /// All elements, row-major.
+    pub fn slice(&self) -> &[E] {
+        self.buf()
+    }
+
+    /// All elements, row-major.
+    pub fn slice_mut(&mut self) -> &mut [E] {
+        self.buf_mut()
+    }
+
+    /// `[rows, cols]`, with all axes but the last taken as one.
+    pub fn matrix(&self) -> ArrayView2<'_, E> {
+        ArrayView2::from_shape((self.rows(), self.cols()), self.buf()).expect("contiguous")
+    }
+
+    /// `[rows, cols]`, with all axes but the last taken as one.
+    pub fn matrix_mut(&mut self) -> ArrayViewMut2<'_, E> {
+        let shape = (self.rows(), self.cols());
+        ArrayViewMut2::from_shape(shape, self.buf_mut()).expect("contiguous")
+    }
+}
+
+impl<T: Real> Params<Cpu<T>> {
+    /// The numbers of one parameter.
+    pub fn get(&self, param: &Param) -> &[T] {
+        &self.master[param.range.clone()]
+    }
+
+    /// The numbers of one parameter.
+    pub fn get_mut(&mut self, param: &Param) -> &mut [T] {
+        &mut self.master[param.range.clone()]
+    }
+
+    /// One parameter as `[d0, the rest]`.
+    pub fn matrix(&self, param: &Param) -> ArrayView2<'_, T> {
+        let rows = param.shape[0];
+        ArrayView2::from_shape((rows, param.len() / rows.max(1)), self.get(param)).expect("fits")
+    }
+
+    /// One parameter as `[d0, the rest]`.
+    pub fn matrix_mut(&mut self, param: &Param) -> ArrayViewMut2<'_, T> {
+        let rows = param.shape[0];
+        let shape = (rows, param.len() / rows.max(1));
+        ArrayViewMut2::from_shape(shape, self.get_mut(param)).expect("fits")
+    }
+}
+
+/// Rows of `cols` elements that one task takes in an element-wise pass: about 64 KiB of f32.
+pub fn rows_per_task(cols: usize) -> usize {
+    (16_384 / cols.max(1)).max(1)
+}
+
+/// Sums contributions of many rows into `width` numbers in a fixed order: `body` adds those of a
+/// range of rows into a zeroed buffer; the buffers are then added one after the other.
+pub fn fold_rows<T: Real>(
+    rows: usize,
+    width: usize,
+    body: impl Fn(Range<usize>, &mut [T]) + Sync,
+) -> Vec<T> {
+    // At most 16 pieces, and none so short that its buffer costs more than its rows.
+    let step = rows.div_ceil(16).max(32);
+    let partial: Vec<Vec<T>> = (0..rows.div_ceil(step))
+        .into_par_iter()
+        .map(|i| {
+            let mut sums = vec![T::ZERO; width];
+            body(i * step..((i + 1) * step).min(rows), &mut sums);
+            sums
+        })
+        .collect();
+    let mut partial = partial.into_iter();
+    let mut total = partial.next().unwrap_or_else(|| vec![T::ZERO; width]);
+    for sums in partial {
+        simd::add_assign(&mut total, &sums);
+    }
+    total
+}
+
+/// Length of the pieces into which one axis of a product is cut: by shape alone. A piece shorter
+/// than a few hundred rows would spend its time packing the other operand.
+fn piece(len: usize) -> usize {
+    match len {
+        0..=256 => len.max(1),
+        257..=4096 => len.div_ceil(len.div_ceil(384)).next_multiple_of(16),
+        _ => 512,
+    }
+}
+
+/// `C <- alpha A B + beta C` on one thread; for use inside a parallel loop.
+#[track_caller]
+#[allow(unsafe_code)]
+pub fn gemm_serial<T: Real>(
+    alpha: T,
+    a: ArrayView2<T>,
+    b: ArrayView2<T>,
+    beta: T,
+    mut c: ArrayViewMut2<T>,
+) {
+    let ((m, k), (k2, n)) = (a.dim(), b.dim());
+    assert!(k == k2 && c.dim() == (m, n), "gemm: {:?} x {:?} -> {:?}", a.dim(), b.dim(), c.dim());
+    let (sa, sb) = (a.strides().to_vec(), b.strides().to_vec());
+    let sc = c.strides().to_vec();
+    // SAFETY: the pointers and strides are those of live views whose shapes were just checked, and
+    // C is borrowed mutably, so it overlaps neither A nor B.
+    unsafe {
+        T::gemm_raw(
+            (m, k, n),
+            alpha,
+            (a.as_ptr(), sa[0], sa[1]),
+            (b.as_ptr(), sb[0], sb[1]),
+            beta,
+            (c.as_mut_ptr(), sc[0], sc[1]),
+        );
+    }
+}
+
+/// `C <- alpha A B + beta C`, split over threads along both axes of C.
+#[track_caller]
+pub fn gemm<T: Real>(
+    alpha: T,
+    a: ArrayView2<T>,
+    b: ArrayView2<T>,
+    beta: T,
+    mut c: ArrayViewMut2<T>,
+) {
+    let (m, n) = c.dim();
+    let (pm, pn) = (piece(m), if m > 4096 { n.max(1) } else { piece(n) });
+    let mut tasks = Vec::new();
+    for (i, rows) in c.axis_chunks_iter_mut(Axis(0), pm).enumerate() {
+        let mut rest = rows;
+        let mut start = 0;
+        while start < n {
+            let width = pn.min(n - start);
+            let (head, tail) = rest.split_at(Axis(1), width);
+            tasks.push((i * pm, start, head));
+            rest = tail;
+            start += width;
+        }
+    }
+    tasks.into_par_iter().for_each(|(i, j, c)| {
+        let a = a.slice_axis(Axis(0), (i..i + c.nrows()).into());
+        let b = b.slice_axis(Axis(1), (j..j + c.ncols()).into());
+        gemm_serial(alpha, a, b, beta, c);
+    });
+}
+
+/// `C <- A B` by pieces of rows, then `epilogue(first_row, rows_of_C)` on each piece while it is
+/// still in cache. `c` is contiguous, with as many columns as B.
+#[track_caller]
+pub fn gemm_rows<T: Real>(
+    a: ArrayView2<T>,
+    b: ArrayView2<T>,
+    c: &mut [T],
+    epilogue: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let n = b.ncols();
+    if n == 0 || c.is_empty() {
+        return;
+    }
+    let rows = piece(a.nrows());
+    c.par_chunks_mut(rows * n).enumerate().for_each(|(i, c)| {
+        let m = c.len() / n;
+        let a = a.slice_axis(Axis(0), (i * rows..i * rows + m).into());
+        let view = ArrayViewMut2::from_shape((m, n), &mut *c).expect("contiguous");
+        gemm_serial(T::ONE, a, b, T::ZERO, view);
+        epilogue(i * rows, c);
+    });
+}
+
+/// Adds the column sums of `x` `[rows, cols]` to `out` `[cols]`.
+pub fn add_column_sums<T: Real>(x: &[T], out: &mut [T]) {
+    let cols = out.len();
+    if cols == 0 {
+        return;
+    }
+    let sums = fold_rows(x.len() / cols, cols, |rows, sums| {
+        for row in x[rows.start * cols..rows.end * cols].chunks_exact(cols) {
+            simd::add_assign(sums, row);
+        }
+    });
+    simd::add_assign(out, &sums);
+}

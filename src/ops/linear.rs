@@ -1,0 +1,156 @@
+//! Linear layer: y = x Wᵀ + b.
+//!
+//! Shapes: x `[..,I]`, W `[O,I]`, b `[O]`, y `[..,O]`; R is the number of rows of x.
+//!
+//! Backward, from y_ro = Σ_i x_ri W_oi + b_o:
+//! * ∂L/∂x_ri = Σ_o dy_ro W_oi, so dx = dy W
+//! * ∂L/∂W_oi = Σ_r dy_ro x_ri, so dW += dyᵀ x
+//! * ∂L/∂b_o = Σ_r dy_ro, so db += column sums of dy
+//!
+//! Kept for backward: x (by its owner). Source: any; the layout is that of `torch.nn.Linear`.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::{Cpu, add_column_sums, gemm, gemm_rows, simd};
+use crate::params::{Param, Params};
+use crate::real::Real;
+use crate::tensor::Tensor;
+
+/// y = x Wᵀ + b and its gradients.
+pub trait LinearOp: Storage {
+    /// x `[..,I]` -> y `[..,O]`.
+    fn linear_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+    ) -> Tensor<Self>;
+
+    /// dy `[..,O]` -> dx `[..,I]`; adds dW and db to `g`.
+    fn linear_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self>;
+}
+
+/// The shape of y. Panics where x, W and b do not fit together.
+#[track_caller]
+pub fn output_shape<B: Storage>(
+    op: &str,
+    x: &Tensor<B>,
+    weight: &Param,
+    bias: Option<&Param>,
+) -> Vec<usize> {
+    let out = weight.shape[0];
+    weight.expect_shape(op, &[out, x.cols()]);
+    if let Some(bias) = bias {
+        bias.expect_shape(op, &[out]);
+    }
+    let mut shape = x.shape().to_vec();
+    *shape.last_mut().unwrap_or_else(|| panic!("{op}: x is a scalar")) = out;
+    shape
+}
+
+impl<T: Real> LinearOp for Cpu<T> {
+    #[track_caller]
+    fn linear_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+    ) -> Tensor<Self> {
+        let mut y = Tensor::zeros(self, &output_shape("linear", x, weight, bias));
+        let bias = bias.map(|b| w.get(b));
+        gemm_rows(x.matrix(), w.matrix(weight).t(), y.slice_mut(), |_, rows| {
+            if let Some(bias) = bias {
+                for row in rows.chunks_exact_mut(bias.len()) {
+                    simd::add_assign(row, bias);
+                }
+            }
+        });
+        y
+    }
+
+    #[track_caller]
+    fn linear_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self> {
+        dy.expect_shape("linear_backward", "dy", &output_shape("linear_backward", x, weight, bias));
+        if let Some(bias) = bias {
+            add_column_sums(dy.slice(), g.get_mut(bias));
+        }
+        gemm(T::ONE, dy.matrix().t(), x.matrix(), T::ONE, g.matrix_mut(weight));
+        let mut dx = Tensor::zeros(self, x.shape());
+        gemm_rows(dy.matrix(), w.matrix(weight), dx.slice_mut(), |_, _| {});
+        dx
+    }
+}
+
+/// The op at one size.
+pub struct LinearCase {
+    instance: &'static str,
+    rows: usize,
+    input: usize,
+    output: usize,
+    bias: bool,
+}
+
+impl Case for LinearCase {
+    fn name(&self) -> String {
+        format!("linear/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let (i, o) = (self.input, self.output);
+        let inputs = Inputs::new(&self.name()).elem("x", &[self.rows, i]).param("weight", &[o, i]);
+        if self.bias { inputs.param("bias", &[o]) } else { inputs }
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, weight) = (io.elem("x"), io.param("weight"));
+        let bias = self.bias.then(|| io.param("bias"));
+        let y = bk.linear_forward(&x, &io.w, &weight, bias.as_ref());
+        io.output(bk, &y);
+        if io.wants_backward() {
+            let dy = io.upstream(bk, 0);
+            let dx = bk.linear_backward(&x, &io.w, &weight, bias.as_ref(), &dy, &mut io.g);
+            io.grad(bk, "x", &dx);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let [r, i, o] = [self.rows, self.input, self.output].map(|n| n as f64);
+        Cost {
+            flops_forward: 2.0 * r * i * o,
+            flops_backward: 4.0 * r * i * o,
+            elements_forward: r * i + i * o + r * o,
+            elements_backward: 2.0 * (r * i + i * o) + r * o,
+        }
+    }
+}
+
+/// Smallest, odd, without bias, and a block's first MLP layer at tiny size.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, rows, input, output, bias) in [
+        ("one", 1, 1, 1, true),
+        ("odd", 7, 5, 3, true),
+        ("no_bias", 5, 4, 6, false),
+        ("pieces", 530, 3, 2, true),
+        ("tiny_mlp", 65, 128, 512, true),
+    ] {
+        v.visit(LinearCase { instance, rows, input, output, bias });
+    }
+}

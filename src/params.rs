@@ -1,0 +1,274 @@
+//! Parameters: layers hold handles, the numbers lie in one flat buffer.
+//!
+//! A model is built once against a [`Registry`], which hands out [`Param`]s: a name (that of the
+//! original checkpoints), a shape, a range and the declared weight decay. Values, gradients, both
+//! AdamW moments and the moving average are [`Params`] of one and the same layout, so that clipping,
+//! the optimizer and a gradient all-reduce are one pass over one buffer.
+
+use crate::backend::Storage;
+use crate::real::Float;
+use crate::rng::{Philox, Purpose};
+use rand_distr::{Distribution, Normal};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How a parameter lies in a checkpoint, compared with how it lies here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The same.
+    AsIs,
+    /// Convolution kernels: `[out,kh,kw,in]` here, `[out,in,kh,kw]` in the file.
+    Kernel,
+    /// `(q, 0, v)` of length 3C here, `q_bias` and `v_bias` of length C in the file. The key has no
+    /// bias: it would add a constant to every score of a query, which softmax cancels.
+    QkvBias,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every element the same.
+    Constant(f64),
+    /// Normal with the given standard deviation.
+    Normal(f64),
+    /// Normal with standard deviation `std`, redrawn outside `[-bound, bound]`, then multiplied by
+    /// `scale`.
+    TruncatedNormal {
+        /// Standard deviation before truncation.
+        std: f64,
+        /// Largest magnitude.
+        bound: f64,
+        /// Factor applied last (1, or the depth rescale of spec 1.6).
+        scale: f64,
+    },
+}
+
+/// Whether AdamW's weight decay applies. Declared, never inferred from rank: the mask token and the
+/// relative-position tables are decayed, positions and the class token are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// Decayed.
+    Yes,
+    /// Not decayed.
+    No,
+}
+
+/// Handle of one parameter. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// Name in the original project's checkpoints, as in `blocks.0.attn.proj.weight`.
+    pub name: Arc<str>,
+    /// Shape here (the file's shape follows from `stored`).
+    pub shape: Vec<usize>,
+    /// Where it lies in the flat buffers.
+    pub range: Range<usize>,
+    /// Whether it is decayed.
+    pub decay: Decay,
+    /// How it starts.
+    pub init: Init,
+    /// How it lies in a checkpoint.
+    pub stored: Stored,
+}
+
+impl Param {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Panics with op, name and both shapes unless the parameter has this shape.
+    #[track_caller]
+    pub fn expect_shape(&self, op: &str, want: &[usize]) {
+        assert!(
+            self.shape == want,
+            "{op}: parameter {} is {:?}, expected {want:?}",
+            self.name,
+            self.shape
+        );
+    }
+
+    /// What a checkpoint holds for it: name, shape, and the indices into this parameter's elements
+    /// in the file's order.
+    pub fn entries(&self) -> Vec<Entry> {
+        let entry =
+            |name: String, shape: Vec<usize>, order: Vec<usize>| Entry { name, shape, order };
+        match self.stored {
+            Stored::AsIs => {
+                vec![entry(self.name.to_string(), self.shape.clone(), (0..self.len()).collect())]
+            }
+            Stored::Kernel => {
+                let [out, kh, kw, inp] = self.shape[..] else {
+                    panic!("{}: a kernel has four axes, not {:?}", self.name, self.shape)
+                };
+                let mut order = Vec::with_capacity(self.len());
+                for o in 0..out {
+                    for i in 0..inp {
+                        for u in 0..kh {
+                            for v in 0..kw {
+                                order.push(((o * kh + u) * kw + v) * inp + i);
+                            }
+                        }
+                    }
+                }
+                vec![entry(self.name.to_string(), vec![out, inp, kh, kw], order)]
+            }
+            Stored::QkvBias => {
+                let c = self.len() / 3;
+                let stem = self.name.strip_suffix("qkv_bias").expect("named ...qkv_bias");
+                vec![
+                    entry(format!("{stem}q_bias"), vec![c], (0..c).collect()),
+                    entry(format!("{stem}v_bias"), vec![c], (2 * c..3 * c).collect()),
+                ]
+            }
+        }
+    }
+}
+
+/// One tensor of a checkpoint and where its elements come from.
+pub struct Entry {
+    /// Name in the file.
+    pub name: String,
+    /// Shape in the file.
+    pub shape: Vec<usize>,
+    /// For each element of the file's tensor, its index within the parameter.
+    pub order: Vec<usize>,
+}
+
+/// The parameters of a model in the order of its flat buffers.
+pub type Layout = Arc<[Param]>;
+
+/// Hands out parameters while a model is being built.
+#[derive(Default)]
+pub struct Registry {
+    params: Vec<Param>,
+    len: usize,
+}
+
+impl Registry {
+    /// A registry without parameters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a parameter that a checkpoint stores as it is.
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        decay: Decay,
+        init: Init,
+    ) -> Param {
+        self.add_stored(name, shape, decay, init, Stored::AsIs)
+    }
+
+    /// Adds a parameter. Names must be unique.
+    #[track_caller]
+    pub fn add_stored(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        decay: Decay,
+        init: Init,
+        stored: Stored,
+    ) -> Param {
+        let name: Arc<str> = name.into().into();
+        assert!(self.params.iter().all(|p| p.name != name), "parameter {name} exists already");
+        let start = self.len;
+        self.len += shape.iter().product::<usize>();
+        let param =
+            Param { name, shape: shape.to_vec(), range: start..self.len, decay, init, stored };
+        self.params.push(param.clone());
+        param
+    }
+
+    /// The finished layout.
+    pub fn finish(self) -> Layout {
+        self.params.into()
+    }
+}
+
+/// Number of elements of the flat buffers of `layout`.
+pub fn arena_len(layout: &Layout) -> usize {
+    layout.last().map_or(0, |p| p.range.end)
+}
+
+/// Number of trainable numbers, as the original project counts them (no key bias).
+pub fn parameter_count(layout: &Layout) -> usize {
+    let count = |p: &Param| if p.stored == Stored::QkvBias { p.len() / 3 * 2 } else { p.len() };
+    layout.iter().map(count).sum()
+}
+
+/// Initial values of `layout`: parameter number i draws from the Philox stream (seed, i), so that a
+/// parameter's start does not depend on those before it.
+pub fn initial_values(layout: &Layout, seed: u64) -> Vec<f32> {
+    let mut values = vec![0.0; arena_len(layout)];
+    for (i, p) in layout.iter().enumerate() {
+        let mut rng = Philox::new(seed, Purpose::Init, i as u32, 0);
+        let out = &mut values[p.range.clone()];
+        match p.init {
+            Init::Constant(c) => out.fill(c as f32),
+            Init::Normal(std) => {
+                let normal = Normal::new(0.0, std).expect("finite deviation");
+                out.fill_with(|| normal.sample(&mut rng) as f32);
+            }
+            Init::TruncatedNormal { std, bound, scale } => {
+                let normal = Normal::new(0.0, std).expect("finite deviation");
+                out.fill_with(|| {
+                    loop {
+                        let x = normal.sample(&mut rng);
+                        if x.abs() <= bound {
+                            return (x * scale) as f32;
+                        }
+                    }
+                });
+            }
+        }
+        if p.stored == Stored::QkvBias {
+            let c = out.len() / 3;
+            out[c..2 * c].fill(0.0);
+        }
+    }
+    values
+}
+
+/// One flat buffer over a layout: values, gradients, moments or moving averages.
+pub struct Params<B: Storage> {
+    /// The parameters it is made of.
+    pub layout: Layout,
+    /// The numbers, in master precision.
+    pub master: B::Buf<B::Master>,
+    /// The copy in `Elem` that matrix products read, on a backend where `Elem` is narrower. The
+    /// optimizer step refreshes it.
+    pub elem: Option<B::Buf<B::Elem>>,
+}
+
+impl<B: Storage> Params<B> {
+    /// All zero: gradients and moments.
+    pub fn zeros(bk: &B, layout: &Layout) -> Self {
+        Self { layout: layout.clone(), master: bk.zeros(arena_len(layout)), elem: None }
+    }
+
+    /// Values from the host in the layout's order, with the narrow copy where the backend has one.
+    #[track_caller]
+    pub fn from_host<T: Float>(bk: &B, layout: &Layout, host: &[T]) -> Self {
+        assert_eq!(host.len(), arena_len(layout), "params: wrong number of values");
+        let master = bk.upload(host.iter().map(|x| B::Master::from_f64(x.to_f64())).collect());
+        let elem = bk.narrow_copy(&master);
+        Self { layout: layout.clone(), master, elem }
+    }
+
+    /// Sets every number to zero.
+    pub fn clear(&mut self, bk: &B) {
+        bk.clear(&mut self.master);
+    }
+
+    /// The numbers in the layout's order.
+    pub fn to_host(&self, bk: &B) -> Vec<B::Master> {
+        bk.download(&self.master)
+    }
+}
