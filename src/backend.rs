@@ -8,6 +8,7 @@
 
 use crate::ops;
 use crate::real::{Element, Float, Real};
+use std::ops::Range;
 
 /// Buffers of a device.
 pub trait Storage: Clone + Send + Sync + Sized + 'static {
@@ -28,6 +29,8 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     fn copy<T: Element>(&self, buf: &Self::Buf<T>) -> Self::Buf<T>;
     /// Sets every element to zero.
     fn clear<T: Element>(&self, buf: &mut Self::Buf<T>);
+    /// Sets the elements of `range` to zero.
+    fn clear_range<T: Element>(&self, buf: &mut Self::Buf<T>, range: Range<usize>);
     /// Number of elements.
     fn len<T: Element>(&self, buf: &Self::Buf<T>) -> usize;
     /// The parameters rounded to `Elem` for matrix products; `None` where the types are the same.
@@ -45,7 +48,28 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
+    ops::adamw::AdamWOp,
+    ops::attention::AttentionOp,
+    ops::conv2d::Conv2dOp,
+    ops::convert::ConvertOp,
+    ops::cross_entropy::CrossEntropyOp,
+    ops::gather_rows::GatherRowsOp,
+    ops::gelu::GeluOp,
+    ops::global_norm::GlobalNormOp,
+    ops::gumbel_softmax::GumbelSoftmaxOp,
+    ops::kl_uniform::KlUniformOp,
+    ops::layer_norm::LayerNormOp,
     ops::linear::LinearOp,
     ops::linear_gelu::LinearGeluOp,
-    ops::layer_norm::LayerNormOp,
+    ops::logit_laplace::LogitLaplaceOp,
+    ops::max_pool::MaxPoolOp,
+    ops::mean_pool::MeanPoolOp,
+    ops::mse::MseOp,
+    ops::patch_embed::PatchEmbedOp,
+    ops::rel_pos_bias::RelPosBiasOp,
+    ops::relu::ReluOp,
+    ops::residual::ResidualOp,
+    ops::residual_norm::ResidualNormOp,
+    ops::tokens::TokensOp,
+    ops::upsample::UpsampleOp,
 }

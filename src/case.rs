@@ -47,6 +47,8 @@ pub struct Inputs {
     pub layout: Layout,
     /// Values of all parameters.
     pub values: Vec<f64>,
+    /// Whether the case has no backward pass: an optimizer update, an argmax.
+    pub forward_only: bool,
     rng: Philox,
 }
 
@@ -57,7 +59,13 @@ impl Inputs {
             (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         let rng = Philox::new(seed, Purpose::Check, 0, 0);
-        Self { tensors: Vec::new(), layout: Registry::new().finish(), values: Vec::new(), rng }
+        Self {
+            tensors: Vec::new(),
+            layout: Registry::new().finish(),
+            values: Vec::new(),
+            forward_only: false,
+            rng,
+        }
     }
 
     /// The generator, for inputs that are not plain normal numbers.
@@ -106,6 +114,12 @@ impl Inputs {
     pub fn ids(self, name: &str, shape: &[usize], values: Vec<u32>) -> Self {
         let values = values.into_iter().map(f64::from).collect();
         self.push(name, shape, values, Kind::Ids, false)
+    }
+
+    /// Declares that there is no backward pass, so that the gradient check does not miss one.
+    pub fn without_backward(mut self) -> Self {
+        self.forward_only = true;
+        self
     }
 
     /// Adds the parameters of a layer or model, all standard normal times `scale`, so that no
@@ -270,6 +284,23 @@ impl<B: Storage> Io<B> {
         self.forward_done = Some(Instant::now());
     }
 
+    /// Hands over the sum of `y` as one output, for a loss whose backward takes one weight for all
+    /// its terms.
+    pub fn output_sum<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
+        self.shape_of_outputs.push(vec![1]);
+        if self.collect {
+            self.outputs.push(vec![y.to_f64(bk).iter().sum()]);
+        } else {
+            bk.synchronize();
+        }
+        self.forward_done = Some(Instant::now());
+    }
+
+    /// The gradient with respect to output number `i`, which is one number.
+    pub fn upstream_scalar(&self, i: usize) -> f64 {
+        self.upstream.as_ref().expect("no backward pass was asked for")[i][0]
+    }
+
     /// Whether a backward pass is wanted. Ask once, after the last output.
     pub fn wants_backward(&self) -> bool {
         self.upstream.is_some()
@@ -289,4 +320,10 @@ impl<B: Storage> Io<B> {
             bk.synchronize();
         }
     }
+}
+
+/// Moves numbers at least 0.05 away from 0, the kink of a ReLU, which a difference quotient of step
+/// 1e-3 must not straddle.
+pub fn away_from_zero(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(|x| x + 0.05f64.copysign(x)).collect()
 }

@@ -46,6 +46,9 @@ impl<T: Real> Storage for Cpu<T> {
     fn clear<E: Element>(&self, buf: &mut Vec<E>) {
         buf.fill(E::default());
     }
+    fn clear_range<E: Element>(&self, buf: &mut Vec<E>, range: Range<usize>) {
+        buf[range].fill(E::default());
+    }
     fn len<E: Element>(&self, buf: &Vec<E>) -> usize {
         buf.len()
     }
@@ -108,20 +111,37 @@ pub fn rows_per_task(cols: usize) -> usize {
     (16_384 / cols.max(1)).max(1)
 }
 
+/// Rows in one piece of a sum over `rows` rows: at most 16 pieces, and none so short that its buffer
+/// costs more than its rows.
+pub fn fold_step(rows: usize) -> usize {
+    rows.div_ceil(16).max(32)
+}
+
 /// Sums contributions of many rows into `width` numbers in a fixed order: `body` adds those of a
 /// range of rows into a zeroed buffer; the buffers are then added one after the other.
 pub fn fold_rows<T: Real>(
     rows: usize,
     width: usize,
-    body: impl Fn(Range<usize>, &mut [T]) + Sync,
+    body: impl Fn(Range<usize>, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
-    // At most 16 pieces, and none so short that its buffer costs more than its rows.
-    let step = rows.div_ceil(16).max(32);
-    let partial: Vec<Vec<T>> = (0..rows.div_ceil(step))
-        .into_par_iter()
-        .map(|i| {
+    let step = fold_step(rows);
+    fold_pieces(width, (0..rows.div_ceil(step)).into_par_iter(), |i, _, sums| {
+        body(i * step..((i + 1) * step).min(rows), sums);
+    })
+}
+
+/// [`fold_rows`] for a body that also writes: `pieces` are what each piece may write to, usually
+/// chunks of [`fold_step`] rows. `body` gets the number of the piece, the piece and its sums.
+pub fn fold_pieces<T: Real, P: Send>(
+    width: usize,
+    pieces: impl IndexedParallelIterator<Item = P>,
+    body: impl Fn(usize, P, &mut [T]) + Sync + Send,
+) -> Vec<T> {
+    let partial: Vec<Vec<T>> = pieces
+        .enumerate()
+        .map(|(i, piece)| {
             let mut sums = vec![T::ZERO; width];
-            body(i * step..((i + 1) * step).min(rows), &mut sums);
+            body(i, piece, &mut sums);
             sums
         })
         .collect();

@@ -186,6 +186,16 @@ impl Registry {
         param
     }
 
+    /// Length of the flat buffers so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The finished layout.
     pub fn finish(self) -> Layout {
         self.params.into()
@@ -236,6 +246,43 @@ pub fn initial_values(layout: &Layout, seed: u64) -> Vec<f32> {
     values
 }
 
+/// One tensor as a checkpoint holds it: name, shape, values.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
+/// The tensors of a checkpoint, under the original project's names and shapes.
+pub fn export(layout: &Layout, values: &[f32]) -> Vec<Named> {
+    let mut tensors = Vec::new();
+    for p in layout.iter() {
+        let own = &values[p.range.clone()];
+        for Entry { name, shape, order } in p.entries() {
+            tensors.push((name, shape, order.iter().map(|&i| own[i]).collect()));
+        }
+    }
+    tensors
+}
+
+/// The inverse of [`export`]: `find` looks a tensor up by name. A tensor that is missing or has
+/// another shape is named in the message.
+pub fn import<'a>(
+    layout: &Layout,
+    find: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>,
+) -> std::result::Result<Vec<f32>, String> {
+    let mut values = vec![0.0; arena_len(layout)];
+    for p in layout.iter() {
+        let own = &mut values[p.range.clone()];
+        for Entry { name, shape, order } in p.entries() {
+            let (got, data) = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
+            if got != shape {
+                return Err(format!("tensor {name} has shape {got:?}, the model has {shape:?}"));
+            }
+            for (&i, &x) in order.iter().zip(data) {
+                own[i] = x;
+            }
+        }
+    }
+    Ok(values)
+}
+
 /// One flat buffer over a layout: values, gradients, moments or moving averages.
 pub struct Params<B: Storage> {
     /// The parameters it is made of.
@@ -270,5 +317,42 @@ impl<B: Storage> Params<B> {
     /// The numbers in the layout's order.
     pub fn to_host(&self, bk: &B) -> Vec<B::Master> {
         bk.download(&self.master)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn export_permutes_and_import_inverts() {
+        let mut reg = Registry::new();
+        let one = Init::Normal(1.0);
+        reg.add("a.weight", &[2, 3], Decay::Yes, one);
+        reg.add_stored("conv.w", &[2, 1, 3, 5], Decay::Yes, one, Stored::Kernel);
+        reg.add_stored("attn.qkv_bias", &[6], Decay::No, one, Stored::QkvBias);
+        let layout = reg.finish();
+        let values = initial_values(&layout, 3);
+        let file = export(&layout, &values);
+        let shapes: Vec<_> = file.iter().map(|(n, s, _)| (n.as_str(), s.as_slice())).collect();
+        assert_eq!(
+            shapes,
+            [
+                ("a.weight", &[2, 3][..]),
+                ("conv.w", &[2, 5, 1, 3]),
+                ("attn.q_bias", &[2]),
+                ("attn.v_bias", &[2])
+            ]
+        );
+        // Element (out 1, in 4, row 0, column 2) of the file is (1, 0, 2, 4) here.
+        assert_eq!(file[1].2[15 + 4 * 3 + 2], values[6 + 15 + 2 * 5 + 4]);
+        let find = |name: &str| {
+            let found = file.iter().find(|(n, _, _)| n == name)?;
+            Some((found.1.as_slice(), found.2.as_slice()))
+        };
+        assert_eq!(import(&layout, find).unwrap(), values);
+        let missing = import(&layout, |n| find(n).filter(|_| n != "conv.w")).unwrap_err();
+        assert_eq!(missing, "tensor conv.w is missing");
+        assert_eq!(parameter_count(&layout), 6 + 30 + 4);
     }
 }

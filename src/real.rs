@@ -224,6 +224,7 @@ impl Real for f32 {
     /// At most 4 ulp from the true value. Below 1: x times a polynomial in x^2 (fit error 1.2e-9);
     /// from 1 on: 1 - exp(-x^2) R(1/(1 + 0.4 x)), where R fits exp(x^2) erfc(x) to 3.5e-8 up to 4.2,
     /// beyond which erf is 1 in f32.
+    #[allow(clippy::approx_constant)] // the first coefficient is fitted, near 2/sqrt(pi)
     #[inline(always)]
     fn erf(self) -> Self {
         let x = self.abs();

@@ -1,25 +1,21 @@
 //! Linear layer followed by GELU: y = gelu(a), a = x Wᵀ + b, gelu(a) = a Φ(a).
 //!
 //! Shapes: x `[..,I]`, W `[O,I]`, b `[O]`, a and y `[..,O]`.
-//! Φ(a) = (1 + erf(a/√2))/2 is the exact form: BEiT's weights were trained with it, and the tanh
-//! approximation differs by up to 5e-4.
 //!
-//! Backward. From y = a Φ(a), with Φ' = φ(a) = exp(−a²/2)/√(2π):
-//! * da = dy (Φ(a) + a φ(a))
-//! * dx, dW and db follow from da as in [`super::linear`]
+//! Backward: da = dy (Φ(a) + a φ(a)) as in [`super::gelu`], dx, dW and db from da as in
+//! [`super::linear`].
 //!
 //! Kept for backward: x (by its owner) and a. Source: Hendrycks and Gimpel, arXiv 1606.08415, §2.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::cpu::{Cpu, gemm_rows, rows_per_task};
+use crate::cpu::{Cpu, gemm_rows, rows_per_task, simd};
+use crate::ops::gelu::{gelu_piece, gelu_piece_backward};
 use crate::ops::linear::{LinearOp, output_shape};
 use crate::params::{Param, Params};
 use crate::real::Real;
-use crate::simd_fn;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// y = gelu(x Wᵀ + b) and its gradients.
 pub trait LinearGeluOp: Storage {
@@ -46,30 +42,6 @@ pub trait LinearGeluOp: Storage {
     ) -> Tensor<Self>;
 }
 
-simd_fn! {
-    /// a + bias in place, y = gelu(a).
-    fn bias_gelu_row<T>(a: &mut [T], bias: &[T], y: &mut [T]) {
-        let (half, root) = (T::from_f64(0.5), T::from_f64(FRAC_1_SQRT_2));
-        for ((a, &b), y) in a.iter_mut().zip(bias).zip(y) {
-            *a += b;
-            *y = *a * half * (T::ONE + (*a * root).erf());
-        }
-    }
-}
-
-simd_fn! {
-    /// dy in place of da: da = dy (Φ(a) + a φ(a)).
-    fn gelu_backward<T>(a: &[T], dy: &mut [T]) {
-        let (half, root) = (T::from_f64(0.5), T::from_f64(FRAC_1_SQRT_2));
-        let norm = T::from_f64(1.0 / (2.0 * PI).sqrt());
-        for (&a, dy) in a.iter().zip(dy) {
-            let cdf = half * (T::ONE + (a * root).erf());
-            let pdf = norm * (-half * a * a).exp();
-            *dy *= cdf + a * pdf;
-        }
-    }
-}
-
 impl<T: Real> LinearGeluOp for Cpu<T> {
     #[track_caller]
     fn linear_gelu_forward(
@@ -87,7 +59,8 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         a.slice_mut().par_chunks_mut(step).zip(y.slice_mut().par_chunks_mut(step)).for_each(
             |(a, y)| {
                 for (a, y) in a.chunks_exact_mut(o).zip(y.chunks_exact_mut(o)) {
-                    bias_gelu_row(a, bias, y);
+                    simd::add_assign(a, bias);
+                    gelu_piece(a, y);
                 }
             },
         );
@@ -108,7 +81,7 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         dy.expect_shape("linear_gelu_backward", "dy", a.shape());
         let step = rows_per_task(1);
         let pieces = a.slice().par_chunks(step).zip(dy.slice_mut().par_chunks_mut(step));
-        pieces.for_each(|(a, dy)| gelu_backward(a, dy));
+        pieces.for_each(|(a, dy)| gelu_piece_backward(a, dy));
         self.linear_backward(x, w, weight, Some(bias), &dy, g)
     }
 }

@@ -1,0 +1,212 @@
+//! `beit gradcheck`: all cases of the crate, as a table.
+
+use super::AnyCase;
+use super::report::{LIMIT, Report};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc;
+
+/// Widest line of the table.
+const WIDTH: usize = 100;
+/// Failures listed below the line of a case; the JSON has all of them.
+const LISTED: usize = 8;
+
+/// What [`gradcheck`] found.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// One report per case, in the order of the table.
+    pub reports: Vec<Report>,
+}
+
+impl Summary {
+    /// Whether all cases passed.
+    pub fn passed(&self) -> bool {
+        self.reports.iter().all(Report::passed)
+    }
+
+    /// Number of comparisons of an analytic with a numeric derivative.
+    pub fn comparisons(&self) -> usize {
+        self.reports.iter().map(|r| r.comparisons.len()).sum()
+    }
+
+    /// The report with the largest error.
+    pub fn worst(&self) -> Option<&Report> {
+        let error = |r: &&Report| r.worst().map_or(-1.0, |c| c.error);
+        self.reports.iter().max_by(|a, b| error(a).total_cmp(&error(b)))
+    }
+
+    /// Writes every comparison of every case as JSON.
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("plain data");
+        std::fs::write(path, text + "\n").map_err(Error::io("cannot write", path))
+    }
+}
+
+/// Checks all cases whose name contains `filter`, several at a time, and writes one line per case to
+/// `out` in the crate's order. An error where no case matches; whether all passed is in the summary.
+pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
+    let mut entries = super::cases();
+    if let Some(filter) = filter {
+        let all = subjects(&entries);
+        entries.retain(|e| e.name.contains(filter));
+        if entries.is_empty() {
+            return Err(Error::config(format!(
+                "no case has `{filter}` in its name; there are cases of: {all}"
+            )));
+        }
+    }
+    let print = |out: &mut dyn Write, lines: &[String]| {
+        let write = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+        write.and_then(|()| out.flush()).map_err(Error::io("cannot write", "the table"))
+    };
+    print(&mut *out, &[row("", "case", "tensors", "checks", "worst", "at")])?;
+    let mut reports = Vec::with_capacity(entries.len());
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        scope.spawn(|| {
+            // Taken in order by whoever is free, so that the table grows from the top.
+            entries.iter().enumerate().par_bridge().for_each_with(sender, |sender, (i, entry)| {
+                // The receiver is gone only where the table could not be written.
+                let _ = sender.send((i, guarded(entry)));
+            });
+        });
+        let mut waiting = BTreeMap::new();
+        for (i, report) in receiver {
+            waiting.insert(i, report);
+            while let Some(report) = waiting.remove(&reports.len()) {
+                print(&mut *out, &lines(&report))?;
+                reports.push(report);
+            }
+        }
+        Ok(())
+    })?;
+    let summary = Summary { reports };
+    print(out, &closing(&summary))?;
+    Ok(summary)
+}
+
+/// A case that panics fails; the others go on.
+fn guarded(entry: &AnyCase) -> Report {
+    catch_unwind(AssertUnwindSafe(|| (entry.gradients)())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let mut report = Report::new(&entry.name);
+        report.faults.push(format!("panicked: {text}"));
+        report
+    })
+}
+
+/// What there are cases of: the names up to the slash, each once.
+fn subjects(entries: &[AnyCase]) -> String {
+    let mut names: Vec<&str> =
+        entries.iter().map(|e| e.name.split('/').next().unwrap_or_default()).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+fn row(status: &str, case: &str, tensors: &str, checks: &str, worst: &str, at: &str) -> String {
+    let (case, at) = (shorten(case, 32), shorten(at, 37));
+    format!("{status:4} {case:32} {tensors:>7} {checks:>6} {worst:>8}  {at}").trim_end().into()
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    let n = text.chars().count();
+    if n <= width {
+        return text.into();
+    }
+    // The end says more: `...attn.rel_pos_bias_table [3, 1]`.
+    std::iter::once('…').chain(text.chars().skip(n - width + 1)).collect()
+}
+
+/// The line of one case; below it, why it failed.
+fn lines(report: &Report) -> Vec<String> {
+    let status = if report.passed() { "ok" } else { "FAIL" };
+    let (tensors, checks) = (report.tensors.len(), report.comparisons.len());
+    let (worst, mut at) = match report.worst() {
+        Some(c) => (format!("{:.1e}", c.error), format!("{} {}", c.tensor, c.place)),
+        None if report.passed() => ("-".into(), "forward only".into()),
+        None => ("-".into(), String::new()),
+    };
+    if !report.all_zero.is_empty() {
+        at += &format!("; all zero: {}", report.all_zero.join(" "));
+    }
+    let (tensors, checks) = (tensors.to_string(), checks.to_string());
+    let mut lines = vec![row(status, &report.case, &tensors, &checks, &worst, &at)];
+    lines.extend(report.failures(LISTED).iter().flat_map(|f| wrap(f)));
+    lines
+}
+
+/// Breaks a line between words, indented under its case.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::from("    ")];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("never empty");
+        if last.chars().count() + 1 + word.chars().count() > WIDTH && !last.trim().is_empty() {
+            lines.push(format!("       {word}"));
+        } else {
+            last.push(' ');
+            last.push_str(word);
+        }
+    }
+    lines
+}
+
+fn closing(summary: &Summary) -> Vec<String> {
+    let failed: Vec<&str> =
+        summary.reports.iter().filter(|r| !r.passed()).map(|r| r.case.as_str()).collect();
+    let tensors: usize = summary.reports.iter().map(|r| r.tensors.len()).sum();
+    let mut lines = Vec::new();
+    if !failed.is_empty() {
+        lines.extend(wrap(&format!("failed: {}", failed.join(", "))));
+    }
+    let (checks, cases) = (summary.comparisons(), summary.reports.len());
+    lines.push(format!(
+        "{checks} checks of {tensors} tensors in {cases} cases, {} cases failed (limit {LIMIT:e})",
+        failed.len()
+    ));
+    if let Some((report, c)) = summary.worst().and_then(|r| Some((r, r.worst()?))) {
+        lines.extend(wrap(&format!(
+            "worst relative error {:.1e}: {}, {} {}",
+            c.error, report.case, c.tensor, c.place
+        )));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_fits_and_ends_with_the_worst() {
+        let mut out = Vec::new();
+        let summary = gradcheck(Some("odd"), &mut out).expect("cases match");
+        let text = String::from_utf8(out).expect("utf-8");
+        assert!(summary.passed(), "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
+        assert!(text.contains("ok   layer_norm/odd"), "{text}");
+        let ending: Vec<&str> = text.lines().rev().take(2).collect();
+        assert!(ending[0].contains("worst relative error"), "{text}");
+        assert!(ending[1].contains(&format!("{} checks", summary.comparisons())), "{text}");
+    }
+
+    #[test]
+    fn a_filter_without_match_lists_what_there_is() {
+        let error = gradcheck(Some("no such op"), &mut Vec::new()).expect_err("nothing matches");
+        assert!(error.to_string().contains("layer_norm, linear, linear_gelu"), "{error}");
+    }
+
+    #[test]
+    fn failures_are_listed_under_the_case() {
+        let mut report = Report::new("op/case");
+        report.faults.push("x ".repeat(90) + "and more");
+        let lines = lines(&report);
+        assert!(lines[0].starts_with("FAIL op/case"), "{lines:?}");
+        assert!(lines.len() >= 3 && lines.iter().all(|l| l.chars().count() <= WIDTH), "{lines:?}");
+    }
+}

@@ -1,0 +1,394 @@
+//! Sizes of the two models: plain structs with named constructors.
+//!
+//! No size is a constant of a module; every model is built from one of these, every test from
+//! `test()`, whose sides and grid are uneven on purpose so that a swap of height and width shows.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Sizes of the discrete VAE, encoder and decoder (spec `dvae.md` §1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DvaeConfig {
+    /// Channels after the encoder's first convolution (`n_hid`); group g has `width << g`.
+    pub width: usize,
+    /// Channels after the decoder's first convolution (`n_init`), the length of a code.
+    pub init_width: usize,
+    /// Groups of residual blocks; one 2x pool or upsampling stands between neighbours.
+    pub groups: usize,
+    /// Residual blocks in each group.
+    pub blocks_per_group: usize,
+    /// Number of visual tokens.
+    pub vocab: usize,
+    /// Height and width of the view it sees, in pixels.
+    pub image: (usize, usize),
+}
+
+impl DvaeConfig {
+    /// The DALL-E tokenizer: 256/128 channels, 4 groups of 2, 8192 codes, 112 px view.
+    pub fn dalle() -> Self {
+        Self {
+            width: 256,
+            init_width: 128,
+            groups: 4,
+            blocks_per_group: 2,
+            vocab: 8192,
+            image: (112, 112),
+        }
+    }
+
+    /// For 32 px images on a laptop: factor 4, 512 codes.
+    pub fn tiny() -> Self {
+        Self {
+            width: 32,
+            init_width: 32,
+            groups: 3,
+            blocks_per_group: 1,
+            vocab: 512,
+            image: (32, 32),
+        }
+    }
+
+    /// For a 32 px view of 64 px images: factor 4, 2048 codes.
+    pub fn small() -> Self {
+        Self {
+            width: 64,
+            init_width: 64,
+            groups: 3,
+            blocks_per_group: 2,
+            vocab: 2048,
+            image: (32, 32),
+        }
+    }
+
+    /// The smallest that has every part; its grid and vocabulary fit [`BeitConfig::test`].
+    pub fn test() -> Self {
+        Self { width: 4, init_width: 3, groups: 3, blocks_per_group: 1, vocab: 11, image: (8, 12) }
+    }
+
+    /// Side of the square of pixels that one token stands for: 2 per pool.
+    pub fn factor(&self) -> usize {
+        1 << (self.groups - 1)
+    }
+
+    /// Rows and columns of the token grid.
+    pub fn grid(&self) -> (usize, usize) {
+        (self.image.0 / self.factor(), self.image.1 / self.factor())
+    }
+
+    /// Tokens per image.
+    pub fn tokens(&self) -> usize {
+        self.grid().0 * self.grid().1
+    }
+
+    /// Constant gain of every residual path, `1 / (groups * blocks)^2` (spec `dvae.md` §1.2).
+    pub fn gain(&self) -> f64 {
+        let layers = (self.groups * self.blocks_per_group) as f64;
+        1.0 / (layers * layers)
+    }
+
+    /// Parameters of encoder and decoder together (spec `dvae.md` §1.4).
+    pub fn parameters(&self) -> u64 {
+        self.encoder_parameters() + self.decoder_parameters()
+    }
+
+    /// Parameters of the encoder.
+    pub fn encoder_parameters(&self) -> u64 {
+        let widths: Vec<usize> = (0..self.groups).map(|g| self.width << g).collect();
+        let last = widths[self.groups - 1];
+        let middle = self.group_parameters(self.width, &widths, 3, 1);
+        conv(3, self.width, 7) + middle + conv(last, self.vocab, 1)
+    }
+
+    /// Parameters of the decoder.
+    pub fn decoder_parameters(&self) -> u64 {
+        let widths: Vec<usize> = (0..self.groups).rev().map(|g| self.width << g).collect();
+        let middle = self.group_parameters(self.init_width, &widths, 1, 3);
+        conv(self.vocab, self.init_width, 1) + middle + conv(self.width, 6, 1)
+    }
+
+    fn group_parameters(&self, input: usize, widths: &[usize], first: usize, last: usize) -> u64 {
+        let (mut total, mut input) = (0, input);
+        for &out in widths {
+            for _ in 0..self.blocks_per_group {
+                let inner = out / 4;
+                let identity = if input == out { 0 } else { conv(input, out, 1) };
+                let ends = conv(input, inner, first) + conv(inner, out, last);
+                total += identity + ends + 2 * conv(inner, inner, 3);
+                input = out;
+            }
+        }
+        total
+    }
+
+    /// Refuses sizes that no model can be built from.
+    pub fn validate(&self) -> Result<()> {
+        within("width", self.width, 4, 1 << 14)?;
+        within("init_width", self.init_width, 1, 1 << 14)?;
+        within("groups", self.groups, 1, 6)?;
+        within("blocks", self.blocks_per_group, 1, 64)?;
+        within("vocab", self.vocab, 2, 1 << 20)?;
+        within_image(self.image)?;
+        if !self.width.is_multiple_of(4) {
+            return Err(Error::config(format!(
+                "width {} is not divisible by 4 (a block's inner width is a quarter of it)",
+                self.width
+            )));
+        }
+        divides("image_size", self.image, "the tokenizer's factor", self.factor())?;
+        affordable(self.parameters())
+    }
+}
+
+/// Sizes of the BEiT encoder and its masked-image head (spec `beit.md` §1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeitConfig {
+    /// Height and width of the image, in pixels.
+    pub image: (usize, usize),
+    /// Side of a patch, in pixels.
+    pub patch: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads of a block.
+    pub heads: usize,
+    /// Hidden width of the MLP as a multiple of `width`.
+    pub mlp_ratio: usize,
+    /// Visual tokens that the head chooses from.
+    pub vocab: usize,
+    /// One relative-position table for all blocks, the original's choice for pretraining.
+    pub shared_rel_pos_bias: bool,
+    /// One relative-position table in each block, the original's choice for fine-tuning.
+    pub rel_pos_bias: bool,
+    /// Learned absolute positions, as in the paper's plain ViT.
+    pub abs_pos: bool,
+    /// Initial value of `gamma_1` and `gamma_2`; at 0 these parameters do not exist.
+    pub layer_scale: f64,
+    /// Drop-path rate of the last block, rising linearly from 0 in the first.
+    pub drop_path: f64,
+    /// Epsilon of every layer norm.
+    pub layer_norm_eps: f64,
+}
+
+impl BeitConfig {
+    /// `beit_base_patch16_224_8k_vocab`: 91,965,776 parameters.
+    pub fn base_patch16_224() -> Self {
+        Self {
+            image: (224, 224),
+            patch: 16,
+            width: 768,
+            depth: 12,
+            heads: 12,
+            mlp_ratio: 4,
+            vocab: 8192,
+            shared_rel_pos_bias: true,
+            rel_pos_bias: false,
+            abs_pos: false,
+            layer_scale: 0.1,
+            drop_path: 0.1,
+            layer_norm_eps: 1e-6,
+        }
+    }
+
+    /// `beit_large_patch16_224_8k_vocab`: 311,534,016 parameters.
+    pub fn large_patch16_224() -> Self {
+        let base = Self::base_patch16_224();
+        Self { width: 1024, depth: 24, heads: 16, layer_scale: 1e-5, ..base }
+    }
+
+    /// 32 px, 8x8 patches, 512 tokens: trains on a laptop in minutes.
+    pub fn tiny() -> Self {
+        let base = Self::base_patch16_224();
+        Self { image: (32, 32), patch: 4, width: 128, depth: 6, heads: 4, vocab: 512, ..base }
+    }
+
+    /// 64 px, 8x8 patches, 2048 tokens: trains on a laptop in hours.
+    pub fn small() -> Self {
+        let base = Self::base_patch16_224();
+        Self { image: (64, 64), patch: 8, width: 384, depth: 6, heads: 6, vocab: 2048, ..base }
+    }
+
+    /// The smallest that has every part, on a 2x3 grid; fits [`DvaeConfig::test`].
+    pub fn test() -> Self {
+        let base = Self::base_patch16_224();
+        Self { image: (6, 9), patch: 3, width: 8, depth: 2, heads: 2, vocab: 11, ..base }
+    }
+
+    /// Rows and columns of the patch grid.
+    pub fn grid(&self) -> (usize, usize) {
+        (self.image.0 / self.patch, self.image.1 / self.patch)
+    }
+
+    /// Patches of an image; the sequence has one token more, the class token.
+    pub fn patches(&self) -> usize {
+        self.grid().0 * self.grid().1
+    }
+
+    /// Length N of the sequence: the class token and the patches.
+    pub fn tokens(&self) -> usize {
+        self.patches() + 1
+    }
+
+    /// Width D of one head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Hidden width of the MLP.
+    pub fn mlp_width(&self) -> usize {
+        self.width * self.mlp_ratio
+    }
+
+    /// Rows of a relative-position table: every offset and three for the class token.
+    pub fn rel_pos_rows(&self) -> usize {
+        let (gh, gw) = self.grid();
+        (2 * gh - 1) * (2 * gw - 1) + 3
+    }
+
+    /// Drop-path rate of block `index` (spec `beit.md` §1.5).
+    pub fn drop_path_of(&self, index: usize) -> f64 {
+        if self.depth < 2 {
+            return 0.0;
+        }
+        self.drop_path * index as f64 / (self.depth - 1) as f64
+    }
+
+    /// Parameters with the masked-image head (spec `beit.md` §1.1).
+    pub fn parameters(&self) -> u64 {
+        let [width, mlp, vocab] = [self.width, self.mlp_width(), self.vocab].map(|n| n as u64);
+        let table = (self.rel_pos_rows() * self.heads) as u64;
+        let when = |present: bool, count: u64| if present { count } else { 0 };
+        let block = 4 * width // two layer norms
+            + 4 * width * width + 3 * width // qkv with q and v biases, projection
+            + 2 * width * mlp + mlp + width
+            + when(self.layer_scale > 0.0, 2 * width)
+            + when(self.rel_pos_bias, table);
+        let embedding = 2 * width // class and mask token
+            + conv(3, self.width, self.patch)
+            + when(self.abs_pos, self.tokens() as u64 * width)
+            + when(self.shared_rel_pos_bias, table);
+        embedding + self.depth as u64 * block + 2 * width + width * vocab + vocab
+    }
+
+    /// Refuses sizes that no model can be built from.
+    pub fn validate(&self) -> Result<()> {
+        within_image(self.image)?;
+        within("patch_size", self.patch, 1, 1 << 10)?;
+        within("width", self.width, 1, 1 << 14)?;
+        within("depth", self.depth, 1, 256)?;
+        within("heads", self.heads, 1, 256)?;
+        within("mlp_ratio", self.mlp_ratio, 1, 64)?;
+        within("vocab", self.vocab, 2, 1 << 20)?;
+        divides("image_size", self.image, "patch_size", self.patch)?;
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(Error::config(format!(
+                "width {} is not divisible by heads {}",
+                self.width, self.heads
+            )));
+        }
+        if self.shared_rel_pos_bias && self.rel_pos_bias {
+            return Err(Error::config(
+                "shared_rel_pos_bias and rel_pos_bias exclude each other: one table or one per block",
+            ));
+        }
+        real("layer_scale", self.layer_scale, 0.0, 10.0)?;
+        real("drop_path", self.drop_path, 0.0, 0.99)?;
+        real("layer_norm_eps", self.layer_norm_eps, 1e-12, 1e-2)?;
+        within("the number of patches", self.patches(), 1, 1 << 14)?;
+        affordable(self.parameters())
+    }
+}
+
+/// Parameters of a convolution with bias.
+fn conv(input: usize, output: usize, side: usize) -> u64 {
+    (input * output * side * side + output) as u64
+}
+
+/// Refuses a model before its buffers are allocated, four times this and more in training.
+fn affordable(parameters: u64) -> Result<()> {
+    const MOST: u64 = 2_000_000_000;
+    if parameters <= MOST {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "these sizes make a model of {parameters} parameters; at most {MOST} are supported"
+    )))
+}
+
+fn within(key: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{key} = {value} is out of range: allowed is {min} to {max}")))
+}
+
+fn real(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{key} = {value} is out of range: allowed is {min} to {max}")))
+}
+
+fn within_image((height, width): (usize, usize)) -> Result<()> {
+    within("image_size (height)", height, 1, 1 << 13)?;
+    within("image_size (width)", width, 1, 1 << 13)
+}
+
+fn divides(what: &str, (h, w): (usize, usize), by: &str, side: usize) -> Result<()> {
+    if h >= side && w >= side && h.is_multiple_of(side) && w.is_multiple_of(side) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{what} {h}x{w} is not divisible by {by} {side}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_sizes_are_valid_and_fit_each_other() {
+        let pairs = [
+            (BeitConfig::tiny(), DvaeConfig::tiny()),
+            (BeitConfig::small(), DvaeConfig::small()),
+            (BeitConfig::base_patch16_224(), DvaeConfig::dalle()),
+            (BeitConfig::large_patch16_224(), DvaeConfig::dalle()),
+            (BeitConfig::test(), DvaeConfig::test()),
+        ];
+        for (beit, dvae) in pairs {
+            beit.validate().unwrap();
+            dvae.validate().unwrap();
+            assert_eq!(beit.grid(), dvae.grid());
+            assert_eq!(beit.vocab, dvae.vocab);
+            assert_eq!(beit.tokens(), dvae.tokens() + 1);
+        }
+        assert_eq!(BeitConfig::base_patch16_224().rel_pos_rows(), 732);
+        assert_eq!(DvaeConfig::dalle().gain(), 1.0 / 64.0);
+        assert_eq!(BeitConfig::base_patch16_224().drop_path_of(11), 0.1);
+    }
+
+    #[test]
+    fn parameter_counts_of_the_originals() {
+        // Spec beit.md §1.1 (the first equals n_parameters in the authors' log) and dvae.md §1.4.
+        let base = BeitConfig::base_patch16_224();
+        assert_eq!(base.parameters(), 91_965_776);
+        let no_bias = BeitConfig { shared_rel_pos_bias: false, ..base };
+        let plain = BeitConfig { abs_pos: true, layer_scale: 0.0, ..no_bias };
+        assert_eq!(plain.parameters(), 92_089_856);
+        assert_eq!(BeitConfig::large_patch16_224().parameters(), 311_534_016);
+        assert_eq!(DvaeConfig::dalle().encoder_parameters(), 53_786_240);
+        assert_eq!(DvaeConfig::dalle().decoder_parameters(), 43_829_766);
+    }
+
+    #[test]
+    fn unusable_sizes_are_named() {
+        let bad = BeitConfig { image: (30, 32), ..BeitConfig::tiny() };
+        let text = bad.validate().unwrap_err().to_string();
+        assert_eq!(text, "image_size 30x32 is not divisible by patch_size 4");
+        assert!(BeitConfig { heads: 5, ..BeitConfig::tiny() }.validate().is_err());
+        assert!(BeitConfig { drop_path: f64::NAN, ..BeitConfig::tiny() }.validate().is_err());
+        assert!(DvaeConfig { groups: 0, ..DvaeConfig::tiny() }.validate().is_err());
+        assert!(DvaeConfig { image: (34, 32), ..DvaeConfig::tiny() }.validate().is_err());
+    }
+}

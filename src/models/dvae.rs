@@ -1,0 +1,390 @@
+//! The discrete VAE: an image to a grid of visual tokens and back (spec dvae 1, 2.6).
+//!
+//! ```text
+//! logits = encoder(x)                       [B,h,w,K], h = H/f
+//! z = gumbel_softmax(logits, τ)             relaxed one-hot; tokens = argmax logits
+//! out = decoder(z)                          [B,H,W,6]: μ and ln b of the logit-Laplace likelihood
+//! loss = (Σ nll + β Σ KL(softmax(logits) ‖ uniform)) / (B · 3HW)
+//! ```
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::layers::conv::Conv2d;
+use crate::layers::resblock::{ResBlock, ResBlockCache, Side};
+use crate::models::config::DvaeConfig;
+use crate::ops::gumbel_softmax::Noise;
+use crate::params::{Layout, Params, Registry};
+use crate::tensor::{Ids, Master, Tensor};
+
+/// Likelihood of the decoder's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likelihood {
+    /// Laplace in logit space with a learned scale (the DALL-E paper, A.3): six output channels.
+    LogitLaplace,
+    /// Squared error of the first three output channels against the mapped pixels.
+    SquaredError,
+}
+
+/// Three changes of resolution or none: between groups, never after the last.
+struct Trunk {
+    input: Conv2d,
+    groups: Vec<Vec<ResBlock>>,
+    output: Conv2d,
+}
+
+impl Trunk {
+    /// `widths[0]` after the input convolution, then one per group.
+    fn new(
+        reg: &mut Registry,
+        side: Side,
+        config: &DvaeConfig,
+        widths: &[usize],
+        (channels_in, channels_out): (usize, usize),
+    ) -> Self {
+        let (prefix, kernel) = match side {
+            Side::Encoder => ("encoder", 7),
+            Side::Decoder => ("decoder", 1),
+        };
+        let name = |part: &str| format!("{prefix}.blocks.{part}");
+        let input = Conv2d::new(reg, &name("input"), channels_in, widths[0], kernel, false);
+        let mut width = widths[0];
+        let mut groups = Vec::new();
+        for (g, &wide) in widths[1..].iter().enumerate() {
+            let mut blocks = Vec::new();
+            for b in 0..config.blocks_per_group {
+                let name = name(&format!("group_{}.block_{}", g + 1, b + 1));
+                blocks.push(ResBlock::new(reg, &name, width, wide, side, config.gain()));
+                width = wide;
+            }
+            groups.push(blocks);
+        }
+        let output = Conv2d::new(reg, &name("output.conv"), width, channels_out, 1, true);
+        Self { input, groups, output }
+    }
+}
+
+/// What backward of one network reads.
+pub struct TrunkCache<B: Storage> {
+    blocks: Vec<ResBlockCache<B>>,
+    pools: Vec<(Ids<B>, Vec<usize>)>, // argmax and input shape of each pool
+    last: Tensor<B>,                  // input of the output convolution, before its ReLU
+}
+
+/// Encoder, codebook and decoder.
+pub struct Dvae {
+    /// Sizes.
+    pub config: DvaeConfig,
+    /// All parameters, the encoder's first.
+    pub layout: Layout,
+    encoder: Trunk,
+    decoder: Trunk,
+}
+
+impl Dvae {
+    /// Builds both networks.
+    pub fn new(config: &DvaeConfig) -> Self {
+        let mut reg = Registry::new();
+        let (groups, k) = (config.groups, config.vocab);
+        let wide = |g: usize| config.width << g;
+        let down: Vec<_> = std::iter::once(config.width).chain((0..groups).map(wide)).collect();
+        let up: Vec<_> =
+            std::iter::once(config.init_width).chain((0..groups).rev().map(wide)).collect();
+        let encoder = Trunk::new(&mut reg, Side::Encoder, config, &down, (3, k));
+        let decoder = Trunk::new(&mut reg, Side::Decoder, config, &up, (k, 6));
+        Self { config: config.clone(), layout: reg.finish(), encoder, decoder }
+    }
+
+    /// x `[B,H,W,3]` mapped pixels -> logits `[B,h,w,K]`.
+    pub fn encode<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        x: &Tensor<B>,
+    ) -> (Master<B>, TrunkCache<B>) {
+        let mut v = self.encoder.input.forward_master(bk, w, x, 1.0, None);
+        let (mut blocks, mut pools) = (Vec::new(), Vec::new());
+        for (g, group) in self.encoder.groups.iter().enumerate() {
+            if g > 0 {
+                let shape = v.shape().to_vec();
+                let (pooled, argmax) = bk.max_pool_forward(&v);
+                pools.push((argmax, shape));
+                v = pooled;
+            }
+            for block in group {
+                let (next, cache) = block.forward(bk, w, v);
+                blocks.push(cache);
+                v = next;
+            }
+        }
+        let last = bk.to_elem(&v, 1.0);
+        let logits = self.encoder.output.forward_master(bk, w, &last, 1.0, None);
+        (logits, TrunkCache { blocks, pools, last })
+    }
+
+    /// dlogits -> dx where wanted.
+    #[allow(clippy::too_many_arguments)]
+    pub fn encode_backward<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        x: &Tensor<B>,
+        cache: TrunkCache<B>,
+        dlogits: &Master<B>,
+        g: &mut Params<B>,
+        need_dx: bool,
+    ) -> Option<Tensor<B>> {
+        let TrunkCache { mut blocks, mut pools, last } = cache;
+        let dlast = self.encoder.output.backward(bk, w, &last, &bk.to_elem(dlogits, 1.0), g);
+        let mut dv = to_master(bk, &dlast);
+        for (i, group) in self.encoder.groups.iter().enumerate().rev() {
+            for block in group.iter().rev() {
+                dv = block.backward(bk, w, blocks.pop().expect("one per block"), dv, g);
+            }
+            if i > 0 {
+                let (argmax, shape) = pools.pop().expect("one per pool");
+                dv = bk.max_pool_backward(&argmax, &dv, &shape);
+            }
+        }
+        self.encoder.input.backward_first(bk, w, x, &bk.to_elem(&dv, 1.0), g, need_dx)
+    }
+
+    /// z `[B,h,w,K]`, one-hot or relaxed -> `[B,H,W,6]`.
+    pub fn decode<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        z: &Tensor<B>,
+    ) -> (Master<B>, TrunkCache<B>) {
+        let mut v = self.decoder.input.forward_master(bk, w, z, 1.0, None);
+        let mut blocks = Vec::new();
+        for (g, group) in self.decoder.groups.iter().enumerate() {
+            if g > 0 {
+                v = bk.upsample_forward(&v);
+            }
+            for block in group {
+                let (next, cache) = block.forward(bk, w, v);
+                blocks.push(cache);
+                v = next;
+            }
+        }
+        let last = bk.to_elem(&v, 1.0);
+        let out = self.decoder.output.forward_master(bk, w, &last, 1.0, None);
+        (out, TrunkCache { blocks, pools: Vec::new(), last })
+    }
+
+    /// dout `[B,H,W,6]` -> dz `[B,h,w,K]`.
+    pub fn decode_backward<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        z: &Tensor<B>,
+        cache: TrunkCache<B>,
+        dout: &Master<B>,
+        g: &mut Params<B>,
+    ) -> Tensor<B> {
+        let TrunkCache { mut blocks, last, .. } = cache;
+        let dlast = self.decoder.output.backward(bk, w, &last, &bk.to_elem(dout, 1.0), g);
+        let mut dv = to_master(bk, &dlast);
+        for (i, group) in self.decoder.groups.iter().enumerate().rev() {
+            for block in group.iter().rev() {
+                dv = block.backward(bk, w, blocks.pop().expect("one per block"), dv, g);
+            }
+            if i > 0 {
+                dv = bk.upsample_backward(&dv);
+            }
+        }
+        self.decoder.input.backward(bk, w, z, &bk.to_elem(&dv, 1.0), g)
+    }
+
+    /// Visual tokens `[B,h,w]` of mapped pixels `[B,H,W,3]`: argmax of the logits, without noise.
+    pub fn tokens<B: Backend>(&self, bk: &B, w: &Params<B>, x: &Tensor<B>) -> Ids<B> {
+        bk.argmax(&self.encode(bk, w, x).0)
+    }
+
+    /// One-hot codes `[B,h,w,K]` of tokens `[B,h,w]`.
+    pub fn one_hot<B: Backend>(&self, bk: &B, tokens: &Ids<B>) -> Tensor<B> {
+        use crate::real::Float;
+        let k = self.config.vocab;
+        let mut z = vec![B::Elem::from_f64(0.0); tokens.len() * k];
+        for (row, token) in z.chunks_exact_mut(k).zip(tokens.to_vec(bk)) {
+            row[token as usize] = B::Elem::from_f64(1.0);
+        }
+        let shape: Vec<usize> = tokens.shape().iter().copied().chain([k]).collect();
+        Tensor::from_vec(bk, z, &shape)
+    }
+}
+
+/// Pixels `[..,3]` in 0..1 of the decoder's output `[..,6]`: φ⁻¹(sigmoid(μ)), the median of the
+/// likelihood; ln b is not shown (spec dvae 1.7).
+pub fn pixels(out: &[f64]) -> Vec<f64> {
+    let show = |mu: f64| ((1.0 / (1.0 + (-mu).exp()) - 0.1) / 0.8).clamp(0.0, 1.0);
+    out.chunks_exact(6).flat_map(|p| [show(p[0]), show(p[1]), show(p[2])]).collect()
+}
+
+fn to_master<B: Backend>(bk: &B, x: &Tensor<B>) -> Master<B> {
+    let mut sum = Master::zeros(bk, x.shape());
+    bk.accumulate(&mut sum, x);
+    sum
+}
+
+/// One training step's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct DvaeStep {
+    /// τ of the relaxation.
+    pub temperature: f64,
+    /// Weight β of the KL term.
+    pub kl_weight: f64,
+    /// One-hot codes in the forward pass, the relaxation's gradient in the backward pass.
+    pub straight_through: bool,
+    /// What the decoder's output means.
+    pub likelihood: Likelihood,
+    /// 1 over (images of the whole optimizer step × sub-pixels of an image).
+    pub scale: f64,
+}
+
+/// What a step saw, on the device.
+pub struct DvaeLosses<B: Storage> {
+    /// Negative log-likelihood (or squared error) summed per image, `[B]`.
+    pub reconstruction: Master<B>,
+    /// KL to the uniform prior per position, `[B,h,w]`, in nats.
+    pub kl: Master<B>,
+    /// Relaxed code that the decoder saw, `[B,h,w,K]`.
+    pub z: Tensor<B>,
+    /// Encoder logits `[B,h,w,K]`.
+    pub logits: Master<B>,
+    /// Decoder output `[B,H,W,6]`.
+    pub out: Master<B>,
+    /// Gradients of the mapped pixels, where asked for: through the encoder, and through the
+    /// likelihood (logit-Laplace only).
+    pub dx: Option<(Tensor<B>, Option<Master<B>>)>,
+}
+
+impl Dvae {
+    /// Forward, loss and backward of one micro-batch: x `[B,H,W,3]` mapped pixels, as operand and as
+    /// target of the likelihood.
+    #[allow(clippy::too_many_arguments)]
+    pub fn loss_and_gradients<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        x: &Tensor<B>,
+        target: &Master<B>,
+        noise: &Noise<B>,
+        step: &DvaeStep,
+        g: &mut Params<B>,
+        need_dx: bool,
+    ) -> DvaeLosses<B> {
+        let (logits, encoder) = self.encode(bk, w, x);
+        let (z, y) =
+            bk.gumbel_softmax_forward(&logits, noise, step.temperature, step.straight_through);
+        let (out, decoder) = self.decode(bk, w, &z);
+        let kl = bk.kl_uniform_forward(&logits);
+        let (reconstruction, dout, dtarget) = match step.likelihood {
+            Likelihood::LogitLaplace => {
+                let (dout, dx) = bk.logit_laplace_backward(target, &out, step.scale);
+                (bk.logit_laplace_forward(target, &out), dout, Some(dx))
+            }
+            Likelihood::SquaredError => {
+                let dout = bk.mse_backward(target, &out, step.scale);
+                (bk.mse_forward(target, &out), dout, None)
+            }
+        };
+        let dz = self.decode_backward(bk, w, &z, decoder, &dout, g);
+        let mut dlogits = bk.gumbel_softmax_backward(&y, &dz, step.temperature);
+        bk.add(&mut dlogits, &bk.kl_uniform_backward(&logits, step.kl_weight * step.scale));
+        drop((y, dz));
+        let dx = self.encode_backward(bk, w, x, encoder, &dlogits, g, need_dx);
+        let dx = dx.map(|dx| (dx, dtarget));
+        DvaeLosses { reconstruction, kl, z, logits, out, dx }
+    }
+}
+
+/// The whole training loss at one size, as one number.
+pub struct DvaeCase {
+    instance: &'static str,
+    batch: usize,
+    config: DvaeConfig,
+    likelihood: Likelihood,
+}
+
+impl Case for DvaeCase {
+    fn name(&self) -> String {
+        format!("model_dvae/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let (b, (ih, iw), (h, w)) = (self.batch, self.config.image, self.config.grid());
+        let k = self.config.vocab;
+        let mut inputs = Inputs::new(&self.name()).params(&Dvae::new(&self.config).layout, 0.35);
+        let pixels = (0..b * ih * iw * 3).map(|_| inputs.rng().uniform(0.1, 0.9)).collect();
+        let noise = inputs.normal(b * h * w * k);
+        inputs.push("x", &[b, ih, iw, 3], pixels, Kind::Elem, true).push(
+            "noise",
+            &[b, h, w, k],
+            noise,
+            Kind::Master,
+            false,
+        )
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let model = Dvae::new(&self.config);
+        let (x, noise) = (io.elem("x"), io.master("noise"));
+        let target = to_master(bk, &x);
+        let mut step = DvaeStep {
+            temperature: 0.8,
+            kl_weight: 1.7,
+            straight_through: false,
+            likelihood: self.likelihood,
+            scale: 0.0,
+        };
+        let noise = Noise::Given(&noise);
+        let forward =
+            model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, false);
+        let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
+        let loss = sum(&forward.reconstruction) + step.kl_weight * sum(&forward.kl);
+        io.output(bk, &Master::from_f64(bk, &[loss], &[1]));
+        if io.wants_backward() {
+            step.scale = io.upstream::<B::Master>(bk, 0).to_f64(bk)[0];
+            let losses =
+                model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, true);
+            let (through_encoder, through_target) = losses.dx.expect("asked for");
+            let mut dx = to_master(bk, &through_encoder);
+            match through_target {
+                Some(dtarget) => bk.add(&mut dx, &dtarget),
+                // The squared error's gradient of its target is the negative of the output's.
+                None => {
+                    let dout = bk.mse_backward(&target, &losses.out, -step.scale).to_f64(bk);
+                    let own: Vec<f64> = dout.chunks(6).flat_map(|p| [p[0], p[1], p[2]]).collect();
+                    bk.add(&mut dx, &Master::from_f64(bk, &own, target.shape()));
+                }
+            }
+            io.grad(bk, "x", &dx);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let weights = crate::params::arena_len(&Dvae::new(&self.config).layout) as f64;
+        let positions = (self.batch * self.config.tokens()) as f64;
+        Cost {
+            flops_forward: 2.0 * weights * positions,
+            flops_backward: 4.0 * weights * positions,
+            elements_forward: weights,
+            elements_backward: 2.0 * weights,
+        }
+    }
+}
+
+/// Both likelihoods, a rectangular view, and two blocks a group.
+pub fn cases<V: Visitor>(v: &mut V) {
+    // Few pixels: every activation is a ReLU that a difference quotient may straddle.
+    let test = DvaeConfig { image: (4, 8), ..DvaeConfig::test() };
+    let deep = DvaeConfig { groups: 2, blocks_per_group: 2, image: (4, 2), ..test.clone() };
+    for (instance, batch, config, likelihood) in [
+        ("logit_laplace", 2, test.clone(), Likelihood::LogitLaplace),
+        ("squared_error", 1, test, Likelihood::SquaredError),
+        ("two_blocks", 2, deep, Likelihood::LogitLaplace),
+    ] {
+        v.visit(DvaeCase { instance, batch, config, likelihood });
+    }
+}

@@ -1,0 +1,13 @@
+//! The models, each readable in one sitting.
+
+pub mod beit;
+pub mod config;
+pub mod dvae;
+
+use crate::case::Visitor;
+
+/// Shows every case of every model to `v`.
+pub fn visit_cases<V: Visitor>(v: &mut V) {
+    beit::cases(v);
+    dvae::cases(v);
+}

@@ -1,0 +1,199 @@
+//! AdamW over the whole arena, with global-norm clipping folded in, and the running average.
+//!
+//! ```text
+//! ĝ = g · min(1, max_norm / (‖g‖ + 1e−6))
+//! p ← p (1 − lr·λ)                       decoupled decay, λ and the scale of lr per segment
+//! m ← β₁ m + (1 − β₁) ĝ,  v ← β₂ v + (1 − β₂) ĝ²
+//! p ← p − lr · (m / (1 − β₁ᵗ)) / (√v / √(1 − β₂ᵗ) + ε)
+//! ```
+//! Source: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in the order and with the ε of
+//! `torch.optim.AdamW`; clipping as `torch.nn.utils.clip_grad_norm_`.
+
+use crate::backend::Storage;
+use crate::cpu::Cpu;
+use crate::params::Params;
+use crate::real::Real;
+use crate::simd_fn;
+use crate::tensor::Master;
+use rayon::prelude::*;
+
+/// Numbers that share a learning-rate scale and a decay: all before `end` and after the segment
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// End in the arena.
+    pub end: usize,
+    /// Factor on the learning rate.
+    pub lr_scale: f64,
+    /// Weight decay λ.
+    pub decay: f64,
+}
+
+/// One step's settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub lr: f64,
+    /// β₁
+    pub beta1: f64,
+    /// β₂
+    pub beta2: f64,
+    /// ε
+    pub eps: f64,
+    /// Number of the step t, from 1.
+    pub step: u64,
+    /// Bound of the gradient's norm.
+    pub max_norm: Option<f64>,
+}
+
+/// The update of all parameters at once.
+pub trait AdamWOp: Storage {
+    /// Changes `w`, `m` and `v`; `norm` `[1]` is the gradient's norm, read only where `max_norm` is set.
+    #[allow(clippy::too_many_arguments)]
+    fn adamw_update(
+        &self,
+        w: &mut Params<Self>,
+        g: &Params<Self>,
+        m: &mut Params<Self>,
+        v: &mut Params<Self>,
+        norm: Option<&Master<Self>>,
+        segments: &[Segment],
+        adamw: &AdamW,
+    );
+
+    /// average ← decay · average + (1 − decay) · w
+    fn ema_update(&self, average: &mut Params<Self>, w: &Params<Self>, decay: f64);
+}
+
+/// Factors of one segment, in the arithmetic of the backend.
+#[derive(Clone, Copy)]
+struct Factors<T> {
+    clip: T,
+    keep: T,
+    step_size: T,
+    beta1: T,
+    beta2: T,
+    rest1: T,
+    rest2: T,
+    root2: T,
+    eps: T,
+}
+
+simd_fn! {
+    fn update<T>(w: &mut [T], g: &[T], m: &mut [T], v: &mut [T], f: Factors<T>) {
+        let moments = m.iter_mut().zip(v.iter_mut());
+        for ((w, &g), (m, v)) in w.iter_mut().zip(g).zip(moments) {
+            let g = g * f.clip;
+            *m = f.beta1 * *m + f.rest1 * g;
+            *v = f.beta2 * *v + f.rest2 * g * g;
+            *w = *w * f.keep - f.step_size * *m / ((*v).sqrt() / f.root2 + f.eps);
+        }
+    }
+}
+
+simd_fn! {
+    fn average<T>(a: &mut [T], w: &[T], decay: T, rest: T) {
+        for (a, &w) in a.iter_mut().zip(w) {
+            *a = decay * *a + rest * w;
+        }
+    }
+}
+
+const PIECE: usize = 1 << 16;
+
+impl<T: Real> AdamWOp for Cpu<T> {
+    #[track_caller]
+    fn adamw_update(
+        &self,
+        w: &mut Params<Self>,
+        g: &Params<Self>,
+        m: &mut Params<Self>,
+        v: &mut Params<Self>,
+        norm: Option<&Master<Self>>,
+        segments: &[Segment],
+        adamw: &AdamW,
+    ) {
+        let clip = adamw.max_norm.map_or(1.0, |max| {
+            let norm = norm.expect("adamw: max_norm needs the norm").slice()[0].to_f64();
+            (max / (norm + 1e-6)).min(1.0)
+        });
+        let n = w.master.len();
+        let covered = segments.last().is_some_and(|s| s.end >= n);
+        assert!(n == 0 || covered, "adamw: the segments do not cover the {n} parameters");
+        let [bias1, bias2] = [adamw.beta1, adamw.beta2]
+            .map(|b| 1.0 - b.powi(i32::try_from(adamw.step).unwrap_or(i32::MAX)));
+        let mut start = 0;
+        for segment in segments {
+            let end = segment.end.min(n);
+            let lr = adamw.lr * segment.lr_scale;
+            let f = Factors {
+                clip: T::from_f64(clip),
+                keep: T::from_f64(1.0 - lr * segment.decay),
+                step_size: T::from_f64(lr / bias1),
+                beta1: T::from_f64(adamw.beta1),
+                beta2: T::from_f64(adamw.beta2),
+                rest1: T::from_f64(1.0 - adamw.beta1),
+                rest2: T::from_f64(1.0 - adamw.beta2),
+                root2: T::from_f64(bias2.sqrt()),
+                eps: T::from_f64(adamw.eps),
+            };
+            let moments = m.master[start..end]
+                .par_chunks_mut(PIECE)
+                .zip(v.master[start..end].par_chunks_mut(PIECE));
+            let inputs = g.master[start..end].par_chunks(PIECE).zip(moments);
+            let pieces = w.master[start..end].par_chunks_mut(PIECE).zip(inputs);
+            pieces.for_each(|(w, (g, (m, v)))| update(w, g, m, v, f));
+            start = end;
+        }
+        w.elem = self.narrow_copy(&w.master);
+    }
+
+    fn ema_update(&self, average_of: &mut Params<Self>, w: &Params<Self>, decay: f64) {
+        let (decay, rest) = (T::from_f64(decay), T::from_f64(1.0 - decay));
+        let pieces = average_of.master.par_chunks_mut(PIECE).zip(w.master.par_chunks(PIECE));
+        pieces.for_each(|(a, w)| average(a, w, decay, rest));
+        average_of.elem = self.narrow_copy(&average_of.master);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Decay, Init, Registry};
+
+    fn params(values: &[f64]) -> Params<Cpu<f64>> {
+        let mut reg = Registry::new();
+        reg.add("p", &[values.len()], Decay::Yes, Init::Constant(0.0));
+        Params::from_host(&Cpu::new(), &reg.finish(), values)
+    }
+
+    #[test]
+    fn first_step_by_hand() {
+        // At t = 1 the bias-corrected moments are ĝ and ĝ², so each step is lr · sign(ĝ) but for ε.
+        let bk = Cpu::<f64>::new();
+        let (mut w, g) = (params(&[1.0, -2.0, 3.0]), params(&[0.6, -0.8, 0.0]));
+        let (mut m, mut v) = (params(&[0.0; 3]), params(&[0.0; 3]));
+        let norm = Master::<Cpu<f64>>::from_vec(&bk, vec![1.0], &[1]);
+        let segments = [
+            Segment { end: 1, lr_scale: 0.5, decay: 0.0 },
+            Segment { end: 3, lr_scale: 1.0, decay: 0.1 },
+        ];
+        let adamw =
+            AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, step: 1, max_norm: Some(0.5) };
+        bk.adamw_update(&mut w, &g, &mut m, &mut v, Some(&norm), &segments, &adamw);
+        assert!((w.master[0] - (1.0 - 0.05)).abs() < 1e-12);
+        assert!((w.master[1] - (-2.0 * 0.99 + 0.1)).abs() < 1e-12);
+        assert!(w.master[2].is_nan(), "0/0 with eps 0 is visible, not hidden");
+        let clip = 0.5 / (1.0 + 1e-6);
+        assert!((m.master[0] - 0.1 * 0.6 * clip).abs() < 1e-15);
+        assert!((v.master[1] - 0.01 * (0.8 * clip) * (0.8 * clip)).abs() < 1e-15);
+    }
+
+    #[test]
+    fn average_moves_towards_the_weights() {
+        let bk = Cpu::<f64>::new();
+        let (mut a, w) = (params(&[1.0]), params(&[3.0]));
+        bk.ema_update(&mut a, &w, 0.75);
+        assert_eq!(a.master, [1.5]);
+    }
+}

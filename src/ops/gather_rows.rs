@@ -1,0 +1,137 @@
+//! Picks rows: `y[m] = x[rows[m]]`.
+//!
+//! Shapes: x `[..,C]` with all leading axes taken as one, rows `[M]`, y `[M,C]`. The masked-image
+//! head needs the rows of masked patches only, about 38 % of them: its matrix has 8192 columns, so
+//! the rows are picked before it, not after.
+//!
+//! Backward. Each y_m is a copy of a row; rows that were not picked get 0:
+//! * `dx[r]` = Σ over m with `rows[m] = r` of `dy[m]`
+//!
+//! Kept for backward: nothing but rows (an input) and the shape of x. Source: BEiT
+//! `modeling_pretrain.py`, forward (`x[bool_masked_pos]`).
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::{Cpu, simd};
+use crate::real::Real;
+use crate::tensor::{Ids, Tensor};
+
+/// Picks rows, and the gradient.
+pub trait GatherRowsOp: Storage {
+    /// x `[..,C]`, rows `[M]` -> y `[M,C]`.
+    fn gather_rows_forward(&self, x: &Tensor<Self>, rows: &Ids<Self>) -> Tensor<Self>;
+
+    /// dy `[M,C]` -> dx of `shape`.
+    fn gather_rows_backward(
+        &self,
+        rows: &Ids<Self>,
+        dy: &Tensor<Self>,
+        shape: &[usize],
+    ) -> Tensor<Self>;
+}
+
+/// Row `row` of `rows`, checked.
+#[track_caller]
+fn range(op: &str, row: u32, rows: usize, c: usize) -> std::ops::Range<usize> {
+    let row = row as usize;
+    assert!(row < rows, "{op}: row {row} is asked for, x has {rows}");
+    row * c..(row + 1) * c
+}
+
+impl<T: Real> GatherRowsOp for Cpu<T> {
+    #[track_caller]
+    fn gather_rows_forward(&self, x: &Tensor<Self>, rows: &Ids<Self>) -> Tensor<Self> {
+        let c = x.cols();
+        let mut y = Vec::with_capacity(rows.len() * c);
+        for &row in rows.slice() {
+            y.extend_from_slice(&x.slice()[range("gather_rows", row, x.rows(), c)]);
+        }
+        Tensor::from_vec(self, y, &[rows.len(), c])
+    }
+
+    #[track_caller]
+    fn gather_rows_backward(
+        &self,
+        rows: &Ids<Self>,
+        dy: &Tensor<Self>,
+        shape: &[usize],
+    ) -> Tensor<Self> {
+        let mut dx = Tensor::zeros(self, shape);
+        let (c, count) = (dx.cols(), dx.rows());
+        dy.expect_shape("gather_rows_backward", "dy", &[rows.len(), c]);
+        // A row may be picked twice, so the sums are taken in order on one thread.
+        for (&row, dy) in rows.slice().iter().zip(dy.slice().chunks_exact(c)) {
+            let range = range("gather_rows_backward", row, count, c);
+            simd::add_assign(&mut dx.slice_mut()[range], dy);
+        }
+        dx
+    }
+}
+
+/// The op at one size.
+pub struct GatherRowsCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    rows: usize,
+}
+
+impl Case for GatherRowsCase {
+    fn name(&self) -> String {
+        format!("gather_rows/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let count = self.shape[..self.shape.len() - 1].iter().product::<usize>();
+        // Steps of 7, so that some rows are left out and, with many rows, some are met twice.
+        let rows = (0..self.rows).map(|m| (m * 7 % count) as u32).collect();
+        Inputs::new(&self.name()).elem("x", self.shape).ids("rows", &[self.rows], rows)
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, rows) = (io.elem("x"), io.ids("rows"));
+        let y = bk.gather_rows_forward(&x, &rows);
+        io.output(bk, &y);
+        if io.wants_backward() {
+            let dy = io.upstream(bk, 0);
+            let dx = bk.gather_rows_backward(&rows, &dy, self.shape);
+            io.grad(bk, "x", &dx);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let c = self.shape[self.shape.len() - 1];
+        let (all, picked) = (self.shape.iter().product::<usize>(), self.rows * c);
+        Cost {
+            flops_forward: 0.0,
+            flops_backward: picked as f64,
+            elements_forward: 2.0 * picked as f64,
+            elements_backward: (all + picked) as f64,
+        }
+    }
+}
+
+/// Smallest, odd, every row and some twice, no row at all, the masked rows of the tiny preset.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, rows) in [
+        ("one", &[1, 1][..], 1),
+        ("odd", &[3, 5, 7], 4),
+        ("twice", &[2, 3], 5),
+        ("none", &[2, 3], 0),
+        ("tiny", &[2, 65, 128], 48),
+    ] {
+        v.visit(GatherRowsCase { instance, shape, rows });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "gather_rows: row 6 is asked for, x has 6")]
+    fn a_row_that_is_not_there() {
+        let bk = Cpu::<f32>::new();
+        let rows = Ids::from_vec(&bk, vec![5, 6], &[2]);
+        bk.gather_rows_forward(&Tensor::zeros(&bk, &[2, 3, 4]), &rows);
+    }
+}

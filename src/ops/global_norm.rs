@@ -1,0 +1,47 @@
+//! Euclidean norm of a whole arena: √Σ g².
+//!
+//! Squares are summed in pieces of fixed length, each piece's sum is widened to f64, and the pieces
+//! are added in order. A number that is not finite makes the norm not finite, which is how the
+//! trainer notices.
+
+use crate::backend::Storage;
+use crate::cpu::{Cpu, simd};
+use crate::params::Params;
+use crate::real::Real;
+use crate::tensor::Master;
+use rayon::prelude::*;
+
+/// The norm of all parameters' gradients.
+pub trait GlobalNormOp: Storage {
+    /// -> `[1]`, left on the device: clipping reads it there.
+    fn global_norm(&self, g: &Params<Self>) -> Master<Self>;
+}
+
+impl<T: Real> GlobalNormOp for Cpu<T> {
+    fn global_norm(&self, g: &Params<Self>) -> Master<Self> {
+        let pieces: Vec<f64> =
+            g.master.par_chunks(1 << 12).map(|x| simd::dot(x, x).to_f64()).collect();
+        let norm = pieces.iter().sum::<f64>().sqrt();
+        Master::from_f64(self, &[norm], &[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Decay, Init, Registry};
+
+    #[test]
+    fn norm_and_non_finite() {
+        let bk = Cpu::<f32>::new();
+        let mut reg = Registry::new();
+        reg.add("p", &[10_000], Decay::Yes, Init::Constant(0.0));
+        let layout = reg.finish();
+        let mut values = vec![0.0f32; 10_000];
+        (values[3], values[9_999]) = (3.0, -4.0);
+        let norm = |v: &[f32]| bk.global_norm(&Params::from_host(&bk, &layout, v)).to_vec(&bk)[0];
+        assert_eq!(norm(&values), 5.0);
+        values[5_000] = f32::NAN;
+        assert!(!norm(&values).is_finite());
+    }
+}

@@ -1,0 +1,292 @@
+//! Gumbel-softmax: a differentiable sample of one of K codes.
+//!
+//! ```text
+//! g_k = −ln(−ln u_k),  t_k = (ℓ_k + g_k)/τ,  y = softmax(t)
+//! z = y (relaxed)  or  z = one-hot argmax y (straight-through; an exact 1 among exact 0s)
+//! ```
+//! Shapes: ℓ, y, z `[..,K]`; ties of the argmax take the lowest index.
+//!
+//! Backward, for both (the straight-through estimator is this rule by definition, not the derivative
+//! of the one-hot): with a = dz,
+//! * ∂y_i/∂t_j = y_i (δ_ij − y_j), so dt = y ⊙ (a − ⟨y, a⟩)
+//! * dℓ = dt/τ, which sums to 0 over k; the noise, added to ℓ, has the same gradient
+//!
+//! Kept for backward: y. Source: arXiv 1611.01144, eq. 1 and 2; spec dvae 2.1, 2.10.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::cpu::{Cpu, rows_per_task, simd};
+use crate::real::Real;
+use crate::rng::{Philox, Purpose};
+use crate::simd_fn;
+use crate::tensor::{Ids, Master, Tensor};
+use rayon::prelude::*;
+
+/// Where the Gumbel noise comes from.
+pub enum Noise<'a, B: Storage> {
+    /// No noise: evaluation.
+    None,
+    /// `[..,K]`, for fixtures and difference quotients.
+    Given(&'a Master<B>),
+    /// Element i is word i mod 4 of block ⌊i/4⌋ of the Philox stream (seed, step), the same on every
+    /// device: u = (r + ½)/2³², so that g is finite for every word r.
+    Philox {
+        /// Seed of the run.
+        seed: u64,
+        /// Number of the step (or micro-batch).
+        step: u64,
+    },
+}
+
+/// Sampling, its gradient, and the argmax that replaces it in evaluation.
+pub trait GumbelSoftmaxOp: Storage {
+    /// ℓ `[..,K]` -> (z, y).
+    fn gumbel_softmax_forward(
+        &self,
+        logits: &Master<Self>,
+        noise: &Noise<Self>,
+        temperature: f64,
+        straight_through: bool,
+    ) -> (Tensor<Self>, Master<Self>);
+
+    /// dz -> dℓ.
+    fn gumbel_softmax_backward(
+        &self,
+        y: &Master<Self>,
+        dz: &Tensor<Self>,
+        temperature: f64,
+    ) -> Master<Self>;
+
+    /// Index of the largest element of each row, the lowest on ties: x `[..,K]` -> `[..]`.
+    fn argmax(&self, x: &Master<Self>) -> Ids<Self>;
+}
+
+/// −ln(−ln u) of one random word.
+pub fn gumbel(word: u32) -> f64 {
+    let u = (f64::from(word) + 0.5) * (1.0 / 4_294_967_296.0);
+    -(-u.ln()).ln()
+}
+
+simd_fn! {
+    /// In place: t / τ, then softmax.
+    fn softmax_row<T>(t: &mut [T], inverse: T) {
+        let max = simd::max(t);
+        for t in t.iter_mut() {
+            *t = ((*t - max) * inverse).exp();
+        }
+        let scale = T::ONE / simd::sum(t);
+        for t in t.iter_mut() {
+            *t *= scale;
+        }
+    }
+}
+
+simd_fn! {
+    /// dℓ = y ⊙ (a − ⟨y, a⟩)/τ
+    fn softmax_row_backward<T>(y: &[T], a: &[T], inverse: T, dl: &mut [T]) {
+        let mean = simd::dot(y, a);
+        for ((dl, &y), &a) in dl.iter_mut().zip(y).zip(a) {
+            *dl = inverse * y * (a - mean);
+        }
+    }
+}
+
+/// Index of the largest element, the lowest on ties.
+fn row_argmax<T: Real>(row: &[T]) -> usize {
+    let max = simd::max(row);
+    row.iter().position(|&x| x == max).unwrap_or(0)
+}
+
+impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
+    #[track_caller]
+    fn gumbel_softmax_forward(
+        &self,
+        logits: &Master<Self>,
+        noise: &Noise<Self>,
+        temperature: f64,
+        straight_through: bool,
+    ) -> (Tensor<Self>, Master<Self>) {
+        assert!(temperature > 0.0, "gumbel_softmax: temperature {temperature} is not above 0");
+        let k = logits.cols();
+        if let Noise::Given(noise) = noise {
+            noise.expect_shape("gumbel_softmax", "noise", logits.shape());
+        }
+        let inverse = T::from_f64(1.0 / temperature);
+        let mut y = logits.duplicate(self);
+        // A multiple of 4 elements, so that a task starts at a whole block of random words.
+        let step = rows_per_task(k).next_multiple_of(4) * k;
+        y.slice_mut().par_chunks_mut(step).enumerate().for_each(|(i, y)| {
+            match noise {
+                Noise::None => {}
+                Noise::Given(g) => simd::add_assign(y, &g.slice()[i * step..i * step + y.len()]),
+                Noise::Philox { seed, step: number } => {
+                    let (lo, hi) = (*number as u32, (*number >> 32) as u32);
+                    let stream = Philox::new(*seed, Purpose::Gumbel, lo, hi);
+                    for (block, y) in ((i * step / 4) as u32..).zip(y.chunks_mut(4)) {
+                        for (y, word) in y.iter_mut().zip(stream.block_at(block)) {
+                            *y += T::from_f64(gumbel(word));
+                        }
+                    }
+                }
+            }
+            y.chunks_exact_mut(k).for_each(|row| softmax_row(row, inverse));
+        });
+        if !straight_through {
+            return (y.duplicate(self), y);
+        }
+        let mut z = Tensor::zeros(self, logits.shape());
+        z.slice_mut().par_chunks_mut(k).zip(y.slice().par_chunks(k)).for_each(|(z, y)| {
+            z[row_argmax(y)] = T::ONE;
+        });
+        (z, y)
+    }
+
+    #[track_caller]
+    fn gumbel_softmax_backward(
+        &self,
+        y: &Master<Self>,
+        dz: &Tensor<Self>,
+        temperature: f64,
+    ) -> Master<Self> {
+        dz.expect_shape("gumbel_softmax_backward", "dz", y.shape());
+        let (k, inverse) = (y.cols(), T::from_f64(1.0 / temperature));
+        let mut dl = Master::zeros(self, y.shape());
+        let step = rows_per_task(k) * k;
+        let inputs = y.slice().par_chunks(step).zip(dz.slice().par_chunks(step));
+        dl.slice_mut().par_chunks_mut(step).zip(inputs).for_each(|(dl, (y, a))| {
+            let rows = y.chunks_exact(k).zip(a.chunks_exact(k));
+            for (dl, (y, a)) in dl.chunks_exact_mut(k).zip(rows) {
+                softmax_row_backward(y, a, inverse, dl);
+            }
+        });
+        dl
+    }
+
+    #[track_caller]
+    fn argmax(&self, x: &Master<Self>) -> Ids<Self> {
+        let k = x.cols();
+        let rows: Vec<u32> = x.slice().par_chunks(k).map(|row| row_argmax(row) as u32).collect();
+        Ids::from_vec(self, rows, &x.shape()[..x.shape().len() - 1])
+    }
+}
+
+/// The relaxed op at one size. The straight-through form has no derivative to compare with; the unit
+/// tests below check the rule it claims.
+pub struct GumbelSoftmaxCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    temperature: f64,
+}
+
+impl Case for GumbelSoftmaxCase {
+    fn name(&self) -> String {
+        format!("gumbel_softmax/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let mut inputs = Inputs::new(&self.name());
+        let noise = inputs.normal(self.shape.iter().product());
+        // The noise is added to the logits, so its gradient is theirs; it is checked as well.
+        inputs.master("logits", self.shape).push("noise", self.shape, noise, Kind::Master, true)
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (logits, noise, tau) = (io.master("logits"), io.master("noise"), self.temperature);
+        let (z, y) = bk.gumbel_softmax_forward(&logits, &Noise::Given(&noise), tau, false);
+        io.output(bk, &z);
+        if io.wants_backward() {
+            let dz = io.upstream(bk, 0);
+            let dlogits = bk.gumbel_softmax_backward(&y, &dz, tau);
+            io.grad(bk, "logits", &dlogits);
+            io.grad(bk, "noise", &dlogits);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: 7.0 * n,
+            flops_backward: 5.0 * n,
+            elements_forward: 3.0 * n,
+            elements_backward: 3.0 * n,
+        }
+    }
+}
+
+/// Two codes, odd, a small temperature, and tiny's.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, temperature) in [
+        ("two_codes", &[1, 2][..], 1.0),
+        ("odd", &[2, 3, 7], 0.7),
+        ("cold", &[5, 4], 0.25),
+        ("tiny", &[2, 8, 512], 0.9),
+    ] {
+        v.visit(GumbelSoftmaxCase { instance, shape, temperature });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOK: [[f64; 2]; 4] = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5], [0.5, -0.5]];
+
+    /// Spec dvae 8.1: loss ½‖m − t‖², t = (0.2, 0.6), m = Σ z_k E_k.
+    fn hand(tau: f64, straight_through: bool) -> (Vec<f64>, Vec<f64>) {
+        let bk = Cpu::<f64>::new();
+        let logits = Master::<Cpu<f64>>::from_vec(&bk, vec![1.0, 0.5, -0.3, 0.0], &[1, 4]);
+        let g: Vec<f64> = [0.3f64, 0.9, 0.6, 0.5].iter().map(|u| -(-u.ln()).ln()).collect();
+        let g = Master::<Cpu<f64>>::from_vec(&bk, g, &[1, 4]);
+        let (z, y) = bk.gumbel_softmax_forward(&logits, &Noise::Given(&g), tau, straight_through);
+        let z = z.to_vec(&bk);
+        let m = [0, 1].map(|d| z.iter().zip(BOOK).map(|(z, e)| z * e[d]).sum::<f64>());
+        let dm = [m[0] - 0.2, m[1] - 0.6];
+        let a: Vec<f64> = BOOK.iter().map(|e| e[0] * dm[0] + e[1] * dm[1]).collect();
+        let a = Tensor::<Cpu<f64>>::from_vec(&bk, a, &[1, 4]);
+        (z, bk.gumbel_softmax_backward(&y, &a, tau).to_vec(&bk))
+    }
+
+    #[test]
+    fn hand_checked_numbers() {
+        let cases = [
+            (1.0, false, [-0.025182575261, 0.035395302001, 0.006782157889, -0.016994884628]),
+            (0.5, false, [-0.021318708028, 0.031185618408, 0.000306961403, -0.010173871784]),
+            (1.0, true, [-0.052789982837, 0.085531998803, 0.007926806360, -0.040668822326]),
+            (0.5, true, [-0.023355336007, 0.034235464369, 0.000294046137, -0.011174174499]),
+        ];
+        for (tau, straight_through, want) in cases {
+            let (z, dl) = hand(tau, straight_through);
+            assert!(dl.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-11), "{dl:?} {want:?}");
+            if straight_through {
+                assert_eq!(z, [0.0, 1.0, 0.0, 0.0]);
+            }
+        }
+        assert!((hand(0.5, false).0[1] - 0.963478660234).abs() < 1e-11);
+    }
+
+    #[test]
+    fn noise_is_finite_and_the_same_for_any_number_of_threads() {
+        assert!(gumbel(0).is_finite() && gumbel(u32::MAX).is_finite());
+        let bk = Cpu::<f32>::new();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let logits = Master::<Cpu<f32>>::zeros(&bk, &[700, 33]);
+                let noise = Noise::Philox { seed: 5, step: 1 << 33 };
+                bk.gumbel_softmax_forward(&logits, &noise, 0.5, false).1.to_vec(&bk)
+            })
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(3));
+        // Element i is word i mod 4 of block i / 4.
+        let stream = Philox::new(5, Purpose::Gumbel, 0, 2);
+        let row: Vec<f64> = (33..66)
+            .map(|i| (gumbel(stream.block_at(i / 4)[i as usize % 4]) / 0.5).exp())
+            .collect();
+        let total: f64 = row.iter().sum();
+        assert!(
+            one[33..66].iter().zip(&row).all(|(y, e)| (f64::from(*y) - e / total).abs() < 1e-5)
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Squared error of the first channels: per image Σ (out_c − x_c)².
+//!
+//! Shapes: x `[B,..,C]`, out `[B,..,D]` with D ≥ C; the other channels of out are not read and get
+//! gradient 0 (the decoder's ln b has no meaning here). The result is the sum per image `[B]`.
+//!
+//! Backward: dout_c = 2 scale (out_c − x_c); with respect to x it is the negative of that. Kept for
+//! backward: x and out. Source: spec dvae 2.5.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::Cpu;
+use crate::real::Real;
+use crate::tensor::Master;
+use rayon::prelude::*;
+
+/// Squared error and its gradient.
+pub trait MseOp: Storage {
+    /// x `[B,..,C]`, out `[B,..,D]` -> sum per image `[B]`.
+    fn mse_forward(&self, x: &Master<Self>, out: &Master<Self>) -> Master<Self>;
+    /// Gradient of `scale · Σ (out − x)²` with respect to out.
+    fn mse_backward(&self, x: &Master<Self>, out: &Master<Self>, scale: f64) -> Master<Self>;
+}
+
+#[track_caller]
+fn check<B: Storage>(op: &str, x: &Master<B>, out: &Master<B>) {
+    let axes = x.shape().len();
+    assert!(
+        axes > 0
+            && out.shape().len() == axes
+            && x.shape()[..axes - 1] == out.shape()[..axes - 1]
+            && x.cols() <= out.cols(),
+        "{op}: out is {:?}, x is {:?}",
+        out.shape(),
+        x.shape()
+    );
+}
+
+impl<T: Real> MseOp for Cpu<T> {
+    #[track_caller]
+    fn mse_forward(&self, x: &Master<Self>, out: &Master<Self>) -> Master<Self> {
+        check("mse", x, out);
+        let (images, c, d) = (x.shape()[0], x.cols(), out.cols());
+        let mut sums = Master::zeros(self, &[images]);
+        let pixels = x.rows() / images.max(1);
+        let (x, out) = (x.slice(), out.slice());
+        sums.slice_mut().par_iter_mut().enumerate().for_each(|(b, sum)| {
+            for p in b * pixels..(b + 1) * pixels {
+                for (&x, &out) in x[p * c..(p + 1) * c].iter().zip(&out[p * d..]) {
+                    *sum += (out - x) * (out - x);
+                }
+            }
+        });
+        sums
+    }
+
+    #[track_caller]
+    fn mse_backward(&self, x: &Master<Self>, out: &Master<Self>, scale: f64) -> Master<Self> {
+        check("mse_backward", x, out);
+        let (c, d, twice) = (x.cols(), out.cols(), T::from_f64(2.0 * scale));
+        let mut dout = Master::zeros(self, out.shape());
+        let inputs = x.slice().par_chunks(4096 * c).zip(out.slice().par_chunks(4096 * d));
+        dout.slice_mut().par_chunks_mut(4096 * d).zip(inputs).for_each(|(dout, (x, out))| {
+            let inputs = x.chunks_exact(c).zip(out.chunks_exact(d));
+            for (dout, (x, out)) in dout.chunks_exact_mut(d).zip(inputs) {
+                for ((dout, &x), &out) in dout.iter_mut().zip(x).zip(out) {
+                    *dout = twice * (out - x);
+                }
+            }
+        });
+        dout
+    }
+}
+
+/// The op at one size; the output is the sum over images, because backward takes one weight for all.
+pub struct MseCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    channels: usize,
+}
+
+impl Case for MseCase {
+    fn name(&self) -> String {
+        format!("mse/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let mut shape = self.shape.to_vec();
+        *shape.last_mut().expect("channels") = self.channels;
+        Inputs::new(&self.name()).master("x", self.shape).master("out", &shape)
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, out) = (io.master("x"), io.master("out"));
+        io.output_sum(bk, &bk.mse_forward(&x, &out));
+        if io.wants_backward() {
+            let scale = io.upstream_scalar(0);
+            io.grad(bk, "out", &bk.mse_backward(&x, &out, scale));
+            // The roles swap when both have the same channels; else x meets only its own.
+            let c = x.cols();
+            let own: Vec<f64> =
+                out.to_f64(bk).chunks(out.cols()).flat_map(|p| p[..c].to_vec()).collect();
+            let own = Master::from_f64(bk, &own, x.shape());
+            io.grad(bk, "x", &bk.mse_backward(&own, &x, scale));
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: 3.0 * n,
+            flops_backward: 2.0 * n,
+            elements_forward: 2.0 * n,
+            elements_backward: 3.0 * n,
+        }
+    }
+}
+
+/// One number, odd, and three of six channels.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, channels) in
+        [("one", &[1, 1][..], 1), ("odd", &[3, 5, 2], 2), ("three_of_six", &[2, 4, 3, 3], 6)]
+    {
+        v.visit(MseCase { instance, shape, channels });
+    }
+}

@@ -1,0 +1,258 @@
+//! Patch embedding: each P x P patch, flattened, times a matrix; a convolution whose stride is its
+//! kernel.
+//!
+//! Shapes: x `[B,Ih,Iw,3]`, weight `[C,P,P,3]` (a kernel, `[C,3,P,P]` in checkpoints), bias `[C]`,
+//! e `[B,Np,C]` with Np = Gh Gw, Gh = Ih/P, Gw = Iw/P, patches row-major. The number of channels is
+//! that of x. With X `[B*Np, P*P*3]` the flattened patches and W `[C, P*P*3]`: e = X Wᵀ + bias.
+//!
+//! Backward. Patches do not overlap, so flattening is a permutation of the pixels:
+//! * dW += deᵀ X, dbias += column sums of de
+//! * dX = de W, and dx is dX with each number back in its pixel
+//!
+//! Kept for backward: x; X is gathered again. Source: Dosovitskiy et al., arXiv 2010.11929, eq. 1;
+//! BEiT `modeling_finetune.py`, class PatchEmbed.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::{Cpu, add_column_sums, gemm, gemm_rows, simd};
+use crate::params::{Param, Params};
+use crate::real::Real;
+use crate::tensor::{Master, Tensor};
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+/// Patches to vectors, and the gradients.
+pub trait PatchEmbedOp: Storage {
+    /// x `[B,Ih,Iw,3]` -> e `[B,Np,C]`.
+    fn patch_embed_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+    ) -> Master<Self>;
+
+    /// de `[B,Np,C]` -> dx `[B,Ih,Iw,3]` if wanted; adds dweight and dbias to `g`.
+    #[allow(clippy::too_many_arguments)]
+    fn patch_embed_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+        de: &Master<Self>,
+        g: &mut Params<Self>,
+        need_dx: bool,
+    ) -> Option<Tensor<Self>>;
+}
+
+/// Sizes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    /// B
+    pub batch: usize,
+    /// Gh, Gw
+    pub grid: (usize, usize),
+    /// P
+    pub side: usize,
+    /// Channels of x.
+    pub channels: usize,
+    /// C
+    pub width: usize,
+}
+
+impl Patches {
+    /// Reads the sizes off the arguments. Panics where they do not fit together.
+    #[track_caller]
+    pub fn of<B: Storage>(op: &str, x: &Tensor<B>, weight: &Param, bias: &Param) -> Self {
+        let [batch, height, width, channels] = x.shape()[..] else {
+            panic!("{op}: x is {:?}, expected [B,Ih,Iw,3]", x.shape())
+        };
+        let [out, side, ..] = weight.shape[..] else {
+            panic!("{op}: parameter {} is {:?}, expected [C,P,P,3]", weight.name, weight.shape)
+        };
+        weight.expect_shape(op, &[out, side, side, channels]);
+        bias.expect_shape(op, &[out]);
+        assert!(
+            side > 0 && height.is_multiple_of(side) && width.is_multiple_of(side),
+            "{op}: x is {:?}, expected sides divisible by the patch side {side}",
+            x.shape()
+        );
+        Self { batch, grid: (height / side, width / side), side, channels, width: out }
+    }
+
+    /// `[B,Np,C]`
+    pub fn out(&self) -> [usize; 3] {
+        [self.batch, self.grid.0 * self.grid.1, self.width]
+    }
+
+    /// Numbers in one patch.
+    fn len(&self) -> usize {
+        self.side * self.side * self.channels
+    }
+
+    /// One image's rows of patches: P rows of pixels each.
+    fn band(&self) -> usize {
+        self.grid.1 * self.len()
+    }
+
+    /// For each run of pixels of a band that stays together: where it starts in the band, and where
+    /// in the band's flattened patches.
+    fn runs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (gw, side, run) = (self.grid.1, self.side, self.side * self.channels);
+        (0..side)
+            .flat_map(move |u| (0..gw).map(move |p| ((u * gw + p) * run, (p * side + u) * run)))
+    }
+
+    /// The flattened patches `[B*Np, P*P*3]`.
+    fn gather<T: Real>(&self, x: &[T]) -> Vec<T> {
+        let (band, run) = (self.band(), self.side * self.channels);
+        let mut flat = vec![T::ZERO; x.len()];
+        flat.par_chunks_mut(band).zip(x.par_chunks(band)).for_each(|(flat, x)| {
+            for (from, to) in self.runs() {
+                flat[to..to + run].copy_from_slice(&x[from..from + run]);
+            }
+        });
+        flat
+    }
+
+    fn matrix<'a, T>(&self, flat: &'a [T]) -> ArrayView2<'a, T> {
+        let rows = self.batch * self.grid.0 * self.grid.1;
+        ArrayView2::from_shape((rows, self.len()), flat).expect("checked at entry")
+    }
+}
+
+impl<T: Real> PatchEmbedOp for Cpu<T> {
+    #[track_caller]
+    fn patch_embed_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+    ) -> Master<Self> {
+        let patches = Patches::of("patch_embed", x, weight, bias);
+        let mut e = Master::zeros(self, &patches.out());
+        let (flat, bias) = (patches.gather(x.slice()), w.get(bias));
+        gemm_rows(patches.matrix(&flat), w.matrix(weight).t(), e.slice_mut(), |_, rows| {
+            for row in rows.chunks_exact_mut(bias.len()) {
+                simd::add_assign(row, bias);
+            }
+        });
+        e
+    }
+
+    #[track_caller]
+    fn patch_embed_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+        de: &Master<Self>,
+        g: &mut Params<Self>,
+        need_dx: bool,
+    ) -> Option<Tensor<Self>> {
+        let patches = Patches::of("patch_embed_backward", x, weight, bias);
+        de.expect_shape("patch_embed_backward", "de", &patches.out());
+        // e = X Wᵀ + bias   =>   dbias += column sums of de, dW += deᵀ X, dX = de W
+        add_column_sums(de.slice(), g.get_mut(bias));
+        let mut flat = patches.gather(x.slice());
+        gemm(T::ONE, de.matrix().t(), patches.matrix(&flat), T::ONE, g.matrix_mut(weight));
+        need_dx.then(|| {
+            gemm_rows(de.matrix(), w.matrix(weight), &mut flat, |_, _| {});
+            let mut dx = Tensor::zeros(self, x.shape());
+            let (band, run) = (patches.band(), patches.side * patches.channels);
+            let bands = dx.slice_mut().par_chunks_mut(band).zip(flat.par_chunks(band));
+            bands.for_each(|(dx, flat)| {
+                for (to, from) in patches.runs() {
+                    dx[to..to + run].copy_from_slice(&flat[from..from + run]);
+                }
+            });
+            dx
+        })
+    }
+}
+
+/// The op at one size.
+pub struct PatchEmbedCase {
+    instance: &'static str,
+    patches: Patches,
+}
+
+impl Case for PatchEmbedCase {
+    fn name(&self) -> String {
+        format!("patch_embed/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let Patches { batch, grid: (gh, gw), side, channels, width } = self.patches;
+        Inputs::new(&self.name())
+            .elem("x", &[batch, gh * side, gw * side, channels])
+            .param("weight", &[width, side, side, channels])
+            .param("bias", &[width])
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+        let e = bk.patch_embed_forward(&x, &io.w, &weight, &bias);
+        io.output(bk, &e);
+        if io.wants_backward() {
+            let de = io.upstream(bk, 0);
+            let dx = bk.patch_embed_backward(&x, &io.w, &weight, &bias, &de, &mut io.g, true);
+            io.grad(bk, "x", &dx.expect("asked for"));
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let [b, n, c] = self.patches.out().map(|n| n as f64);
+        let k = self.patches.len() as f64;
+        Cost {
+            flops_forward: 2.0 * b * n * k * c,
+            flops_backward: 4.0 * b * n * k * c,
+            elements_forward: b * n * (k + c) + k * c,
+            elements_backward: b * n * (2.0 * k + c) + 2.0 * k * c,
+        }
+    }
+}
+
+/// Smallest, a grid and a channel count that are odd, the tiny preset (32 x 32 pixels, patches of 4).
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, batch, grid, side, channels, width) in [
+        ("one", 1, (1, 1), 1, 1, 1),
+        ("odd", 2, (2, 3), 3, 3, 5),
+        ("tall", 3, (5, 2), 2, 2, 3),
+        ("tiny", 2, (8, 8), 4, 3, 128),
+    ] {
+        let patches = Patches { batch, grid, side, channels, width };
+        v.visit(PatchEmbedCase { instance, patches });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Decay, Init, Registry};
+
+    #[test]
+    #[should_panic(
+        expected = "patch_embed: x is [1, 6, 8, 3], expected sides divisible by the patch side 4"
+    )]
+    fn a_side_that_is_no_multiple_of_the_patch() {
+        let bk = Cpu::<f32>::new();
+        let mut registry = Registry::new();
+        let weight = registry.add("weight", &[2, 4, 4, 3], Decay::Yes, Init::Constant(0.0));
+        let bias = registry.add("bias", &[2], Decay::No, Init::Constant(0.0));
+        let w = Params::zeros(&bk, &registry.finish());
+        bk.patch_embed_forward(&Tensor::zeros(&bk, &[1, 6, 8, 3]), &w, &weight, &bias);
+    }
+
+    #[test]
+    fn patches_come_row_by_row_and_scatter_undoes_gather() {
+        let patches = Patches { batch: 1, grid: (2, 2), side: 2, channels: 1, width: 1 };
+        let image: Vec<f64> = (0..16).map(f64::from).collect();
+        // The 4 x 4 image 0..16 in 2 x 2 patches, by hand.
+        let want = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15].map(f64::from);
+        assert_eq!(patches.gather(&image), want);
+    }
+}

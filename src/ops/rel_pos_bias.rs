@@ -1,0 +1,282 @@
+//! Relative-position bias: `bias[h,i,j] = table[index[i,j], h]`.
+//!
+//! Shapes: table `[R,H]`, index `[N,N]`, bias `[H,N,N]`; R = (2Gh−1)(2Gw−1) + 3 and N = Gh Gw + 1.
+//! Token 0 is the class token, token 1 + y Gw + x the patch at (y, x). With query i and key j:
+//! * patch to patch: index = (yi − yj + Gh − 1)(2Gw − 1) + (xi − xj + Gw − 1)
+//! * class to patch: R − 3; patch to class: R − 2; class to class: R − 1
+//!
+//! Backward. bias is a copy of table entries, so the gradient of an entry is the sum over its copies:
+//! * `dtable[r,h]` += Σ over (i,j) with `index[i,j] = r` of `dbias[h,i,j]`
+//!
+//! The lists of copies of each row are made once, with the index, so that each entry is one sum in a
+//! fixed order and no two threads add to the same number.
+//!
+//! Kept for backward: nothing. Source: BEiT `modeling_finetune.py`, class RelativePositionBias;
+//! Raffel et al., arXiv 1910.10683, section 2.1, for biases that depend on the offset alone.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::Cpu;
+use crate::params::{Param, Params};
+use crate::real::Real;
+use crate::tensor::{Ids, Master};
+use rayon::prelude::*;
+
+/// Which table row each pair of tokens reads, and which pairs read each row.
+pub struct RelPosIndex<B: Storage> {
+    /// Gh, Gw
+    pub grid: (usize, usize),
+    /// Table row of each (query, key) `[N,N]`.
+    pub index: Ids<B>,
+    /// Row r is read by `entries[starts[r]..starts[r + 1]]` `[R+1]`.
+    pub starts: Ids<B>,
+    /// Pairs as i N + j, ascending within a row `[N*N]`.
+    pub entries: Ids<B>,
+}
+
+impl<B: Storage> RelPosIndex<B> {
+    /// The index of a grid of Gh x Gw patches.
+    #[track_caller]
+    pub fn new(bk: &B, grid: (usize, usize)) -> Self {
+        let index = relative_position_index(grid);
+        let (rows, n) = (Self::rows(grid), grid.0 * grid.1 + 1);
+        let mut starts = vec![0u32; rows + 1];
+        for &r in &index {
+            starts[r as usize + 1] += 1;
+        }
+        for r in 0..rows {
+            starts[r + 1] += starts[r];
+        }
+        let (mut next, mut entries) = (starts.clone(), vec![0u32; n * n]);
+        for (pair, &r) in index.iter().enumerate() {
+            entries[next[r as usize] as usize] = pair as u32;
+            next[r as usize] += 1;
+        }
+        Self {
+            grid,
+            index: Ids::from_vec(bk, index, &[n, n]),
+            starts: Ids::from_vec(bk, starts, &[rows + 1]),
+            entries: Ids::from_vec(bk, entries, &[n * n]),
+        }
+    }
+
+    /// R, the rows of the table of a grid.
+    pub fn rows((gh, gw): (usize, usize)) -> usize {
+        (2 * gh - 1) * (2 * gw - 1) + 3
+    }
+
+    /// N, patches and class token.
+    pub fn tokens(&self) -> usize {
+        self.grid.0 * self.grid.1 + 1
+    }
+}
+
+/// The index `[N,N]` of a grid of Gh x Gw patches, row-major.
+#[track_caller]
+pub fn relative_position_index((gh, gw): (usize, usize)) -> Vec<u32> {
+    assert!(gh > 0 && gw > 0, "rel_pos_bias: grid is {gh} x {gw}, expected at least 1 x 1");
+    let rows = (2 * gh - 1) * (2 * gw - 1) + 3;
+    let n = gh * gw + 1;
+    let row = |i: usize, j: usize| match (i, j) {
+        (0, 0) => rows - 1,
+        (0, _) => rows - 3,
+        (_, 0) => rows - 2,
+        _ => {
+            let ((yi, xi), (yj, xj)) = (((i - 1) / gw, (i - 1) % gw), ((j - 1) / gw, (j - 1) % gw));
+            (yi + gh - 1 - yj) * (2 * gw - 1) + (xi + gw - 1 - xj)
+        }
+    };
+    (0..n * n).map(|pair| row(pair / n, pair % n) as u32).collect()
+}
+
+/// Relative-position bias and its gradient.
+pub trait RelPosBiasOp: Storage {
+    /// table `[R,H]` -> bias `[H,N,N]`.
+    fn rel_pos_bias_forward(
+        &self,
+        w: &Params<Self>,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+    ) -> Master<Self>;
+
+    /// Adds the gradient of the table to `g`, from dbias `[H,N,N]`.
+    fn rel_pos_bias_backward(
+        &self,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+        dbias: &Master<Self>,
+        g: &mut Params<Self>,
+    );
+}
+
+/// H. Panics unless the table is that of the index.
+#[track_caller]
+pub fn expect_table<B: Storage>(op: &str, table: &Param, index: &RelPosIndex<B>) -> usize {
+    let heads = table.shape.last().copied().unwrap_or(0);
+    table.expect_shape(op, &[RelPosIndex::<B>::rows(index.grid), heads]);
+    heads
+}
+
+impl<T: Real> RelPosBiasOp for Cpu<T> {
+    #[track_caller]
+    fn rel_pos_bias_forward(
+        &self,
+        w: &Params<Self>,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+    ) -> Master<Self> {
+        let heads = expect_table("rel_pos_bias", table, index);
+        let (n, table) = (index.tokens(), w.get(table));
+        let mut bias = Master::zeros(self, &[heads, n, n]);
+        bias.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(h, bias)| {
+            for (bias, &r) in bias.iter_mut().zip(index.index.slice()) {
+                *bias = table[r as usize * heads + h];
+            }
+        });
+        bias
+    }
+
+    #[track_caller]
+    fn rel_pos_bias_backward(
+        &self,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+        dbias: &Master<Self>,
+        g: &mut Params<Self>,
+    ) {
+        let heads = expect_table("rel_pos_bias_backward", table, index);
+        let n = index.tokens();
+        dbias.expect_shape("rel_pos_bias_backward", "dbias", &[heads, n, n]);
+        let (starts, entries, dbias) = (index.starts.slice(), index.entries.slice(), dbias.slice());
+        g.get_mut(table).par_chunks_exact_mut(heads).enumerate().for_each(|(r, dtable)| {
+            let pairs = &entries[starts[r] as usize..starts[r + 1] as usize];
+            for (dtable, dbias) in dtable.iter_mut().zip(dbias.chunks_exact(n * n)) {
+                *dtable += pairs.iter().map(|&pair| dbias[pair as usize]).sum::<T>();
+            }
+        });
+    }
+}
+
+/// The op at one size.
+pub struct RelPosBiasCase {
+    instance: &'static str,
+    grid: (usize, usize),
+    heads: usize,
+}
+
+impl Case for RelPosBiasCase {
+    fn name(&self) -> String {
+        format!("rel_pos_bias/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let rows = RelPosIndex::<Cpu<f64>>::rows(self.grid);
+        Inputs::new(&self.name()).param("table", &[rows, self.heads])
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (table, index) = (io.param("table"), RelPosIndex::new(bk, self.grid));
+        let bias = bk.rel_pos_bias_forward(&io.w, &table, &index);
+        io.output(bk, &bias);
+        if io.wants_backward() {
+            let dbias = io.upstream(bk, 0);
+            bk.rel_pos_bias_backward(&table, &index, &dbias, &mut io.g);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = (self.grid.0 * self.grid.1 + 1) as f64;
+        let all = self.heads as f64 * n * n;
+        Cost {
+            flops_forward: 0.0,
+            flops_backward: all,
+            elements_forward: all + n * n,
+            elements_backward: all + n * n,
+        }
+    }
+}
+
+/// One patch, grids that are not square either way, the grid of the tiny preset.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, grid, heads) in
+        [("one", (1, 1), 1), ("wide", (2, 3), 3), ("tall", (5, 2), 2), ("tiny", (8, 8), 4)]
+    {
+        v.visit(RelPosBiasCase { instance, grid, heads });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Decay, Init, Registry};
+
+    #[test]
+    fn index_of_the_base_grid() {
+        // Numbers of specification 1.4, worked out from the rule in the original program.
+        let index = relative_position_index((14, 14));
+        let at = |i: usize, j: usize| index[i * 197 + j];
+        assert_eq!(RelPosIndex::<Cpu<f32>>::rows((14, 14)), 732);
+        let got = [
+            at(0, 0),
+            at(0, 1),
+            at(1, 0),
+            at(1, 1),
+            at(1, 2),
+            at(2, 1),
+            at(1, 15),
+            at(15, 1),
+            at(196, 1),
+            at(1, 196),
+        ];
+        assert_eq!(got, [731, 729, 730, 364, 363, 365, 337, 391, 728, 0]);
+        assert_eq!(index.iter().map(|&r| u64::from(r)).sum::<u64>(), 14_270_119);
+    }
+
+    #[test]
+    fn index_of_a_rectangular_grid() {
+        // Specification 1.4, 2 rows of 3 patches.
+        #[rustfmt::skip]
+        let want = [
+            17, 15, 15, 15, 15, 15, 15,
+            16,  7,  6,  5,  2,  1,  0,
+            16,  8,  7,  6,  3,  2,  1,
+            16,  9,  8,  7,  4,  3,  2,
+            16, 12, 11, 10,  7,  6,  5,
+            16, 13, 12, 11,  8,  7,  6,
+            16, 14, 13, 12,  9,  8,  7,
+        ];
+        assert_eq!(relative_position_index((2, 3)), want);
+    }
+
+    #[test]
+    fn lists_are_the_inverse_of_the_index() {
+        for grid in [(1, 1), (2, 3), (5, 2), (14, 14)] {
+            let index = RelPosIndex::new(&Cpu::<f32>::new(), grid);
+            let (starts, entries) = (index.starts.slice(), index.entries.slice());
+            assert_eq!(*starts.last().unwrap() as usize, entries.len());
+            for (r, ends) in starts.windows(2).enumerate() {
+                let pairs = &entries[ends[0] as usize..ends[1] as usize];
+                assert!(pairs.is_sorted());
+                assert!(pairs.iter().all(|&p| index.index.slice()[p as usize] as usize == r));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_three_rows_collect_what_belongs_to_them() {
+        // Specification 1.7: with dbias all ones a row's gradient is the number of its pairs.
+        let bk = Cpu::<f64>::new();
+        let index = RelPosIndex::new(&bk, (3, 4));
+        let (n, rows) = (12, RelPosIndex::<Cpu<f64>>::rows((3, 4)));
+        let mut registry = Registry::new();
+        let table = registry.add("table", &[rows, 2], Decay::Yes, Init::Constant(0.0));
+        let mut g = Params::zeros(&bk, &registry.finish());
+        let dbias = Master::from_f64(&bk, &[1.0; 2 * 13 * 13], &[2, 13, 13]);
+        bk.rel_pos_bias_backward(&table, &index, &dbias, &mut g);
+        let counts = |r: usize| [g.get(&table)[2 * r], g.get(&table)[2 * r + 1]];
+        assert_eq!(counts(rows - 1), [1.0; 2]);
+        assert_eq!(counts(rows - 2), [f64::from(n); 2]);
+        assert_eq!(counts(rows - 3), [f64::from(n); 2]);
+        assert_eq!(counts(0), [1.0; 2]);
+    }
+}

@@ -1,0 +1,87 @@
+//! ReLU: y = max(x, 0). Any shape.
+//!
+//! Backward: dx = dy where x > 0, else 0 (0 at x = 0). Kept for backward: x.
+//! The convolutions of the discrete VAE have it built in ([`super::conv2d`]). Source: spec dvae 2.9.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};
+use crate::cpu::Cpu;
+use crate::real::Real;
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+
+/// ReLU and its gradient.
+pub trait ReluOp: Storage {
+    /// max(x, 0)
+    fn relu_forward(&self, x: &Tensor<Self>) -> Tensor<Self>;
+    /// dy where x > 0, else 0.
+    fn relu_backward(&self, x: &Tensor<Self>, dy: &Tensor<Self>) -> Tensor<Self>;
+}
+
+const PIECE: usize = 16_384;
+
+impl<T: Real> ReluOp for Cpu<T> {
+    fn relu_forward(&self, x: &Tensor<Self>) -> Tensor<Self> {
+        let mut y = x.duplicate(self);
+        let rectify = |y: &mut [T]| y.iter_mut().for_each(|y| *y = y.maximum(T::ZERO));
+        y.slice_mut().par_chunks_mut(PIECE).for_each(rectify);
+        y
+    }
+
+    #[track_caller]
+    fn relu_backward(&self, x: &Tensor<Self>, dy: &Tensor<Self>) -> Tensor<Self> {
+        dy.expect_shape("relu_backward", "dy", x.shape());
+        let mut dx = dy.duplicate(self);
+        let pieces = dx.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
+        pieces.for_each(|(dx, x)| {
+            for (dx, &x) in dx.iter_mut().zip(x) {
+                *dx = if x > T::ZERO { *dx } else { T::ZERO };
+            }
+        });
+        dx
+    }
+}
+
+/// The op at one size.
+pub struct ReluCase {
+    instance: &'static str,
+    shape: &'static [usize],
+}
+
+impl Case for ReluCase {
+    fn name(&self) -> String {
+        format!("relu/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let mut inputs = Inputs::new(&self.name());
+        let x = away_from_zero(inputs.normal(self.shape.iter().product()));
+        inputs.push("x", self.shape, x, Kind::Elem, true)
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let x = io.elem("x");
+        io.output(bk, &bk.relu_forward(&x));
+        if io.wants_backward() {
+            let dy = io.upstream(bk, 0);
+            io.grad(bk, "x", &bk.relu_backward(&x, &dy));
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: n,
+            flops_backward: n,
+            elements_forward: 2.0 * n,
+            elements_backward: 3.0 * n,
+        }
+    }
+}
+
+/// One element, odd, and several pieces.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape) in [("one", &[1][..]), ("odd", &[3, 5, 7]), ("pieces", &[33, 500])] {
+        v.visit(ReluCase { instance, shape });
+    }
+}

@@ -1,0 +1,259 @@
+//! Residual sum with layer scale and stochastic depth: s' = s + keep·γ⊙branch.
+//!
+//! Shapes: s, branch and s' `[B,..,C]`, γ `[C]` or absent (1), keep `[B]` or absent (1): 0 for a
+//! sample whose branch is dropped, 1/(1 − p) for one whose branch stays.
+//!
+//! Backward, from s'_bnc = s_bnc + keep_b γ_c branch_bnc:
+//! * ds = ds', so the caller goes on with ds' and nothing is returned for it
+//! * dbranch = keep·γ⊙ds'
+//! * dγ_c += Σ_bn keep_b branch_bnc ds'_bnc
+//!
+//! Kept for backward: branch, where there is a γ. keep is an input, so that the same choices can be
+//! made again. Source: BEiT `modeling_finetune.py`, class Block (γ before DropPath); Touvron et al.,
+//! arXiv 2103.17239, eq. 5; Huang et al., arXiv 1603.09382.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
+use crate::params::{Param, Params};
+use crate::real::Real;
+use crate::simd_fn;
+use crate::tensor::{Master, Tensor};
+use rayon::prelude::*;
+
+/// s' = s + keep·γ⊙branch and its gradients.
+pub trait ResidualOp: Storage {
+    /// s, branch `[B,..,C]` -> s' `[B,..,C]`. Takes s, which becomes s'.
+    fn residual_forward(
+        &self,
+        s: Master<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+    ) -> Master<Self>;
+
+    /// ds' `[B,..,C]` -> dbranch `[B,..,C]`; adds dγ to `g`. The gradient of s is ds' itself.
+    fn residual_backward(
+        &self,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        ds: &Master<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self>;
+}
+
+/// Panics unless branch, γ and keep fit a stream of this shape.
+#[track_caller]
+pub fn expect_residual<B: Storage>(
+    op: &str,
+    shape: &[usize],
+    branch: &Tensor<B>,
+    gamma: Option<&Param>,
+    keep: Option<&Master<B>>,
+) {
+    assert!(shape.len() >= 2, "{op}: the stream is {shape:?}, expected [B,..,C]");
+    branch.expect_shape(op, "branch", shape);
+    if let Some(gamma) = gamma {
+        gamma.expect_shape(op, &shape[shape.len() - 1..]);
+    }
+    if let Some(keep) = keep {
+        keep.expect_shape(op, "keep", &shape[..1]);
+    }
+}
+
+/// The factor of each row: that of its sample.
+#[derive(Clone, Copy)]
+pub struct Keep<'a, T> {
+    factors: Option<&'a [T]>,
+    rows_per_sample: usize,
+}
+
+impl<'a, T: Real> Keep<'a, T> {
+    /// For a stream of this shape.
+    pub fn new(keep: Option<&'a Master<Cpu<T>>>, shape: &[usize]) -> Self {
+        let rows_per_sample = shape[1..shape.len() - 1].iter().product();
+        Self { factors: keep.map(|k| k.slice()), rows_per_sample }
+    }
+
+    /// The factor of row `row`.
+    pub fn of(&self, row: usize) -> T {
+        self.factors.map_or(T::ONE, |keep| keep[row / self.rows_per_sample])
+    }
+}
+
+simd_fn! {
+    /// One row: s + keep·γ⊙branch.
+    pub fn residual_row<T>(s: &[T], branch: &[T], gamma: Option<&[T]>, keep: T, out: &mut [T]) {
+        let terms = out.iter_mut().zip(s).zip(branch);
+        if let Some(gamma) = gamma {
+            for (((out, &s), &branch), &gamma) in terms.zip(gamma) {
+                *out = s + keep * gamma * branch;
+            }
+        } else {
+            for ((out, &s), &branch) in terms {
+                *out = s + keep * branch;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// One row of dbranch = keep·γ⊙ds and dγ += keep·branch⊙ds (`dgamma` is empty without γ).
+    pub fn residual_row_backward<T>(branch: &[T], gamma: Option<&[T]>, keep: T, ds: &[T], dbranch: &mut [T], dgamma: &mut [T]) {
+        if let Some(gamma) = gamma {
+            let terms = dbranch.iter_mut().zip(dgamma).zip(branch).zip(gamma).zip(ds);
+            for ((((dbranch, dgamma), &branch), &gamma), &ds) in terms {
+                let scaled = keep * ds;
+                *dbranch = gamma * scaled;
+                *dgamma += branch * scaled;
+            }
+        } else {
+            for (dbranch, &ds) in dbranch.iter_mut().zip(ds) {
+                *dbranch = keep * ds;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// One row in place: s += keep·γ⊙branch.
+    fn residual_row_in_place<T>(s: &mut [T], branch: &[T], gamma: Option<&[T]>, keep: T) {
+        if let Some(gamma) = gamma {
+            for ((s, &branch), &gamma) in s.iter_mut().zip(branch).zip(gamma) {
+                *s += keep * gamma * branch;
+            }
+        } else {
+            for (s, &branch) in s.iter_mut().zip(branch) {
+                *s += keep * branch;
+            }
+        }
+    }
+}
+
+impl<T: Real> ResidualOp for Cpu<T> {
+    #[track_caller]
+    fn residual_forward(
+        &self,
+        mut s: Master<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+    ) -> Master<Self> {
+        expect_residual("residual", s.shape(), branch, gamma, keep);
+        let (c, keep) = (s.cols(), Keep::new(keep, s.shape()));
+        let (gamma, step) = (gamma.map(|p| w.get(p)), rows_per_task(c));
+        let pieces =
+            s.slice_mut().par_chunks_mut(step * c).zip(branch.slice().par_chunks(step * c));
+        pieces.enumerate().for_each(|(i, (s, branch))| {
+            let rows = s.chunks_exact_mut(c).zip(branch.chunks_exact(c));
+            for (r, (s, branch)) in (i * step..).zip(rows) {
+                residual_row_in_place(s, branch, gamma, keep.of(r));
+            }
+        });
+        s
+    }
+
+    #[track_caller]
+    fn residual_backward(
+        &self,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        ds: &Master<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self> {
+        expect_residual("residual_backward", ds.shape(), branch, gamma, keep);
+        let (c, keep, step) = (ds.cols(), Keep::new(keep, ds.shape()), fold_step(ds.rows()));
+        let scale = gamma.map(|p| w.get(p));
+        let mut dbranch = Tensor::zeros(self, ds.shape());
+        let inputs = branch.slice().par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
+        let pieces = dbranch.slice_mut().par_chunks_mut(step * c).zip(inputs);
+        let width = if gamma.is_some() { c } else { 0 };
+        let dgamma = fold_pieces(width, pieces, |i, (dbranch, (branch, ds)), dgamma| {
+            let rows = branch.chunks_exact(c).zip(ds.chunks_exact(c));
+            for (r, (dbranch, (branch, ds))) in
+                (i * step..).zip(dbranch.chunks_exact_mut(c).zip(rows))
+            {
+                residual_row_backward(branch, scale, keep.of(r), ds, dbranch, dgamma);
+            }
+        });
+        if let Some(gamma) = gamma {
+            simd::add_assign(g.get_mut(gamma), &dgamma);
+        }
+        dbranch
+    }
+}
+
+/// The op at one size.
+pub struct ResidualCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    gamma: bool,
+    keep: bool,
+}
+
+impl Case for ResidualCase {
+    fn name(&self) -> String {
+        format!("residual/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let c = self.shape[self.shape.len() - 1];
+        let mut inputs =
+            Inputs::new(&self.name()).master("s", self.shape).elem("branch", self.shape);
+        if self.keep {
+            inputs = push_keep(inputs, self.shape[0]);
+        }
+        if self.gamma { inputs.param("gamma", &[c]) } else { inputs }
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (s, branch) = (io.master("s"), io.elem("branch"));
+        let gamma = self.gamma.then(|| io.param("gamma"));
+        let keep = self.keep.then(|| io.master("keep"));
+        let (gamma, keep) = (gamma.as_ref(), keep.as_ref());
+        let out = bk.residual_forward(s, &branch, &io.w, gamma, keep);
+        io.output(bk, &out);
+        if io.wants_backward() {
+            let ds = io.upstream(bk, 0);
+            let dbranch = bk.residual_backward(&branch, &io.w, gamma, keep, &ds, &mut io.g);
+            io.grad(bk, "s", &ds);
+            io.grad(bk, "branch", &dbranch);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: 2.0 * n,
+            flops_backward: 4.0 * n,
+            elements_forward: 3.0 * n,
+            elements_backward: 3.0 * n,
+        }
+    }
+}
+
+/// Adds the input `keep` `[B]`: samples in turn dropped and kept with 1/(1 − 1/5).
+pub fn push_keep(inputs: Inputs, batch: usize) -> Inputs {
+    let values = (0..batch).map(|b| if b % 2 == 1 { 0.0 } else { 1.25 }).collect();
+    inputs.push("keep", &[batch], values, crate::case::Kind::Master, false)
+}
+
+/// Smallest, odd with everything, without γ, without keep, several pieces, the tiny preset.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, gamma, keep) in [
+        ("one", &[1, 1, 1][..], true, true),
+        ("odd", &[3, 5, 7], true, true),
+        ("no_gamma", &[3, 2, 5], false, true),
+        ("plain", &[2, 3, 4], false, false),
+        ("pieces", &[7, 11, 3], true, true),
+        ("tiny", &[2, 65, 128], true, false),
+    ] {
+        v.visit(ResidualCase { instance, shape, gamma, keep });
+    }
+}

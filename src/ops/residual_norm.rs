@@ -1,0 +1,226 @@
+//! Residual sum followed by layer normalisation: s' = s + keep·γ⊙branch, y = LN(s').
+//!
+//! Shapes: s, branch, s' and y `[B,..,C]`; γ, weight and bias `[C]`; keep `[B]`; mean and rstd one
+//! number per row. Fused because each row is then read once while it is in cache; between two
+//! branches of a transformer block the two steps always follow each other.
+//!
+//! Backward. s' goes on in the stream and through the normalisation, so its gradient has two terms:
+//! * ds' = ds'(later) + LN backward (dy), with dweight and dbias, see [`super::layer_norm`]
+//! * ds = ds', dbranch = keep·γ⊙ds', dγ += Σ keep·branch⊙ds', see [`super::residual`]
+//!
+//! Kept for backward: s', mean and rstd, branch. Source: as for the two parts.
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
+use crate::ops::layer_norm::{NormStats, norm_param_row, normalise_row, normalise_row_backward};
+use crate::ops::residual::{Keep, expect_residual, push_keep, residual_row, residual_row_backward};
+use crate::params::{Param, Params};
+use crate::real::Real;
+use crate::tensor::{Master, Tensor};
+use rayon::prelude::*;
+
+/// s' = s + keep·γ⊙branch, y = LN(s') and their gradients.
+pub trait ResidualNormOp: Storage {
+    /// s, branch `[B,..,C]` -> (s' `[B,..,C]`, y `[B,..,C]`, statistics of the rows of s').
+    #[allow(clippy::too_many_arguments)]
+    fn residual_norm_forward(
+        &self,
+        s: &Master<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        weight: &Param,
+        bias: &Param,
+        eps: f64,
+    ) -> (Master<Self>, Tensor<Self>, NormStats<Self>);
+
+    /// `ds`, the gradient of s' from all that comes later, and dy -> (ds, dbranch); adds dγ,
+    /// dweight and dbias to `g`. Takes `ds`, which becomes the whole gradient.
+    #[allow(clippy::too_many_arguments)]
+    fn residual_norm_backward(
+        &self,
+        s_out: &Master<Self>,
+        stats: &NormStats<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        weight: &Param,
+        bias: &Param,
+        ds: Master<Self>,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> (Master<Self>, Tensor<Self>);
+}
+
+impl<T: Real> ResidualNormOp for Cpu<T> {
+    #[track_caller]
+    fn residual_norm_forward(
+        &self,
+        s: &Master<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        weight: &Param,
+        bias: &Param,
+        eps: f64,
+    ) -> (Master<Self>, Tensor<Self>, NormStats<Self>) {
+        expect_residual("residual_norm", s.shape(), branch, gamma, keep);
+        let (c, eps) = (s.cols(), T::from_f64(eps));
+        weight.expect_shape("residual_norm", &[c]);
+        bias.expect_shape("residual_norm", &[c]);
+        let (mut s_out, mut y) = (Master::zeros(self, s.shape()), Tensor::zeros(self, s.shape()));
+        let mut mean = Master::zeros(self, &[s.rows()]);
+        let mut rstd = Master::zeros(self, &[s.rows()]);
+        let (keep, gamma) = (Keep::new(keep, s.shape()), gamma.map(|p| w.get(p)));
+        let (weight, bias, step) = (w.get(weight), w.get(bias), rows_per_task(c));
+        let inputs = s.slice().par_chunks(step * c).zip(branch.slice().par_chunks(step * c));
+        let outputs = s_out.slice_mut().par_chunks_mut(step * c);
+        let outputs = outputs.zip(y.slice_mut().par_chunks_mut(step * c));
+        let stats =
+            mean.slice_mut().par_chunks_mut(step).zip(rstd.slice_mut().par_chunks_mut(step));
+        let pieces = inputs.zip(outputs).zip(stats).enumerate();
+        pieces.for_each(|(i, (((s, branch), (s_out, y)), (mean, rstd)))| {
+            let inputs = s.chunks_exact(c).zip(branch.chunks_exact(c));
+            let outputs = s_out.chunks_exact_mut(c).zip(y.chunks_exact_mut(c));
+            let stats = mean.iter_mut().zip(rstd);
+            for (r, ((inputs, outputs), (mean, rstd))) in
+                (i * step..).zip(inputs.zip(outputs).zip(stats))
+            {
+                let ((s, branch), (s_out, y)) = (inputs, outputs);
+                // 1. s' = s + keep·γ⊙branch
+                residual_row(s, branch, gamma, keep.of(r), s_out);
+                // 2. y = LN(s')
+                (*mean, *rstd) = normalise_row(s_out, weight, bias, eps, y);
+            }
+        });
+        (s_out, y, NormStats { mean, rstd })
+    }
+
+    #[track_caller]
+    fn residual_norm_backward(
+        &self,
+        s_out: &Master<Self>,
+        stats: &NormStats<Self>,
+        branch: &Tensor<Self>,
+        w: &Params<Self>,
+        gamma: Option<&Param>,
+        keep: Option<&Master<Self>>,
+        weight: &Param,
+        bias: &Param,
+        mut ds: Master<Self>,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> (Master<Self>, Tensor<Self>) {
+        let op = "residual_norm_backward";
+        expect_residual(op, s_out.shape(), branch, gamma, keep);
+        ds.expect_shape(op, "ds", s_out.shape());
+        dy.expect_shape(op, "dy", s_out.shape());
+        let (c, step) = (s_out.cols(), fold_step(s_out.rows()));
+        weight.expect_shape(op, &[c]);
+        bias.expect_shape(op, &[c]);
+        let keep = Keep::new(keep, s_out.shape());
+        let (scale, norm) = (gamma.map(|p| w.get(p)), w.get(weight));
+        let (mean, rstd) = (stats.mean.slice(), stats.rstd.slice());
+        let mut dbranch = Tensor::zeros(self, s_out.shape());
+        let outputs = ds.slice_mut().par_chunks_mut(step * c);
+        let pieces = outputs.zip(dbranch.slice_mut().par_chunks_mut(step * c));
+        let width = if gamma.is_some() { 3 * c } else { 2 * c };
+        let sums = fold_pieces(width, pieces, |i, (ds, dbranch), sums| {
+            let (dweight, rest) = sums.split_at_mut(c);
+            let (dbias, dgamma) = rest.split_at_mut(c);
+            let mut h = vec![T::ZERO; c];
+            let rows = ds.chunks_exact_mut(c).zip(dbranch.chunks_exact_mut(c));
+            for (r, (ds, dbranch)) in (i * step..).zip(rows) {
+                let row = r * c..(r + 1) * c;
+                let (x, dy) = (&s_out.slice()[row.clone()], &dy.slice()[row.clone()]);
+                // 2. y = LN(s')   =>   ds' += LN backward (dy), dweight, dbias
+                normalise_row_backward(x, mean[r], rstd[r], norm, dy, &mut h, ds);
+                norm_param_row(x, mean[r], rstd[r], dy, dweight, dbias);
+                // 1. s' = s + keep·γ⊙branch   =>   ds = ds', dbranch = keep·γ⊙ds', dγ
+                let branch = &branch.slice()[row];
+                residual_row_backward(branch, scale, keep.of(r), ds, dbranch, dgamma);
+            }
+        });
+        simd::add_assign(g.get_mut(weight), &sums[..c]);
+        simd::add_assign(g.get_mut(bias), &sums[c..2 * c]);
+        if let Some(gamma) = gamma {
+            simd::add_assign(g.get_mut(gamma), &sums[2 * c..]);
+        }
+        (ds, dbranch)
+    }
+}
+
+/// The op at one size.
+pub struct ResidualNormCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    gamma: bool,
+    keep: bool,
+}
+
+impl Case for ResidualNormCase {
+    fn name(&self) -> String {
+        format!("residual_norm/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let c = self.shape[self.shape.len() - 1];
+        let mut inputs =
+            Inputs::new(&self.name()).master("s", self.shape).elem("branch", self.shape);
+        if self.keep {
+            inputs = push_keep(inputs, self.shape[0]);
+        }
+        if self.gamma {
+            inputs = inputs.param("gamma", &[c]);
+        }
+        inputs.param("weight", &[c]).param("bias", &[c])
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (s, branch) = (io.master("s"), io.elem("branch"));
+        let gamma = self.gamma.then(|| io.param("gamma"));
+        let keep = self.keep.then(|| io.master("keep"));
+        let (gamma, keep) = (gamma.as_ref(), keep.as_ref());
+        let (weight, bias) = (io.param("weight"), io.param("bias"));
+        let (s_out, y, stats) =
+            bk.residual_norm_forward(&s, &branch, &io.w, gamma, keep, &weight, &bias, 1e-6);
+        io.output(bk, &s_out);
+        io.output(bk, &y);
+        if io.wants_backward() {
+            let (ds, dy) = (io.upstream(bk, 0), io.upstream(bk, 1));
+            let (ds, dbranch) = bk.residual_norm_backward(
+                &s_out, &stats, &branch, &io.w, gamma, keep, &weight, &bias, ds, &dy, &mut io.g,
+            );
+            io.grad(bk, "s", &ds);
+            io.grad(bk, "branch", &dbranch);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: 9.0 * n,
+            flops_backward: 18.0 * n,
+            elements_forward: 4.0 * n,
+            elements_backward: 6.0 * n,
+        }
+    }
+}
+
+/// Two columns, odd with everything, without γ, without keep, several pieces, the tiny preset.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, gamma, keep) in [
+        ("small", &[1, 1, 3][..], true, true),
+        ("odd", &[3, 5, 7], true, true),
+        ("no_gamma", &[3, 2, 5], false, true),
+        ("plain", &[2, 3, 4], false, false),
+        ("pieces", &[7, 11, 3], true, true),
+        ("tiny", &[2, 65, 128], true, false),
+    ] {
+        v.visit(ResidualNormCase { instance, shape, gamma, keep });
+    }
+}

@@ -1,0 +1,304 @@
+//! Two precisions: the op traits carry a backend whose `Elem` is bf16 and whose `Master` is f32.
+//!
+//! `Mixed` here computes by widening to `Cpu<f32>`, which is beside the point; the point is that the
+//! signatures leave room for a bf16 device: matrix products read the rounded copy of the parameters,
+//! activations are bf16, and the residual stream, statistics and parameter gradients are f32 and are
+//! never rounded to bf16 on their way.
+
+use beit::backend::Storage;
+use beit::case::{Inputs, Io};
+use beit::cpu::Cpu;
+use beit::ops::layer_norm::{LayerNormOp, NormStats};
+use beit::ops::linear::LinearOp;
+use beit::ops::linear_gelu::LinearGeluOp;
+use beit::params::{Param, Params};
+use beit::real::{Element, Float};
+use beit::rng::{Philox, Purpose};
+use beit::tensor::{Master, Tensor};
+use half::bf16;
+use rand_distr::{Distribution, StandardNormal};
+use std::mem::take;
+
+/// Half the distance from 1 to the next bf16: the largest relative error of one rounding.
+const UNIT: f64 = 1.0 / 256.0 / 2.0;
+
+#[derive(Clone, Copy)]
+struct Mixed;
+
+impl Storage for Mixed {
+    type Elem = bf16;
+    type Master = f32;
+    type Buf<T: Element> = Vec<T>;
+
+    fn upload<T: Element>(&self, host: Vec<T>) -> Vec<T> {
+        host
+    }
+    fn download<T: Element>(&self, buf: &Vec<T>) -> Vec<T> {
+        buf.clone()
+    }
+    fn zeros<T: Element>(&self, n: usize) -> Vec<T> {
+        vec![T::default(); n]
+    }
+    fn copy<T: Element>(&self, buf: &Vec<T>) -> Vec<T> {
+        buf.clone()
+    }
+    fn clear<T: Element>(&self, buf: &mut Vec<T>) {
+        buf.fill(T::default());
+    }
+    fn clear_range<T: Element>(&self, buf: &mut Vec<T>, range: std::ops::Range<usize>) {
+        buf[range].fill(T::default());
+    }
+    fn len<T: Element>(&self, buf: &Vec<T>) -> usize {
+        buf.len()
+    }
+    fn narrow_copy(&self, master: &Vec<f32>) -> Option<Vec<bf16>> {
+        Some(master.iter().map(|&x| bf16::from_f32(x)).collect())
+    }
+    fn synchronize(&self) {}
+}
+
+type Wide = Cpu<f32>;
+
+/// Any tensor of `Mixed` as one of the f32 backend, and back.
+fn widen<T: Float>(x: &Tensor<Mixed, T>) -> Tensor<Wide> {
+    let values = x.buf().iter().map(|x| x.to_f64() as f32).collect();
+    Tensor::from_vec(&Wide::new(), values, x.shape())
+}
+
+fn narrow<T: Float>(x: &Tensor<Wide>) -> Tensor<Mixed, T> {
+    let values = x.slice().iter().map(|&x| T::from_f64(f64::from(x))).collect();
+    Tensor::from_vec(&Mixed, values, x.shape())
+}
+
+/// The parameters in f32, `product` as matrix products read it: from the bf16 copy.
+fn parameters(w: &Params<Mixed>, product: Option<&Param>) -> Params<Wide> {
+    let mut wide = Params::from_host(&Wide::new(), &w.layout, &w.master);
+    if let Some(product) = product {
+        let elem = w.elem.as_ref().expect("values have a bf16 copy");
+        for i in product.range.clone() {
+            wide.master[i] = elem[i].to_f32();
+        }
+    }
+    wide
+}
+
+/// Lends the gradients to the f32 backend, which adds to them in f32.
+fn with_gradients<R>(g: &mut Params<Mixed>, body: impl FnOnce(&mut Params<Wide>) -> R) -> R {
+    let mut wide = Params { layout: g.layout.clone(), master: take(&mut g.master), elem: None };
+    let result = body(&mut wide);
+    g.master = wide.master;
+    result
+}
+
+impl LinearOp for Mixed {
+    fn linear_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+    ) -> Tensor<Self> {
+        narrow(&Wide::new().linear_forward(&widen(x), &parameters(w, Some(weight)), weight, bias))
+    }
+
+    fn linear_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: Option<&Param>,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self> {
+        let (x, dy, w) = (widen(x), widen(dy), parameters(w, Some(weight)));
+        let backward = |g: &mut _| Wide::new().linear_backward(&x, &w, weight, bias, &dy, g);
+        narrow(&with_gradients(g, backward))
+    }
+}
+
+impl LinearGeluOp for Mixed {
+    fn linear_gelu_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+    ) -> (Tensor<Self>, Tensor<Self>) {
+        let w = parameters(w, Some(weight));
+        let (y, a) = Wide::new().linear_gelu_forward(&widen(x), &w, weight, bias);
+        (narrow(&y), narrow(&a))
+    }
+
+    fn linear_gelu_backward(
+        &self,
+        x: &Tensor<Self>,
+        a: &Tensor<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+        dy: Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> Tensor<Self> {
+        let (x, a, dy, w) = (widen(x), widen(a), widen(&dy), parameters(w, Some(weight)));
+        let backward =
+            |g: &mut _| Wide::new().linear_gelu_backward(&x, &a, &w, weight, bias, dy, g);
+        narrow(&with_gradients(g, backward))
+    }
+}
+
+impl LayerNormOp for Mixed {
+    fn layer_norm_forward(
+        &self,
+        x: &Master<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+        eps: f64,
+    ) -> (Tensor<Self>, NormStats<Self>) {
+        let w = parameters(w, None);
+        let (y, stats) = Wide::new().layer_norm_forward(&widen(x), &w, weight, bias, eps);
+        (narrow(&y), NormStats { mean: narrow(&stats.mean), rstd: narrow(&stats.rstd) })
+    }
+
+    fn layer_norm_backward(
+        &self,
+        x: &Master<Self>,
+        stats: &NormStats<Self>,
+        w: &Params<Self>,
+        weight: &Param,
+        bias: &Param,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+    ) -> Master<Self> {
+        let (x, dy, w) = (widen(x), widen(dy), parameters(w, None));
+        let stats = NormStats { mean: widen(&stats.mean), rstd: widen(&stats.rstd) };
+        let backward =
+            |g: &mut _| Wide::new().layer_norm_backward(&x, &stats, &w, weight, bias, &dy, g);
+        narrow(&with_gradients(g, backward))
+    }
+}
+
+// The runs of the ops' cases, each asking for exactly one trait.
+
+fn linear<B: LinearOp>(bk: &B, io: &mut Io<B>) {
+    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+    let y: Tensor<B> = bk.linear_forward(&x, &io.w, &weight, Some(&bias));
+    io.output(bk, &y);
+    let dy: Tensor<B> = io.upstream(bk, 0);
+    let dx: Tensor<B> = bk.linear_backward(&x, &io.w, &weight, Some(&bias), &dy, &mut io.g);
+    io.grad(bk, "x", &dx);
+}
+
+fn linear_gelu<B: LinearGeluOp>(bk: &B, io: &mut Io<B>) {
+    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+    let (y, a): (Tensor<B>, Tensor<B>) = bk.linear_gelu_forward(&x, &io.w, &weight, &bias);
+    io.output(bk, &y);
+    let dy: Tensor<B> = io.upstream(bk, 0);
+    let dx = bk.linear_gelu_backward(&x, &a, &io.w, &weight, &bias, dy, &mut io.g);
+    io.grad(bk, "x", &dx);
+}
+
+fn layer_norm<B: LayerNormOp>(bk: &B, io: &mut Io<B>) {
+    let (x, weight, bias) = (io.master("x"), io.param("weight"), io.param("bias"));
+    let (y, stats): (Tensor<B>, _) = bk.layer_norm_forward(&x, &io.w, &weight, &bias, 1e-6);
+    let mean: &Master<B> = &stats.mean;
+    io.output(bk, &y);
+    io.output(bk, mean);
+    let dy: Tensor<B> = io.upstream(bk, 0);
+    let dx: Master<B> = bk.layer_norm_backward(&x, &stats, &io.w, &weight, &bias, &dy, &mut io.g);
+    io.grad(bk, "x", &dx);
+}
+
+/// ‖a − b‖ / ‖b‖
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+/// Distances of what `Mixed` computes from what `Cpu<f64>` computes, by name.
+fn distances(
+    inputs: &Inputs,
+    upstream: Vec<Vec<f64>>,
+    mixed: fn(&Mixed, &mut Io<Mixed>),
+    judge: fn(&Cpu<f64>, &mut Io<Cpu<f64>>),
+) -> Vec<(String, f64)> {
+    let (bk, b64) = (Mixed, Cpu::<f64>::new());
+    let mut io = Io::new(&bk, inputs).with_upstream(upstream.clone());
+    assert!(io.w.elem.is_some(), "the parameters have a bf16 copy");
+    mixed(&bk, &mut io);
+    let mut io64 = Io::new(&b64, inputs).with_upstream(upstream);
+    judge(&b64, &mut io64);
+    let g: Vec<f64> = io.g.to_host(&bk).into_iter().map(f64::from).collect();
+    let rounded = |x: &f64| f64::from(bf16::from_f64(*x)) == *x;
+    assert!(!g.iter().all(rounded), "parameter gradients were rounded to bf16");
+    let outputs = io.outputs.iter().zip(&io64.outputs).enumerate();
+    let outputs = outputs.map(|(i, (a, b))| (format!("output {i}"), distance(a, b)));
+    let grads = io.grads.iter().map(|(name, a)| (name.clone(), distance(a, &io64.grads[name])));
+    let params = inputs.layout.iter().map(|p| {
+        let range = p.range.clone();
+        (p.name.to_string(), distance(&g[range.clone()], &io64.g.master[range]))
+    });
+    outputs.chain(grads).chain(params).collect()
+}
+
+fn normal(n: usize) -> Vec<f64> {
+    let mut rng = Philox::new(5, Purpose::Check, 3, 0);
+    (0..n).map(|_| StandardNormal.sample(&mut rng)).collect()
+}
+
+/// Operands, result and upstream gradient are each rounded once: four roundings at most, in norm.
+#[track_caller]
+fn expect_bf16_rounding(distances: Vec<(String, f64)>) {
+    for (name, distance) in &distances {
+        assert!(*distance <= 4.0 * UNIT, "{name} is off by {distance:e}");
+    }
+    let rounds = distances.iter().any(|(_, d)| *d >= UNIT / 10.0);
+    assert!(rounds, "nothing was rounded to bf16: {distances:?}");
+}
+
+#[test]
+fn linear_in_bf16_with_f32_masters() {
+    let inputs = Inputs::new("mixed/linear")
+        .elem("x", &[40, 24])
+        .param("weight", &[17, 24])
+        .param("bias", &[17]);
+    expect_bf16_rounding(distances(&inputs, vec![normal(40 * 17)], linear, linear));
+}
+
+#[test]
+fn linear_gelu_in_bf16_with_f32_masters() {
+    let inputs = Inputs::new("mixed/linear_gelu")
+        .elem("x", &[40, 24])
+        .param("weight", &[17, 24])
+        .param("bias", &[17]);
+    expect_bf16_rounding(distances(&inputs, vec![normal(40 * 17)], linear_gelu, linear_gelu));
+}
+
+#[test]
+fn layer_norm_in_bf16_with_f32_masters() {
+    let inputs = Inputs::new("mixed/layer_norm")
+        .master("x", &[9, 5, 33])
+        .param("weight", &[33])
+        .param("bias", &[33]);
+    let found = distances(&inputs, vec![normal(9 * 5 * 33)], layer_norm, layer_norm);
+    let mean = found.iter().find(|(name, _)| name == "output 1").expect("the mean").1;
+    assert!(mean <= 1e-6, "the statistics are f32, not bf16: off by {mean:e}");
+    expect_bf16_rounding(found);
+}
+
+/// The reason for f32 gradients: a sum of ones in bf16 stops at 256.
+#[test]
+fn gradients_accumulate_in_master_precision() {
+    let mut inputs = Inputs::new("mixed/accumulate").param("weight", &[1, 1]).param("bias", &[1]);
+    inputs = inputs.push("x", &[1, 1], vec![1.0], beit::case::Kind::Elem, true);
+    let mut io = Io::new(&Mixed, &inputs);
+    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+    let dy: Tensor<Mixed> = Tensor::from_f64(&Mixed, &[1.0], &[1, 1]);
+    for _ in 0..1000 {
+        Mixed.linear_backward(&x, &io.w, &weight, Some(&bias), &dy, &mut io.g);
+    }
+    assert_eq!(io.g.to_host(&Mixed), [1000.0, 1000.0]);
+    let in_bf16 = (0..1000).fold(bf16::ZERO, |sum, _| sum + bf16::ONE);
+    assert_eq!(in_bf16.to_f32(), 256.0);
+}
