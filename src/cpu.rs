@@ -1,58 +1,78 @@
-//! The CPU backend: host vectors, ndarray views, products through matrixmultiply, rayon over rows.
+//! The CPU backend: host vectors, ndarray views, products through matrixmultiply (f64) and
+//! gemm (f32), rayon over rows.
 //!
 //! Results do not depend on the number of threads. Work is cut into pieces by shape alone, each
 //! output element is computed inside one piece, and where many rows add into one the partial sums
 //! are added in the order of the pieces.
+//!
+//! Why two libraries: with AVX-512 and both threads busy, gemm's f32 kernels do 1.5 times the work of
+//! matrixmultiply's; and so the judge and the judged do not share their products.
 
+pub mod pool;
 pub mod simd;
 
 use crate::backend::Storage;
+use crate::cpu::pool::{Buffer, Pool};
 use crate::params::{Param, Params};
-use crate::real::{Element, Real};
+use crate::real::{Element, Float, Real};
 use crate::tensor::Tensor;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The CPU with scalar `T`: `Cpu<f64>` judges, `Cpu<f32>` trains.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu<T>(PhantomData<T>);
+/// The CPU with scalar `T`: `Cpu<f64>` judges, `Cpu<f32>` trains. Clones share one pool of buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Cpu<T> {
+    pool: Pool,
+    scalar: PhantomData<T>,
+}
 
 impl<T> Cpu<T> {
-    /// The backend (it has no state).
+    /// The backend, with an empty pool.
     pub fn new() -> Self {
-        Self(PhantomData)
+        Self { pool: Pool::default(), scalar: PhantomData }
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// A tensor of unspecified numbers, for an op that writes every element.
+    pub fn unset<E: Float>(&self, shape: &[usize]) -> Tensor<Self, E> {
+        let mut buf = self.pool.unset(shape.iter().product());
+        if cfg!(debug_assertions) {
+            buf.fill(E::from_f64(f64::NAN));
+        }
+        Tensor::new(self, buf, shape)
     }
 }
 
 impl<T: Real> Storage for Cpu<T> {
     type Elem = T;
     type Master = T;
-    type Buf<E: Element> = Vec<E>;
+    type Buf<E: Element> = Buffer<E>;
 
-    fn upload<E: Element>(&self, host: Vec<E>) -> Vec<E> {
-        host
+    fn upload<E: Element>(&self, host: Vec<E>) -> Buffer<E> {
+        self.pool.adopt(host)
     }
-    fn download<E: Element>(&self, buf: &Vec<E>) -> Vec<E> {
-        buf.clone()
+    fn download<E: Element>(&self, buf: &Buffer<E>) -> Vec<E> {
+        buf.to_vec()
     }
-    fn zeros<E: Element>(&self, n: usize) -> Vec<E> {
-        vec![E::default(); n]
+    fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+        self.pool.zeros(n)
     }
-    fn copy<E: Element>(&self, buf: &Vec<E>) -> Vec<E> {
-        buf.clone()
+    fn copy<E: Element>(&self, buf: &Buffer<E>) -> Buffer<E> {
+        self.pool.copy(buf)
     }
-    fn clear<E: Element>(&self, buf: &mut Vec<E>) {
+    fn clear<E: Element>(&self, buf: &mut Buffer<E>) {
         buf.fill(E::default());
     }
-    fn clear_range<E: Element>(&self, buf: &mut Vec<E>, range: Range<usize>) {
+    fn clear_range<E: Element>(&self, buf: &mut Buffer<E>, range: Range<usize>) {
         buf[range].fill(E::default());
     }
-    fn len<E: Element>(&self, buf: &Vec<E>) -> usize {
+    fn len<E: Element>(&self, buf: &Buffer<E>) -> usize {
         buf.len()
     }
-    fn narrow_copy(&self, _: &Vec<T>) -> Option<Vec<T>> {
+    fn narrow_copy(&self, _: &Buffer<T>) -> Option<Buffer<T>> {
         None
     }
     fn synchronize(&self) {}
@@ -153,16 +173,6 @@ pub fn fold_pieces<T: Real, P: Send>(
     total
 }
 
-/// Length of the pieces into which one axis of a product is cut: by shape alone. A piece shorter
-/// than a few hundred rows would spend its time packing the other operand.
-fn piece(len: usize) -> usize {
-    match len {
-        0..=256 => len.max(1),
-        257..=4096 => len.div_ceil(len.div_ceil(384)).next_multiple_of(16),
-        _ => 512,
-    }
-}
-
 /// `C <- alpha A B + beta C` on one thread; for use inside a parallel loop.
 #[track_caller]
 #[allow(unsafe_code)]
@@ -192,6 +202,9 @@ pub fn gemm_serial<T: Real>(
 }
 
 /// `C <- alpha A B + beta C`, split over threads along both axes of C.
+///
+/// The pieces follow from the shape alone, because the library may sum in another order where the
+/// shape differs: 8 for anything above 1/4 GFLOP, more where each still has half a GFLOP.
 #[track_caller]
 pub fn gemm<T: Real>(
     alpha: T,
@@ -200,8 +213,13 @@ pub fn gemm<T: Real>(
     beta: T,
     mut c: ArrayViewMut2<T>,
 ) {
-    let (m, n) = c.dim();
-    let (pm, pn) = (piece(m), if m > 4096 { n.max(1) } else { piece(n) });
+    let ((m, n), k) = (c.dim(), a.ncols());
+    let flops = 2 * m * n * k;
+    let count = (flops >> 25).min(8).max(flops >> 29).next_power_of_two();
+    // Every piece packs its rows of A and its columns of B: cut so that the least is packed twice.
+    let divisors = (1..=count).filter(|down| count.is_multiple_of(*down));
+    let down = divisors.min_by_key(|down| count / down * m + down * n).unwrap_or(1);
+    let (pm, pn) = (m.div_ceil(down).max(1), n.div_ceil(count / down).max(1));
     let mut tasks = Vec::new();
     for (i, rows) in c.axis_chunks_iter_mut(Axis(0), pm).enumerate() {
         let mut rest = rows;
@@ -221,26 +239,10 @@ pub fn gemm<T: Real>(
     });
 }
 
-/// `C <- A B` by pieces of rows, then `epilogue(first_row, rows_of_C)` on each piece while it is
-/// still in cache. `c` is contiguous, with as many columns as B.
-#[track_caller]
-pub fn gemm_rows<T: Real>(
-    a: ArrayView2<T>,
-    b: ArrayView2<T>,
-    c: &mut [T],
-    epilogue: impl Fn(usize, &mut [T]) + Sync,
-) {
-    let n = b.ncols();
-    if n == 0 || c.is_empty() {
-        return;
-    }
-    let rows = piece(a.nrows());
-    c.par_chunks_mut(rows * n).enumerate().for_each(|(i, c)| {
-        let m = c.len() / n;
-        let a = a.slice_axis(Axis(0), (i * rows..i * rows + m).into());
-        let view = ArrayViewMut2::from_shape((m, n), &mut *c).expect("contiguous");
-        gemm_serial(T::ONE, a, b, T::ZERO, view);
-        epilogue(i * rows, c);
+/// Sets every row of `y` to `row`.
+pub fn fill_rows<T: Real>(y: &mut [T], row: &[T]) {
+    y.par_chunks_mut(rows_per_task(row.len()) * row.len().max(1)).for_each(|rows| {
+        rows.chunks_exact_mut(row.len()).for_each(|y| y.copy_from_slice(row));
     });
 }
 

@@ -278,9 +278,31 @@ impl Real for f32 {
         beta: Self,
         c: (*mut Self, isize, isize),
     ) {
-        // SAFETY: the caller's contract is matrixmultiply's contract.
+        // gemm writes C <- p C + q A B, and takes the column stride first.
+        let (p, q, serial) = (beta, alpha, gemm::Parallelism::None);
+        // SAFETY: the caller's contract is gemm's contract.
         unsafe {
-            matrixmultiply::sgemm(m, k, n, alpha, a.0, a.1, a.2, b.0, b.1, b.2, beta, c.0, c.1, c.2)
+            gemm::gemm(
+                m,
+                n,
+                k,
+                c.0,
+                c.2,
+                c.1,
+                beta != 0.0,
+                a.0,
+                a.2,
+                a.1,
+                b.0,
+                b.2,
+                b.1,
+                p,
+                q,
+                false,
+                false,
+                false,
+                serial,
+            );
         }
     }
 }

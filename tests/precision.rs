@@ -84,9 +84,11 @@ fn parameters(w: &Params<Mixed>, product: Option<&Param>) -> Params<Wide> {
 
 /// Lends the gradients to the f32 backend, which adds to them in f32.
 fn with_gradients<R>(g: &mut Params<Mixed>, body: impl FnOnce(&mut Params<Wide>) -> R) -> R {
-    let mut wide = Params { layout: g.layout.clone(), master: take(&mut g.master), elem: None };
+    let bk = Wide::new();
+    let master = bk.upload(take(&mut g.master));
+    let mut wide = Params { layout: g.layout.clone(), master, elem: None };
     let result = body(&mut wide);
-    g.master = wide.master;
+    g.master = bk.download(&wide.master);
     result
 }
 

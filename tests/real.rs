@@ -1,6 +1,7 @@
 //! The forwards run on any `Real`: on dual numbers they give exact directional derivatives, which
 //! must agree with the hand-written backwards to rounding. No step size is involved.
 
+use beit::backend::Storage;
 use beit::cpu::Cpu;
 use beit::ops::layer_norm::LayerNormOp;
 use beit::ops::linear::LinearOp;
@@ -164,9 +165,11 @@ impl Point {
 
     fn on_dual(&self) -> (Tensor<Cpu<Dual>>, Params<Cpu<Dual>>) {
         let bk = Cpu::new();
-        let seeded = |x: &[f64], v: &[f64]| x.iter().zip(v).map(|(&x, &v)| dual(x, v)).collect();
+        let seeded = |x: &[f64], v: &[f64]| -> Vec<Dual> {
+            x.iter().zip(v).map(|(&x, &v)| dual(x, v)).collect()
+        };
         let mut w = Params::zeros(&bk, &self.layout);
-        w.master = seeded(&self.w, &self.vw);
+        w.master = bk.upload(seeded(&self.w, &self.vw));
         (Tensor::from_vec(&bk, seeded(&self.x, &self.vx), &self.shape), w)
     }
 

@@ -237,7 +237,12 @@ fn run<C: Case>(
     for p in inputs.layout.iter() {
         gradients.insert(p.name.to_string(), io.g.get(p).to_vec());
     }
-    Done { outputs: io.outputs, gradients, arena: io.g.master, weights: io.w.master }
+    Done {
+        outputs: io.outputs,
+        gradients,
+        arena: io.g.master.to_vec(),
+        weights: io.w.master.to_vec(),
+    }
 }
 
 fn split(all: &[f64], lengths: &[usize]) -> Vec<Vec<f64>> {

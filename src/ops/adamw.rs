@@ -194,6 +194,6 @@ mod tests {
         let bk = Cpu::<f64>::new();
         let (mut a, w) = (params(&[1.0]), params(&[3.0]));
         bk.ema_update(&mut a, &w, 0.75);
-        assert_eq!(a.master, [1.5]);
+        assert_eq!(*a.master, [1.5]);
     }
 }

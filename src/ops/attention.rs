@@ -239,7 +239,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let dims = Dims::of("attention", qkv, bias, heads);
         let Dims { batch, tokens: n, heads, head: d } = dims;
         let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
-        let mut out = Tensor::zeros(self, &dims.out());
+        let mut out = self.unset(&dims.out());
         let mut lse = Master::zeros(self, &dims.lse());
         let shape = (batch, n, heads, d);
         let mut outs = ArrayViewMut4::from_shape(shape, out.slice_mut()).expect("contiguous");
@@ -297,7 +297,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         if let Some(dbias) = &dbias {
             dbias.expect_shape(op, "dbias", &[heads, n, n]);
         }
-        let mut dqkv = Tensor::zeros(self, qkv.shape());
+        let mut dqkv = self.unset(qkv.shape());
         let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
         let (out, lse) = (out.slice(), lse.slice());
         let dout_all = dout.slice();

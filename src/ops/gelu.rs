@@ -51,7 +51,7 @@ simd_fn! {
 
 impl<T: Real> GeluOp for Cpu<T> {
     fn gelu_forward(&self, x: &Tensor<Self>) -> Tensor<Self> {
-        let mut y = Tensor::zeros(self, x.shape());
+        let mut y = self.unset(x.shape());
         let step = rows_per_task(1);
         let pieces = x.slice().par_chunks(step).zip(y.slice_mut().par_chunks_mut(step));
         pieces.for_each(|(x, y)| gelu_piece(x, y));

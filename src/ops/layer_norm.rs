@@ -137,7 +137,7 @@ impl<T: Real> LayerNormOp for Cpu<T> {
         let (c, eps) = (x.cols(), T::from_f64(eps));
         weight.expect_shape("layer_norm", &[c]);
         bias.expect_shape("layer_norm", &[c]);
-        let mut y = Tensor::zeros(self, x.shape());
+        let mut y = self.unset(x.shape());
         let mut mean = Master::zeros(self, &[x.rows()]);
         let mut rstd = Master::zeros(self, &[x.rows()]);
         let (weight, bias, step) = (w.get(weight), w.get(bias), rows_per_task(c));

@@ -11,7 +11,7 @@
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::cpu::{Cpu, add_column_sums, gemm, gemm_rows, simd};
+use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::tensor::Tensor;
@@ -66,15 +66,15 @@ impl<T: Real> LinearOp for Cpu<T> {
         weight: &Param,
         bias: Option<&Param>,
     ) -> Tensor<Self> {
-        let mut y = Tensor::zeros(self, &output_shape("linear", x, weight, bias));
-        let bias = bias.map(|b| w.get(b));
-        gemm_rows(x.matrix(), w.matrix(weight).t(), y.slice_mut(), |_, rows| {
-            if let Some(bias) = bias {
-                for row in rows.chunks_exact_mut(bias.len()) {
-                    simd::add_assign(row, bias);
-                }
+        let mut y = self.unset(&output_shape("linear", x, weight, bias));
+        let beta = match bias {
+            Some(bias) => {
+                fill_rows(y.slice_mut(), w.get(bias));
+                T::ONE
             }
-        });
+            None => T::ZERO,
+        };
+        gemm(T::ONE, x.matrix(), w.matrix(weight).t(), beta, y.matrix_mut());
         y
     }
 
@@ -93,8 +93,8 @@ impl<T: Real> LinearOp for Cpu<T> {
             add_column_sums(dy.slice(), g.get_mut(bias));
         }
         gemm(T::ONE, dy.matrix().t(), x.matrix(), T::ONE, g.matrix_mut(weight));
-        let mut dx = Tensor::zeros(self, x.shape());
-        gemm_rows(dy.matrix(), w.matrix(weight), dx.slice_mut(), |_, _| {});
+        let mut dx = self.unset(x.shape());
+        gemm(T::ONE, dy.matrix(), w.matrix(weight), T::ZERO, dx.matrix_mut());
         dx
     }
 }

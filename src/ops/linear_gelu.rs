@@ -9,7 +9,7 @@
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::cpu::{Cpu, gemm_rows, rows_per_task, simd};
+use crate::cpu::{Cpu, gemm, rows_per_task, simd};
 use crate::ops::gelu::{gelu_piece, gelu_piece_backward};
 use crate::ops::linear::{LinearOp, output_shape};
 use crate::params::{Param, Params};
@@ -52,9 +52,9 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         bias: &Param,
     ) -> (Tensor<Self>, Tensor<Self>) {
         let shape = output_shape("linear_gelu", x, weight, Some(bias));
-        let (mut a, mut y) = (Tensor::zeros(self, &shape), Tensor::zeros(self, &shape));
+        let (mut a, mut y) = (self.unset(&shape), self.unset(&shape));
         let (o, bias) = (bias.len(), w.get(bias));
-        gemm_rows(x.matrix(), w.matrix(weight).t(), a.slice_mut(), |_, _| {});
+        gemm(T::ONE, x.matrix(), w.matrix(weight).t(), T::ZERO, a.matrix_mut());
         let step = rows_per_task(o) * o;
         a.slice_mut().par_chunks_mut(step).zip(y.slice_mut().par_chunks_mut(step)).for_each(
             |(a, y)| {

@@ -14,11 +14,11 @@
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::cpu::{Cpu, add_column_sums, gemm, gemm_rows, simd};
+use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::tensor::{Master, Tensor};
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
 /// Patches to vectors, and the gradients.
@@ -132,13 +132,10 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         bias: &Param,
     ) -> Master<Self> {
         let patches = Patches::of("patch_embed", x, weight, bias);
-        let mut e = Master::zeros(self, &patches.out());
-        let (flat, bias) = (patches.gather(x.slice()), w.get(bias));
-        gemm_rows(patches.matrix(&flat), w.matrix(weight).t(), e.slice_mut(), |_, rows| {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                simd::add_assign(row, bias);
-            }
-        });
+        let mut e: Master<Self> = self.unset(&patches.out());
+        let flat = patches.gather(x.slice());
+        fill_rows(e.slice_mut(), w.get(bias));
+        gemm(T::ONE, patches.matrix(&flat), w.matrix(weight).t(), T::ONE, e.matrix_mut());
         e
     }
 
@@ -160,7 +157,9 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         let mut flat = patches.gather(x.slice());
         gemm(T::ONE, de.matrix().t(), patches.matrix(&flat), T::ONE, g.matrix_mut(weight));
         need_dx.then(|| {
-            gemm_rows(de.matrix(), w.matrix(weight), &mut flat, |_, _| {});
+            let dx =
+                ArrayViewMut2::from_shape(patches.matrix(&flat).dim(), &mut flat).expect("fits");
+            gemm(T::ONE, de.matrix(), w.matrix(weight), T::ZERO, dx);
             let mut dx = Tensor::zeros(self, x.shape());
             let (band, run) = (patches.band(), patches.side * patches.channels);
             let bands = dx.slice_mut().par_chunks_mut(band).zip(flat.par_chunks(band));

@@ -170,7 +170,7 @@ impl<T: Real> ResidualOp for Cpu<T> {
         expect_residual("residual_backward", ds.shape(), branch, gamma, keep);
         let (c, keep, step) = (ds.cols(), Keep::new(keep, ds.shape()), fold_step(ds.rows()));
         let scale = gamma.map(|p| w.get(p));
-        let mut dbranch = Tensor::zeros(self, ds.shape());
+        let mut dbranch = self.unset(ds.shape());
         let inputs = branch.slice().par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
         let pieces = dbranch.slice_mut().par_chunks_mut(step * c).zip(inputs);
         let width = if gamma.is_some() { c } else { 0 };

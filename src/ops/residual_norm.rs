@@ -72,7 +72,7 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
         let (c, eps) = (s.cols(), T::from_f64(eps));
         weight.expect_shape("residual_norm", &[c]);
         bias.expect_shape("residual_norm", &[c]);
-        let (mut s_out, mut y) = (Master::zeros(self, s.shape()), Tensor::zeros(self, s.shape()));
+        let (mut s_out, mut y) = (self.unset(s.shape()), self.unset(s.shape()));
         let mut mean = Master::zeros(self, &[s.rows()]);
         let mut rstd = Master::zeros(self, &[s.rows()]);
         let (keep, gamma) = (Keep::new(keep, s.shape()), gamma.map(|p| w.get(p)));
@@ -125,7 +125,7 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
         let keep = Keep::new(keep, s_out.shape());
         let (scale, norm) = (gamma.map(|p| w.get(p)), w.get(weight));
         let (mean, rstd) = (stats.mean.slice(), stats.rstd.slice());
-        let mut dbranch = Tensor::zeros(self, s_out.shape());
+        let mut dbranch = self.unset(s_out.shape());
         let outputs = ds.slice_mut().par_chunks_mut(step * c);
         let pieces = outputs.zip(dbranch.slice_mut().par_chunks_mut(step * c));
         let width = if gamma.is_some() { 3 * c } else { 2 * c };

@@ -1,0 +1,153 @@
+//! Buffers that are used again.
+//!
+//! A training step makes and drops the same few hundred tensors over and over. The system's
+//! allocator returns buffers of that size to the kernel and fetches fresh pages, cleared one by one,
+//! for the next; that was an eighth of a step. Dropped buffers wait here instead for the next tensor
+//! of their size.
+
+use crate::real::Element;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::mem::{size_of, take};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Smaller buffers go back to the allocator, which keeps those itself.
+const SMALLEST: usize = 1 << 14;
+
+/// Idle buffers, shared by all clones of a backend and by the buffers in use.
+#[derive(Clone, Debug, Default)]
+pub struct Pool(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// By type and number of elements.
+    idle: HashMap<(TypeId, usize), Vec<Box<dyn Any + Send>>>,
+    idle_bytes: usize,
+    used_bytes: usize,
+    most_used_bytes: usize,
+}
+
+/// Elements that go back to their pool when dropped.
+#[derive(Debug)]
+pub struct Buffer<E: Element> {
+    data: Vec<E>,
+    pool: Pool,
+}
+
+impl Pool {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `n` elements of unspecified value: zeros, or what a buffer held when it was dropped.
+    pub fn unset<E: Element>(&self, n: usize) -> Buffer<E> {
+        self.adopt(self.take(n).unwrap_or_else(|| vec![E::default(); n]))
+    }
+
+    /// `n` zeros.
+    pub fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+        match self.take(n) {
+            None => self.adopt(vec![E::default(); n]),
+            Some(mut data) => {
+                data.fill(E::default());
+                self.adopt(data)
+            }
+        }
+    }
+
+    /// A copy of `source`.
+    pub fn copy<E: Element>(&self, source: &[E]) -> Buffer<E> {
+        match self.take(source.len()) {
+            None => self.adopt(source.to_vec()),
+            Some(mut data) => {
+                data.copy_from_slice(source);
+                self.adopt(data)
+            }
+        }
+    }
+
+    /// A buffer over a host vector.
+    pub fn adopt<E: Element>(&self, data: Vec<E>) -> Buffer<E> {
+        let mut state = self.state();
+        state.used_bytes += data.len() * size_of::<E>();
+        state.most_used_bytes = state.most_used_bytes.max(state.used_bytes);
+        Buffer { data, pool: self.clone() }
+    }
+
+    /// An idle buffer of `n` elements, with whatever it held. Where there is none and the idle ones
+    /// have grown beyond a quarter of what was ever used at once, they are given up: sizes change
+    /// from one phase of a program to the next.
+    fn take<E: Element>(&self, n: usize) -> Option<Vec<E>> {
+        let bytes = n * size_of::<E>();
+        let mut state = self.state();
+        let Some(found) = state.idle.get_mut(&(TypeId::of::<E>(), n)).and_then(Vec::pop) else {
+            let total = state.used_bytes + state.idle_bytes + bytes;
+            if bytes >= SMALLEST && total > state.most_used_bytes / 4 * 5 {
+                state.idle_bytes = 0;
+                let given_up = take(&mut state.idle);
+                drop(state);
+                drop(given_up);
+            }
+            return None;
+        };
+        state.idle_bytes -= bytes;
+        found.downcast().ok().map(|data| *data)
+    }
+}
+
+impl<E: Element> Drop for Buffer<E> {
+    fn drop(&mut self) {
+        let data = take(&mut self.data);
+        let bytes = data.len() * size_of::<E>();
+        let mut state = self.pool.state();
+        state.used_bytes -= bytes;
+        if bytes >= SMALLEST {
+            state.idle_bytes += bytes;
+            let key = (TypeId::of::<E>(), data.len());
+            state.idle.entry(key).or_default().push(Box::new(data));
+        }
+    }
+}
+
+impl<E: Element> Deref for Buffer<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        &self.data
+    }
+}
+
+impl<E: Element> DerefMut for Buffer<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again_and_cleared() {
+        let pool = Pool::default();
+        let mut a = pool.zeros::<f32>(10_000);
+        a.fill(3.0);
+        let at = a.as_ptr();
+        drop(a);
+        let b = pool.zeros::<f32>(10_000);
+        assert_eq!(b.as_ptr(), at);
+        assert!(b.iter().all(|&x| x == 0.0));
+        assert_eq!(pool.state().idle_bytes, 0);
+    }
+
+    #[test]
+    fn idle_buffers_do_not_add_up() {
+        let pool = Pool::default();
+        for n in 10_000..10_100 {
+            pool.zeros::<f64>(n);
+        }
+        assert!(pool.state().idle_bytes <= 2 * 8 * 10_100);
+        assert_eq!(pool.state().used_bytes, 0);
+    }
+}
