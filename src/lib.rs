@@ -3,6 +3,7 @@ pub mod backend;
 pub mod case;
 pub mod check;
 pub mod cpu;
+pub mod data;
 pub mod error;
 pub mod layers;
 pub mod models;

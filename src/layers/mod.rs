@@ -12,6 +12,7 @@ pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod patch_embed;
+pub mod position;
 pub mod rel_pos_bias;
 pub mod resblock;
 

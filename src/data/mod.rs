@@ -1,0 +1,30 @@
+//! Images in, training samples out.
+//!
+//! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
+//! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
+//! and [`loader`], which does all of it ahead of the training loop. [`synthetic`] draws scenes when
+//! there are no images at hand.
+//!
+//! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
+//! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay
+//! bytes until the last step, because the originals' resampling and jitter round to bytes and are
+//! reproduced bit for bit.
+
+pub mod augment;
+pub mod cifar;
+pub mod decode;
+pub mod folder;
+pub mod geometry;
+pub mod image;
+pub mod loader;
+pub mod masking;
+pub mod pixels;
+pub mod resize;
+pub mod source;
+pub mod synthetic;
+
+pub use augment::{AugmentConfig, Views, two_views};
+pub use image::Image;
+pub use loader::{Loader, LoaderConfig};
+pub use masking::{MaskConfig, Masking};
+pub use source::{Source, Split};

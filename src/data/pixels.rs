@@ -1,0 +1,63 @@
+//! Bytes to the numbers a model reads, and back.
+
+use super::image::Image;
+
+/// Mean and deviation of the BEiT models trained on ImageNet-22k.
+pub const HALF: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
+/// Mean and deviation of ImageNet, used for the models trained on ImageNet-1k.
+pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+/// The dVAE's distance from 0 and 1, which its logit-Laplace likelihood needs (spec `dvae.md` §1.7).
+const EPS: f32 = 0.1;
+
+/// A map from bytes to numbers, channel by channel, by table: there are only 768 answers.
+#[derive(Clone, Debug)]
+pub struct PixelMap([[f32; 256]; 3]);
+
+impl PixelMap {
+    fn new(f: impl Fn(f32, usize) -> f32) -> Self {
+        Self(std::array::from_fn(|c| std::array::from_fn(|x| f(x as f32 / 255.0, c))))
+    }
+
+    /// `(x/255 - mean) / std`, what the encoder reads.
+    pub fn normalise(mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self::new(|x, c| (x - mean[c]) / std[c])
+    }
+
+    /// `φ(x/255) = 0.8 x/255 + 0.1`, what the tokenizer reads and reconstructs.
+    pub fn map_pixels() -> Self {
+        Self::new(|x, _| (1.0 - 2.0 * EPS) * x + EPS)
+    }
+
+    /// The image as numbers `[H,W,3]`.
+    pub fn apply(&self, image: &Image) -> Vec<f32> {
+        let [r, g, b] = &self.0;
+        let (pixels, _) = image.pixels.as_chunks::<3>();
+        pixels.iter().flat_map(|p| [r[p[0] as usize], g[p[1] as usize], b[p[2] as usize]]).collect()
+    }
+}
+
+/// `φ⁻¹`: from the tokenizer's numbers to `0..=1`, clipped.
+pub fn unmap_pixels(x: f32) -> f32 {
+    ((x - EPS) / (1.0 - 2.0 * EPS)).clamp(0.0, 1.0)
+}
+
+/// Numbers in `0..=1` to the nearest bytes; what lies outside is clipped.
+#[track_caller]
+pub fn to_image(height: usize, width: usize, unit: impl IntoIterator<Item = f32>) -> Image {
+    let bytes = unit.into_iter().map(|x| (x * 255.0).round().clamp(0.0, 255.0) as u8);
+    Image::new(height, width, bytes.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unmapping_returns_every_byte() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let image = Image::new(1, 256, bytes.iter().flat_map(|&b| [b; 3]).collect());
+        let mapped = PixelMap::map_pixels().apply(&image);
+        assert_eq!(to_image(1, 256, mapped.into_iter().map(unmap_pixels)), image);
+    }
+}

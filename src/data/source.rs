@@ -1,0 +1,161 @@
+//! Where images come from: a directory, CIFAR's binary files, or drawn scenes.
+
+use super::cifar::Cifar;
+use super::decode::decode;
+use super::folder::Folder;
+use super::image::Image;
+use super::synthetic::Scenes;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+pub(super) const NO_IMAGES_HELP: &str =
+    "give a folder with .jpg, .jpeg, .png or .webp files, CIFAR's binary version, or synthetic";
+
+/// Decoded images are kept in memory if the whole source then takes at most this many bytes.
+const CACHE_BYTES: usize = 512 << 20;
+/// Scenes of `synthetic` when no count is given.
+pub const DEFAULT_SCENES: usize = 5_000;
+/// Side of the scenes of `synthetic` in pixels.
+pub const SCENE_SIDE: usize = 64;
+
+/// Which part of a source that has two: CIFAR's folder, or drawn scenes. Other sources ignore it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// To train on.
+    Train,
+    /// To measure on; shares nothing with the former.
+    Test,
+}
+
+enum Kind {
+    Folder(Folder),
+    Cifar(Cifar),
+    Scenes(Scenes),
+}
+
+/// A numbered list of images.
+pub struct Source {
+    kind: Kind,
+    classes: Vec<String>,
+    cache: Vec<OnceLock<Arc<Image>>>,
+}
+
+impl Source {
+    /// Opens `synthetic[:COUNT]`, a CIFAR file or folder, or a directory of images.
+    ///
+    /// A directory is searched with all its folders; files are sorted by path; the first folder
+    /// level names the classes, and files directly in the directory have none.
+    pub fn open(spec: &str, split: Split, seed: u64) -> Result<Self> {
+        if let Some(count) = scene_count(spec)? {
+            return Ok(Self::synthetic(count, SCENE_SIDE, split, seed));
+        }
+        let path = Path::new(spec);
+        let about = std::fs::metadata(path).map_err(Error::io(
+            "cannot open the images (a folder, a CIFAR file, or synthetic)",
+            path,
+        ))?;
+        let files = if about.is_dir() {
+            Cifar::files_in(path, split)
+        } else if path.extension().is_some_and(|ending| ending == "bin") {
+            vec![path.to_path_buf()]
+        } else {
+            return Err(Error::format(path, format!("not a folder; {NO_IMAGES_HELP}")));
+        };
+        Ok(Self::of(if files.is_empty() {
+            Kind::Folder(Folder::open(path)?)
+        } else {
+            Kind::Cifar(Cifar::open(&files)?)
+        }))
+    }
+
+    /// Drawn scenes of any size.
+    pub fn synthetic(count: usize, side: usize, split: Split, seed: u64) -> Self {
+        Self::of(Kind::Scenes(Scenes { count, side, split, seed }))
+    }
+
+    fn of(kind: Kind) -> Self {
+        let (len, classes) = match &kind {
+            Kind::Folder(folder) => (folder.files.len(), folder.classes.clone()),
+            Kind::Cifar(cifar) => (cifar.len(), cifar.classes.clone()),
+            Kind::Scenes(scenes) => (scenes.count, Scenes::class_names()),
+        };
+        Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Number of images, readable or not; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "opening an empty source is an error")]
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Names of the classes; empty if nothing is labelled.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Class of image `i`.
+    pub fn label(&self, i: usize) -> Option<u32> {
+        match &self.kind {
+            Kind::Folder(folder) => folder.files[i].1,
+            Kind::Cifar(cifar) => Some(cifar.label(i)),
+            Kind::Scenes(scenes) => Some(scenes.label(i)),
+        }
+    }
+
+    /// What to call image `i` in a message.
+    pub fn name(&self, i: usize) -> String {
+        match &self.kind {
+            Kind::Folder(folder) => folder.files[i].0.display().to_string(),
+            Kind::Cifar(_) => format!("record {i}"),
+            Kind::Scenes(_) => format!("scene {i}"),
+        }
+    }
+
+    /// The file of image `i`, if it has one of its own.
+    pub fn path(&self, i: usize) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Folder(folder) => Some(folder.root.join(&folder.files[i].0)),
+            Kind::Cifar(_) | Kind::Scenes(_) => None,
+        }
+    }
+
+    /// Image `i`, from memory if it was kept there.
+    pub fn load(&self, i: usize) -> Result<Arc<Image>> {
+        if let Some(image) = self.cache[i].get() {
+            return Ok(image.clone());
+        }
+        let image = Arc::new(self.make(i)?);
+        // An image is kept if a source full of its like would fit, so the sum of what is kept fits
+        // without a count of it. CIFAR lies in memory anyway.
+        let fits = image.pixels.len().saturating_mul(self.len()) <= CACHE_BYTES;
+        if fits && !matches!(self.kind, Kind::Cifar(_)) {
+            // Losing the race to another thread is harmless: both made the same image.
+            let _ = self.cache[i].set(image.clone());
+        }
+        Ok(image)
+    }
+
+    fn make(&self, i: usize) -> Result<Image> {
+        match &self.kind {
+            Kind::Folder(folder) => decode(&folder.root.join(&folder.files[i].0)),
+            Kind::Cifar(cifar) => Ok(cifar.image(i)),
+            Kind::Scenes(scenes) => Ok(scenes.draw(i)),
+        }
+    }
+}
+
+/// The count in `synthetic[:COUNT]`, or none if `spec` is something else.
+fn scene_count(spec: &str) -> Result<Option<usize>> {
+    if spec == "synthetic" {
+        return Ok(Some(DEFAULT_SCENES));
+    }
+    let Some(count) = spec.strip_prefix("synthetic:") else { return Ok(None) };
+    match count.parse::<u32>() {
+        Ok(count) if count > 0 => Ok(Some(count as usize)),
+        _ => Err(Error::config(format!(
+            "{spec}: COUNT of synthetic:COUNT must be a whole number between 1 and {}",
+            u32::MAX
+        ))),
+    }
+}
