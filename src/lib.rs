@@ -2,6 +2,7 @@
 pub mod backend;
 pub mod case;
 pub mod check;
+pub mod config;
 pub mod cpu;
 pub mod data;
 pub mod error;
@@ -12,5 +13,6 @@ pub mod optim;
 pub mod params;
 pub mod real;
 pub mod rng;
+pub mod run;
 pub mod tensor;
 pub use error::{Error, Result};

@@ -1,0 +1,71 @@
+//! Settings of a run: what they are, where they come from, when two runs are the same.
+//!
+//! A run's settings are one struct with flat keys. The struct, the table of keys with their legal
+//! values ([`Key`]) and the comments of `config.toml` come from one declaration (`run_config!`), so
+//! that a key cannot be undocumented or unchecked. Settings are laid over each other in the order
+//! preset, `--config` file, `--set key=value`, dedicated flags ([`Layers`]); the outcome is what a
+//! run folder stores and what `--resume` compares ([`same_run`]).
+
+mod key;
+mod layers;
+mod pretrain;
+mod probe;
+mod resume;
+mod tokenizer;
+
+pub use key::{ImageSize, Key, Preset, Range};
+pub use layers::{Layers, document};
+pub(crate) use layers::{read_document, to_table};
+pub use pretrain::PretrainRun;
+pub use probe::ProbeRun;
+pub use resume::{FREE_KEYS, same_run};
+pub use tokenizer::TokenizerRun;
+
+use crate::error::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The settings of one kind of run.
+pub trait RunConfig: Serialize + DeserializeOwned {
+    /// What the run is called in messages and in its folder.
+    const KIND: &'static str;
+    /// Every key, in the order of `config.toml`.
+    const KEYS: &'static [Key];
+
+    /// The starting values; `data` and the like are still empty.
+    fn preset(preset: Preset) -> Self;
+
+    /// Conditions that involve more than one key.
+    fn validate(&self) -> Result<()>;
+}
+
+/// Declares the settings of a run: the struct, its keys and their documentation at once.
+macro_rules! run_config {
+    ($(#[$meta:meta])* $name:ident, $kind:literal {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $range:expr;)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)*
+        }
+
+        impl $crate::config::RunConfig for $name {
+            const KIND: &'static str = $kind;
+            const KEYS: &'static [$crate::config::Key] = &[$($crate::config::Key {
+                name: stringify!($field),
+                doc: concat!($($doc, "\n"),+),
+                range: $range,
+            }),*];
+
+            fn preset(preset: $crate::config::Preset) -> Self {
+                Self::defaults(preset)
+            }
+
+            fn validate(&self) -> $crate::error::Result<()> {
+                self.check()
+            }
+        }
+    };
+}
+use run_config;

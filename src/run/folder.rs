@@ -1,0 +1,187 @@
+//! The run folder: who may write to it, how it is started and how it is continued.
+
+use super::atomic::{is_temporary, write_atomic};
+use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
+use super::metrics::{Curve, Lengths, Metrics, read_curves};
+use super::safetensors::View;
+use crate::config::{RunConfig, document, read_document, same_run, to_table};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = ".lock";
+
+/// What [`RunDir::open`] found.
+#[derive(Debug)]
+pub enum Opened {
+    /// A run that starts at step 0.
+    Fresh(RunDir),
+    /// A run that continues from a checkpoint.
+    Resume(RunDir, Box<Checkpoint>),
+    /// A run that is done; there is nothing to do.
+    Finished,
+}
+
+/// A run folder that this process alone writes to, until it ends, however it ends.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    metrics: Metrics,
+    /// The operating system's lock lives as long as this file is open.
+    _lock: File,
+}
+
+/// What a checkpoint holds beside tensors: the trainer's state and the lengths of the metrics.
+#[derive(Serialize, Deserialize)]
+struct State<T> {
+    trainer: T,
+    lengths: Lengths,
+}
+
+impl RunDir {
+    /// Opens `path` for a run with these settings.
+    ///
+    /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
+    /// of the folder ([`same_run`]); the newest undamaged checkpoint is loaded, and without any the
+    /// run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
+    pub fn open<C: RunConfig>(
+        path: &Path,
+        resume: bool,
+        config: &C,
+        note: impl FnMut(String),
+    ) -> Result<Opened> {
+        if path.exists() && !path.is_dir() {
+            let text = format!("{} is a file; --out needs a folder", path.display());
+            return Err(Error::config(text));
+        }
+        let empty = is_empty(path)?;
+        let settings = path.join("config.toml");
+        if !empty && !settings.exists() {
+            return Err(not_empty(path, "it holds other files; give an empty or new folder"));
+        }
+        let lock = lock(path)?;
+        if !empty && !resume {
+            return Err(not_empty(path, "give --resume to continue that run, or another folder"));
+        }
+        remove_leftovers(path)?;
+        if settings.exists() {
+            same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+        } else {
+            write_atomic(&settings, document(config)?.as_bytes())?;
+        }
+        if path.join("summary.json").exists() {
+            return Ok(Opened::Finished);
+        }
+        let folder = path.join("checkpoints");
+        std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
+        remove_leftovers(&folder)?;
+        let run = |lengths| -> Result<Self> {
+            let metrics = Metrics::open(path, lengths)?;
+            Ok(Self { path: path.to_path_buf(), metrics, _lock: lock })
+        };
+        match load_newest(&folder, note)? {
+            None => Ok(Opened::Fresh(run(Lengths::default())?)),
+            Some(checkpoint) => {
+                let state: State<Value> = checkpoint.state()?;
+                Ok(Opened::Resume(run(state.lengths)?, Box::new(checkpoint)))
+            }
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a line to `metrics.jsonl` and a record to the TensorBoard events.
+    pub fn log(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        self.metrics.log(step, values)
+    }
+
+    /// Adds a PNG picture of this width and height to the TensorBoard events.
+    pub fn picture(
+        &mut self,
+        step: u64,
+        tag: &str,
+        size: (usize, usize),
+        png: &[u8],
+    ) -> Result<()> {
+        self.metrics.picture(step, tag, size, png)
+    }
+
+    /// Saves a checkpoint; see [`write_checkpoint`].
+    pub fn save(&mut self, step: u64, state: &impl Serialize, tensors: &[View]) -> Result<()> {
+        let state = State { trainer: state, lengths: self.metrics.sync()? };
+        write_checkpoint(&self.path.join("checkpoints"), step, &state, tensors)
+    }
+
+    /// The trainer's state in a checkpoint of this folder.
+    pub fn state<T: serde::de::DeserializeOwned>(&self, checkpoint: &Checkpoint) -> Result<T> {
+        Ok(checkpoint.state::<State<T>>()?.trainer)
+    }
+
+    /// Everything logged so far, for the report.
+    pub fn curves(&self) -> Result<Vec<Curve>> {
+        read_curves(&self.path.join("metrics.jsonl"))
+    }
+
+    /// Writes `summary.json`, which marks the run as finished; call it last.
+    pub fn finish(mut self, summary: &impl Serialize) -> Result<()> {
+        self.metrics.sync()?;
+        let text = serde_json::to_string_pretty(summary)
+            .map_err(|e| Error::Training(format!("summary cannot be written: {e}")))?;
+        write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())
+    }
+}
+
+fn not_empty(path: &Path, hint: &str) -> Error {
+    Error::config(format!("{} is not empty: {hint}", path.display()))
+}
+
+/// True when nothing but our own lock and leftovers is there.
+fn is_empty(path: &Path) -> Result<bool> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(Error::io("cannot read", path)(e)),
+    };
+    for entry in entries {
+        let name = entry.map_err(Error::io("cannot read", path))?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK && !is_temporary(&name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn lock(path: &Path) -> Result<File> {
+    std::fs::create_dir_all(path).map_err(Error::io("cannot create", path))?;
+    let name = path.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(Error::io("cannot write", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::config(format!("{} is in use by another process", path.display())))
+        }
+        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &name)(e)),
+    }
+}
+
+/// Removes what a killed process left half written.
+fn remove_leftovers(path: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(path).map_err(Error::io("cannot read", path))? {
+        let entry = entry.map_err(Error::io("cannot read", path))?;
+        if is_temporary(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("cannot remove", entry.path()))?;
+        }
+    }
+    Ok(())
+}

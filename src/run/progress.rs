@@ -1,0 +1,90 @@
+//! Progress with rate and time left: a bar on a terminal, plain lines elsewhere.
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Seconds between plain lines.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of one piece of work, written to standard error.
+#[derive(Debug)]
+pub struct Progress {
+    what: String,
+    unit: &'static str,
+    total: u64,
+    first: u64,
+    done: u64,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Work of `total` units of which `done` are behind us (a resumed run), as in
+    /// `Progress::new("pretrain", 1000, 0, "steps")`.
+    pub fn new(what: &str, total: u64, done: u64, unit: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            // Units per second come from `per_sec`, time left from `eta`; `msg` holds the loss.
+            let template = "{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left {msg}";
+            let style = ProgressStyle::with_template(template).expect("the template is legal");
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned());
+            bar.set_position(done);
+            bar.reset_eta();
+            bar
+        });
+        let now = Instant::now();
+        let what = what.to_owned();
+        Self { what, unit, total, first: done, done, started: now, last_line: now, bar }
+    }
+
+    /// Another `count` units are done; `message` says how it goes, as in `loss 5.21`.
+    pub fn advance(&mut self, count: u64, message: &str) {
+        self.done += count;
+        if let Some(bar) = &self.bar {
+            bar.set_message(message.to_owned());
+            bar.inc(count);
+        } else if self.last_line.elapsed() >= PLAIN_EVERY || self.done == self.total {
+            self.last_line = Instant::now();
+            eprintln!("{}", self.line(self.started.elapsed(), message));
+        }
+    }
+
+    /// Writes a line of its own without tearing the bar.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, elapsed: Duration, message: &str) -> String {
+        let rate = (self.done - self.first) as f64 / elapsed.as_secs_f64().max(1e-9);
+        let left = Duration::from_secs_f64(
+            (self.total - self.done.min(self.total)) as f64 / rate.max(1e-9),
+        );
+        let Self { what, unit, total, done, .. } = self;
+        let left = HumanDuration(left);
+        format!("{what}: {done}/{total} {unit}, {rate:.1} {unit}/s, {left} left, {message}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_line() {
+        let mut progress = Progress::new("pretrain", 100, 10, "steps");
+        progress.done = 30;
+        let line = progress.line(Duration::from_secs(10), "loss 5.00");
+        assert_eq!(line, "pretrain: 30/100 steps, 2.0 steps/s, 35 seconds left, loss 5.00");
+    }
+}

@@ -1,0 +1,116 @@
+//! Writing: the bytes of a file follow from tensors and metadata alone.
+
+use super::{Dtype, checksum};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Values to be written.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "one variant per element type")]
+pub enum Slice<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+impl<'a> Slice<'a> {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::F64(_) => Dtype::F64,
+            Self::U32(_) => Dtype::U32,
+            Self::U8(_) => Dtype::U8,
+        }
+    }
+
+    /// The values as they lie in memory, which is the format's order on little-endian machines.
+    fn bytes(self) -> &'a [u8] {
+        const { assert!(cfg!(target_endian = "little"), "the format is little-endian") };
+        match self {
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::F64(v) => bytemuck::cast_slice(v),
+            Self::U32(v) => bytemuck::cast_slice(v),
+            Self::U8(v) => v,
+        }
+    }
+
+    /// Index of the first value that is infinite or not a number.
+    pub fn first_non_finite(self) -> Option<usize> {
+        match self {
+            Self::F32(v) => v.iter().position(|x| !x.is_finite()),
+            Self::F64(v) => v.iter().position(|x| !x.is_finite()),
+            Self::U32(_) | Self::U8(_) => None,
+        }
+    }
+}
+
+/// A named tensor to be written.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// Name in the file.
+    pub name: String,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Slice<'a>,
+}
+
+impl<'a> View<'a> {
+    /// A tensor; panics when the shape does not hold the values, which is the caller's mistake.
+    #[track_caller]
+    pub fn new(name: impl Into<String>, shape: &[usize], values: Slice<'a>) -> Self {
+        let (name, shape) = (name.into(), shape.to_vec());
+        let elements = values.bytes().len() / values.dtype().bytes();
+        assert_eq!(elements, shape.iter().product::<usize>(), "{name}: shape {shape:?}");
+        Self { name, shape, values }
+    }
+}
+
+/// Writes tensors in the order element type, name: the bytes follow from the arguments alone.
+pub fn write_tensors(
+    file: &mut dyn Write,
+    tensors: &[View],
+    metadata: &BTreeMap<String, String>,
+) -> std::io::Result<()> {
+    let mut sorted: Vec<&View> = tensors.iter().collect();
+    sorted.sort_by_key(|v| (v.values.dtype(), v.name.as_str()));
+    let mut header = Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut end = 0;
+    for view in &sorted {
+        let start = end;
+        end += view.values.bytes().len();
+        let dtype = format!("{:?}", view.values.dtype());
+        let entry = json!({ "dtype": dtype, "shape": view.shape, "data_offsets": [start, end] });
+        let twice = header.insert(view.name.clone(), entry).is_some();
+        assert!(!twice, "{}: two tensors of this name", view.name);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    sorted.iter().try_for_each(|view| file.write_all(view.values.bytes()))
+}
+
+/// The bytes that [`write_tensors`] writes.
+pub fn encode(tensors: &[View], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, tensors, metadata).expect("writing to memory does not fail");
+    bytes
+}
+
+/// [`checksum`] of tensors that are still to be written.
+pub(in crate::run) fn checksum_of(seed: &str, tensors: &[View]) -> u32 {
+    let mut sorted: Vec<&View> = tensors.iter().collect();
+    sorted.sort_by_key(|v| v.name.as_str());
+    checksum(
+        seed,
+        sorted.iter().map(|v| {
+            (v.name.as_str(), Some(v.values.dtype()), v.shape.as_slice(), v.values.bytes())
+        }),
+    )
+}

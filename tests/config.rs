@@ -1,0 +1,124 @@
+//! Settings: layers, ranges, suggestions, and that what is written comes back.
+
+use beit::config::{Layers, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document};
+use std::io::Write;
+use toml::Value;
+
+fn set(entries: &[&str]) -> Layers {
+    Layers { set: entries.iter().map(|s| (*s).to_owned()).collect(), ..Layers::default() }
+}
+
+fn refused(entries: &[&str]) -> String {
+    let text = set(entries).resolve::<PretrainRun>().unwrap_err().to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
+}
+
+#[test]
+fn later_layers_win() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "preset = 'small'\nlr = 1\nepochs = 7\nbatch = 32").unwrap();
+    let layers = Layers {
+        file: Some(file.path().to_path_buf()),
+        set: vec!["epochs=8".into(), "batch = 16".into(), "mask_max_block=9".into()],
+        flags: vec![("batch", Value::Integer(4))],
+    };
+    let config: PretrainRun = layers.resolve().unwrap();
+    assert_eq!((config.preset, config.width), (Preset::Small, 384));
+    assert_eq!((config.lr, config.epochs, config.batch), (1.0, 8, 4));
+    assert_eq!(config.mask_max_block, Some(9));
+}
+
+#[test]
+fn every_preset_is_valid_and_comes_back_from_its_file() {
+    fn check<C: RunConfig + PartialEq + std::fmt::Debug>(preset: &str) {
+        let preset = preset.parse().unwrap();
+        let config = C::preset(preset);
+        config.validate().unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = document(&config).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let layers = Layers { file: Some(file.path().to_path_buf()), ..Layers::default() };
+        assert_eq!(layers.resolve::<C>().unwrap(), config);
+        for key in C::KEYS {
+            assert!(text.contains(key.name), "{} is not in config.toml", key.name);
+            assert!(key.doc.len() > 10, "{} is not documented", key.name);
+        }
+    }
+    for preset in Preset::NAMES {
+        check::<TokenizerRun>(preset);
+        check::<PretrainRun>(preset);
+        check::<ProbeRun>(preset);
+    }
+}
+
+#[test]
+fn presets_name_a_tokenizer_that_fits() {
+    for preset in [Preset::Tiny, Preset::Small, Preset::Base, Preset::Large] {
+        let (dvae, beit) =
+            (TokenizerRun::preset(preset).dvae(), PretrainRun::preset(preset).beit());
+        assert_eq!((dvae.grid(), dvae.vocab), (beit.grid(), beit.vocab), "{preset:?}");
+    }
+}
+
+#[test]
+fn unknown_key_suggests_the_nearest() {
+    let text = refused(&["wieght_decay=0.1"]);
+    assert_eq!(text, "unknown key wieght_decay for pretrain; did you mean weight_decay?");
+    assert_eq!(refused(&["zzzzzzzzzz=1"]), "unknown key zzzzzzzzzz for pretrain");
+    let text = refused(&["preset=tinny"]);
+    assert!(text.ends_with("want one of tiny, small, base, large; did you mean tiny?"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_are_named_with_the_range() {
+    let cases = [
+        ("lr=nan", "lr = nan is not usable: want a number above 0, at most 10"),
+        ("lr=inf", "lr = inf is not usable"),
+        ("lr=-1", "lr = -1"),
+        ("lr=fast", r#"lr = "fast" is not usable"#),
+        ("batch=0", "batch = 0 is not usable: want a whole number from 1 to 1048576"),
+        ("batch=2.5", "batch = 2.5 is not usable"),
+        ("batch=1\nlr=2", "batch = "),
+        ("seed=-1", "seed = -1 is not usable: want a whole number, 0 or more"),
+        ("abs_pos=yes", r#"abs_pos = "yes" is not usable: want true or false"#),
+        ("masking=blocks", "did you mean block?"),
+        ("image_size=[32]", "image_size = [32] is not usable: want a side in pixels"),
+        ("image_size=0", "image_size = 0 is not usable"),
+        ("image_size=30", "image_size 30x30 is not divisible by patch_size 4"),
+        ("heads=5", "width 128 is not divisible by heads 5"),
+        ("accumulate=3", "batch 64 is not divisible by accumulate 3"),
+        ("masked_patches=65", "masked_patches 65 is more than the 8x8 patches"),
+        ("mask_min_block=26", "mask_min_block 26 is above 25"),
+        ("min_lr=1", "min_lr 1 is above lr 0.001"),
+        ("lr", "--set lr: want key=value"),
+    ];
+    for (entry, want) in cases {
+        let text = set(&[entry]).resolve::<PretrainRun>().unwrap_err().to_string();
+        assert!(text.contains(want), "want {want:?} in {text:?}");
+    }
+}
+
+#[test]
+fn rectangular_images_and_absurd_models() {
+    let config: PretrainRun = set(&["image_size=[32, 48]", "lr=1e-3"]).resolve().unwrap();
+    assert_eq!(config.beit().grid(), (8, 12));
+    assert!(document(&config).unwrap().contains("image_size = [32, 48]"));
+    assert!(refused(&["width=16384", "depth=256"]).contains("parameters; at most"));
+}
+
+#[test]
+fn files_are_named_in_their_errors() {
+    let check = |content: &str, want: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        let layers = Layers { file: Some(file.path().to_path_buf()), ..Layers::default() };
+        let text = layers.resolve::<PretrainRun>().unwrap_err().to_string();
+        assert!(text.contains(want) && !text.contains('\n'), "want {want:?} in {text:?}");
+        assert!(text.starts_with(&file.path().display().to_string()), "{text}");
+    };
+    check("lr = ", "not TOML");
+    check("[train]\nlr = 1", "unknown key train");
+    check("lr = true", "lr = true is not usable");
+    check("command = 'probe'", r#"settings of "probe", not of "pretrain""#);
+}
