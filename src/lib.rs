@@ -12,6 +12,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod real;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod tensor;

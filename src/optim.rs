@@ -1,6 +1,8 @@
 //! What the optimizer is told: schedules, parameter groups, layer-wise learning rates. The update
 //! itself is an op ([`crate::ops::adamw`]).
 
+pub mod state;
+
 use crate::ops::adamw::Segment;
 use crate::params::{Decay, Layout};
 use std::f64::consts::PI;

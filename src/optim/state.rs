@@ -1,0 +1,109 @@
+//! What an optimizer step changes: weights, moments, running average and the step count.
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::ops::adamw::{AdamW, Segment};
+use crate::params::{Layout, Params};
+use crate::real::Float;
+
+/// Weights and everything that follows them through training.
+pub struct State<B: Backend> {
+    /// Weights.
+    pub w: Params<B>,
+    /// Gradients of the step under way.
+    pub g: Params<B>,
+    m: Params<B>,
+    v: Params<B>,
+    /// Running average of the weights and its coefficient.
+    average: Option<(Params<B>, f64)>,
+    /// Optimizer steps done.
+    pub step: u64,
+}
+
+impl<B: Backend> State<B> {
+    /// Starts from `values`; `ema` 0 keeps no running average.
+    pub fn new(bk: &B, layout: &Layout, values: &[f32], ema: f64) -> Self {
+        let weights = || Params::from_host(bk, layout, values);
+        let zeros = || Params::zeros(bk, layout);
+        let average = (ema > 0.0).then(|| (weights(), ema));
+        Self { w: weights(), g: zeros(), m: zeros(), v: zeros(), average, step: 0 }
+    }
+
+    /// One AdamW step from the accumulated gradients, which are then cleared. Returns their norm
+    /// before clipping. A gradient that is not finite changes nothing and is an error that names the
+    /// first tensor it is in, last layers first, in the order in which backward writes them.
+    pub fn update(&mut self, bk: &B, segments: &[Segment], adamw: &AdamW) -> Result<f64> {
+        let norm = bk.global_norm(&self.g);
+        let value = norm.to_f64(bk)[0];
+        if !value.is_finite() {
+            let g = self.g.to_host(bk);
+            let bad = self
+                .g
+                .layout
+                .iter()
+                .rev()
+                .find(|p| g[p.range.clone()].iter().any(|x| !x.to_f64().is_finite()));
+            let name = bad.map_or("(their norm overflows)", |p| &p.name);
+            let step = self.step + 1;
+            return Err(Error::Training(format!(
+                "step {step}: the gradient of {name} is not finite; nothing of this step was \
+                 saved. Lower lr, or resume with a smaller clip from the last checkpoint"
+            )));
+        }
+        let (w, g) = (&mut self.w, &self.g);
+        bk.adamw_update(w, g, &mut self.m, &mut self.v, Some(&norm), segments, adamw);
+        if let Some((average, decay)) = &mut self.average {
+            // A young average would remember the initial weights: (1 + t)/(10 + t) until it passes
+            // the coefficient, as in the exponential moving averages of TensorFlow.
+            let t = self.step as f64;
+            bk.ema_update(average, &self.w, decay.min((1.0 + t) / (10.0 + t)));
+        }
+        self.g.clear(bk);
+        self.step += 1;
+        Ok(value)
+    }
+
+    /// The weights to evaluate and to save: the running average where there is one.
+    pub fn best(&self) -> &Params<B> {
+        self.average.as_ref().map_or(&self.w, |(average, _)| average)
+    }
+
+    /// Flat buffers by name, for a checkpoint.
+    pub fn to_host(&self, bk: &B) -> Vec<(&'static str, Vec<f32>)> {
+        let flat = |p: &Params<B>| -> Vec<f32> {
+            p.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect()
+        };
+        let mut all = vec![("weights", flat(&self.w)), ("m", flat(&self.m)), ("v", flat(&self.v))];
+        if let Some((average, _)) = &self.average {
+            all.push(("average", flat(average)));
+        }
+        all
+    }
+
+    /// The inverse of [`State::to_host`]; `find` returns a flat buffer by name.
+    pub fn restore(
+        &mut self,
+        bk: &B,
+        step: u64,
+        find: impl Fn(&str) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let layout = self.w.layout.clone();
+        let want = crate::params::arena_len(&layout);
+        let load = |name: &str| -> Result<Params<B>> {
+            let flat = find(name)?;
+            if flat.len() != want {
+                let got = flat.len();
+                return Err(Error::config(format!(
+                    "the checkpoint's {name} holds {got} numbers, the model has {want}"
+                )));
+            }
+            Ok(Params::from_host(bk, &layout, &flat))
+        };
+        (self.w, self.m, self.v) = (load("weights")?, load("m")?, load("v")?);
+        if let Some((average, _)) = &mut self.average {
+            *average = load("average")?;
+        }
+        self.step = step;
+        Ok(())
+    }
+}

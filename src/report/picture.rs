@@ -1,0 +1,167 @@
+//! Pictures: RGB canvases, tiles with headings, maps of numbers, PNG.
+
+use crate::error::{Error, Result};
+use crate::run::write_atomic;
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use std::path::Path;
+
+/// `[H,W,3]` bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    height: usize,
+    width: usize,
+    pixels: Vec<u8>,
+}
+
+/// Around and between tiles.
+const GAP: usize = 6;
+const BACK: [u8; 3] = [255, 255, 255];
+
+impl Picture {
+    /// A canvas of one colour.
+    pub fn new(height: usize, width: usize, colour: [u8; 3]) -> Self {
+        Self { height, width, pixels: colour.repeat(height * width) }
+    }
+
+    /// Pixels `[H,W,3]` in 0..1; what lies outside is clipped.
+    pub fn from_unit(pixels: &[f32], height: usize, width: usize) -> Self {
+        assert_eq!(pixels.len(), height * width * 3, "picture: wrong number of pixels");
+        let byte = |x: &f32| (x * 255.0).round().clamp(0.0, 255.0) as u8;
+        Self { height, width, pixels: pixels.iter().map(byte).collect() }
+    }
+
+    /// Numbers `[H,W]` as colours, from dark blue at the least to yellow at the greatest.
+    pub fn from_map(values: &[f64], height: usize, width: usize) -> Self {
+        assert_eq!(values.len(), height * width, "picture: wrong number of values");
+        let lo = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let hi = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let scale = if hi > lo { 1.0 / (hi - lo) } else { 0.0 };
+        let pixels = values.iter().flat_map(|v| colour((v - lo) * scale)).collect();
+        Self { height, width, pixels }
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    /// Each pixel as a square of `zoom` pixels.
+    pub fn enlarge(&self, zoom: usize) -> Self {
+        self.enlarge_to(self.height * zoom, self.width * zoom)
+    }
+
+    /// Nearest neighbour to another size.
+    pub fn enlarge_to(&self, height: usize, width: usize) -> Self {
+        let mut out = Self::new(height, width, BACK);
+        for (i, row) in out.pixels.chunks_exact_mut(width * 3).enumerate() {
+            for (j, pixel) in row.chunks_exact_mut(3).enumerate() {
+                let at = (i * self.height / height * self.width + j * self.width / width) * 3;
+                pixel.copy_from_slice(&self.pixels[at..at + 3]);
+            }
+        }
+        out
+    }
+
+    /// Fills a rectangle; what lies outside is left out.
+    pub fn fill(&mut self, top: usize, left: usize, height: usize, width: usize, colour: [u8; 3]) {
+        for i in top..(top + height).min(self.height) {
+            for j in left..(left + width).min(self.width) {
+                let at = (i * self.width + j) * 3;
+                self.pixels[at..at + 3].copy_from_slice(&colour);
+            }
+        }
+    }
+
+    /// Draws the outline of a rectangle, two pixels wide.
+    pub fn frame(&mut self, top: usize, left: usize, height: usize, width: usize, colour: [u8; 3]) {
+        let thick = 2.min(height).min(width);
+        self.fill(top, left, thick, width, colour);
+        self.fill(top + height - thick, left, thick, width, colour);
+        self.fill(top, left, height, thick, colour);
+        self.fill(top, left + width - thick, height, thick, colour);
+    }
+
+    /// Tiles of one size in rows of `columns`.
+    pub fn grid(tiles: &[Self], columns: usize) -> Self {
+        let Some(first) = tiles.first() else { return Self::new(1, 1, BACK) };
+        let (h, w) = first.size();
+        let columns = columns.min(tiles.len());
+        let rows = tiles.len().div_ceil(columns);
+        let mut out = Self::new(rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, BACK);
+        for (n, tile) in tiles.iter().enumerate() {
+            assert_eq!(tile.size(), (h, w), "picture: tiles of one size");
+            let (top, left) = (n / columns * (h + GAP) + GAP, n % columns * (w + GAP) + GAP);
+            for (i, row) in tile.pixels.chunks_exact(w * 3).enumerate() {
+                let at = ((top + i) * out.width + left) * 3;
+                out.pixels[at..at + w * 3].copy_from_slice(row);
+            }
+        }
+        out
+    }
+
+    /// The picture as a PNG file.
+    pub fn png(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let (w, h) = (self.width as u32, self.height as u32);
+        PngEncoder::new(&mut bytes)
+            .write_image(&self.pixels, w, h, ExtendedColorType::Rgb8)
+            .expect("a canvas of this size");
+        bytes
+    }
+
+    /// Writes a PNG file.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let png = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+        if !png {
+            return Err(Error::config(format!(
+                "{}: give a name that ends in .png",
+                path.display()
+            )));
+        }
+        write_atomic(path, &self.png())
+    }
+}
+
+/// A colour scale of rising lightness: dark blue, purple, red, orange, yellow.
+fn colour(t: f64) -> [u8; 3] {
+    const STOPS: [[f64; 3]; 5] = [
+        [13.0, 20.0, 80.0],
+        [95.0, 25.0, 130.0],
+        [190.0, 50.0, 90.0],
+        [245.0, 130.0, 40.0],
+        [250.0, 240.0, 110.0],
+    ];
+    let at = t.clamp(0.0, 1.0) * 4.0;
+    let (i, part) = ((at as usize).min(3), at - (at as usize).min(3) as f64);
+    [0, 1, 2].map(|c| (STOPS[i][c] + (STOPS[i + 1][c] - STOPS[i][c]) * part).round() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn png_comes_back() {
+        let mut picture = Picture::new(3, 5, [10, 20, 30]);
+        picture.fill(1, 2, 9, 9, [200, 0, 1]);
+        let back = image::load_from_memory(&picture.png()).unwrap().to_rgb8();
+        assert_eq!((back.height(), back.width()), (3, 5));
+        assert_eq!(back.into_raw(), picture.pixels);
+    }
+
+    #[test]
+    fn maps_run_from_dark_to_light() {
+        let map = Picture::from_map(&[0.0, 0.5, 1.0], 1, 3);
+        let sum =
+            |i: usize| map.pixels[3 * i..3 * i + 3].iter().map(|&b| u32::from(b)).sum::<u32>();
+        assert!(sum(0) < sum(1) && sum(1) < sum(2));
+        assert_eq!(Picture::from_map(&[2.0; 4], 2, 2).enlarge(3).size(), (6, 6));
+    }
+
+    #[test]
+    fn tiles_stand_apart() {
+        let tile = Picture::new(2, 2, [0, 0, 0]);
+        let grid = Picture::grid(&[tile.clone(), tile.clone(), tile], 2);
+        assert_eq!(grid.size(), (2 * (2 + GAP) + GAP, 2 * (2 + GAP) + GAP));
+    }
+}
