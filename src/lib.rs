@@ -1,7 +1,10 @@
 //! beit
+pub mod apply;
 pub mod backend;
+pub mod bench;
 pub mod case;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod cpu;
 pub mod data;
@@ -16,4 +19,5 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod tensor;
+pub mod train;
 pub use error::{Error, Result};

@@ -1,3 +1,7 @@
-//! The program.
+//! The program `beit`: see `beit --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    beit::cli::main()
+}

@@ -1,0 +1,131 @@
+//! Models as they are used: weights on disk, frozen tokenizers, views of images.
+
+use crate::backend::Backend;
+use crate::data::pixels::{HALF, IMAGENET};
+use crate::data::{AugmentConfig, Image, Source};
+use crate::error::{Error, Result};
+use crate::models::config::BeitConfig;
+use crate::models::dvae::Dvae;
+use crate::params::{Layout, Params, export, import};
+use crate::real::Float;
+use crate::run::{Model, ModelConfig, Slice, View, load_model, save_model};
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A frozen tokenizer.
+pub struct Tokenizer<B: Backend> {
+    /// The model.
+    pub dvae: Dvae,
+    /// Its weights.
+    pub w: Params<B>,
+    path: PathBuf,
+}
+
+impl<B: Backend> Tokenizer<B> {
+    /// Reads `RUN|FILE`.
+    pub fn load(bk: &B, path: &Path) -> Result<Self> {
+        let file = load_model(path)?;
+        let dvae = Dvae::new(file.dvae()?);
+        let w = weights(bk, &file, &dvae.layout)?;
+        Ok(Self { dvae, w, path: path.to_path_buf() })
+    }
+
+    /// Refuses an encoder whose grid or vocabulary is another.
+    pub fn fits(&self, encoder: &BeitConfig) -> Result<()> {
+        let (own, sizes) = (&self.dvae.config, encoder);
+        if own.grid() != sizes.grid() {
+            let ((a, b), (c, d)) = (own.grid(), sizes.grid());
+            return Err(Error::format(
+                &self.path,
+                format!(
+                    "the tokenizer makes {a}x{b} tokens, the encoder has {c}x{d} patches; choose \
+                     image_size and patch_size so that the grids agree"
+                ),
+            ));
+        }
+        if own.vocab != sizes.vocab {
+            let (a, b) = (own.vocab, sizes.vocab);
+            return Err(Error::format(
+                &self.path,
+                format!("the tokenizer has {a} tokens, the encoder's head {b}; set vocab={a}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Tokens of mapped pixels `[B,H,W,3]` on the host, image by image, row-major.
+    pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Vec<u32> {
+        self.dvae.tokens(bk, &self.w, x).to_vec(bk)
+    }
+}
+
+/// The weights of a file for a layout; a tensor that is missing, of another shape or not finite is
+/// named.
+pub fn weights<B: Backend>(bk: &B, file: &Model, layout: &Layout) -> Result<Params<B>> {
+    let mut read = BTreeMap::new();
+    for entry in layout.iter().flat_map(|p| p.entries()) {
+        if file.tensors.tensors().contains_key(&entry.name) {
+            let (shape, values) = file.tensors.f32s(&entry.name)?;
+            if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+                return Err(Error::format(
+                    file.tensors.path(),
+                    format!("tensor {} is not finite at index {i}", entry.name),
+                ));
+            }
+            read.insert(entry.name, (shape, values));
+        }
+    }
+    let find = |name: &str| read.get(name).map(|(s, v)| (s.as_slice(), v.as_slice()));
+    let values = import(layout, find).map_err(|e| Error::format(file.tensors.path(), e))?;
+    Ok(Params::from_host(bk, layout, &values))
+}
+
+/// Writes `model.safetensors` and `config.json` under the original project's tensor names.
+pub fn save_weights<B: Backend>(
+    bk: &B,
+    folder: &Path,
+    config: &ModelConfig,
+    w: &Params<B>,
+) -> Result<()> {
+    let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
+    let tensors = export(&w.layout, &values);
+    let views: Vec<View> = tensors
+        .iter()
+        .map(|(name, shape, values)| View {
+            name: name.clone(),
+            shape: shape.clone(),
+            values: Slice::F32(values),
+        })
+        .collect();
+    save_model(folder, config, &views)
+}
+
+/// Views of an encoder of this size and a tokenizer of that size, with the mean and deviation of
+/// this name (`half` or `imagenet`).
+pub fn views(encoder: (usize, usize), tokenizer: (usize, usize), normalise: &str) -> AugmentConfig {
+    let (mean, std) = if normalise == "imagenet" { IMAGENET } else { HALF };
+    let original = AugmentConfig::original(encoder.0, encoder.1, tokenizer.0, tokenizer.1);
+    AugmentConfig { mean, std, ..original }
+}
+
+/// `f` of the images at `indices`, in parallel, in order; unreadable ones are left out and named on
+/// standard error.
+pub fn load_all<T: Send>(
+    source: &Source,
+    indices: &[usize],
+    f: impl Fn(&Image, usize) -> T + Sync,
+) -> Vec<T> {
+    let load = |&i: &usize| source.load(i).map(|image| f(&image, i));
+    let loaded: Vec<Result<T>> = indices.par_iter().map(load).collect();
+    let keep = |item: Result<T>| item.map_err(|e| eprintln!("skipped: {e}")).ok();
+    loaded.into_iter().filter_map(keep).collect()
+}
+
+/// Indices of at most `most` images, spread evenly over the source, so that a folder sorted by class
+/// shows every class.
+pub fn spread(source: &Source, most: usize) -> Vec<usize> {
+    let count = source.len().min(most);
+    (0..count).map(|i| i * source.len() / count).collect()
+}

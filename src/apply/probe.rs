@@ -1,0 +1,335 @@
+//! `beit probe`: how much of the classes can be read off a frozen encoder (spec 4.5).
+//!
+//! The feature of an image at a block is the class token beside the mean of the patch tokens, without
+//! norm. One linear classifier per block is trained with AdamW, all in one arena; k-NN needs no
+//! training at all. The model never sees a mask.
+//!
+//! `Deviation:` features are taken once from the evaluation crop; the original augments (random
+//! crops, flips) in every epoch of its probe.
+
+use super::frozen::{load_all, views, weights};
+use crate::backend::Backend;
+use crate::config::{Preset, ProbeRun};
+use crate::cpu::{Cpu, gemm};
+use crate::data::augment::eval_view;
+use crate::data::{Source, Split};
+use crate::error::{Error, Result};
+use crate::layers::linear::Linear;
+use crate::models::beit::{MaskedBatch, MaskedImageModel};
+use crate::models::config::BeitConfig;
+use crate::ops::adamw::{AdamW, Segment};
+use crate::ops::cross_entropy::Target;
+use crate::optim::state::State;
+use crate::params::{Init, Params, Registry, initial_values};
+use crate::real::Float;
+use crate::report::Report;
+use crate::rng::{Philox, Purpose};
+use crate::run::{Progress, load_model};
+use crate::tensor::{Ids, Master, Tensor};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What a probe found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProbeSummary {
+    /// The model probed, as it was given.
+    pub model: String,
+    /// Test accuracy of the linear classifier on each block's output, first block first.
+    pub linear: Vec<f64>,
+    /// Test accuracy of k-NN on each block's output.
+    pub knn: Vec<f64>,
+    /// Largest of `linear` and its block, counted from 1.
+    pub best_linear: (f64, usize),
+    /// Largest of `knn` and its block, counted from 1.
+    pub best_knn: (f64, usize),
+    /// Share of the most frequent class of the test images.
+    pub majority: f64,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Images that were fitted on and measured on.
+    pub images: (usize, usize),
+}
+
+/// An encoder with its weights.
+pub struct Probed<B: Backend> {
+    model: MaskedImageModel<B>,
+    w: Params<B>,
+}
+
+impl<B: Backend> Probed<B> {
+    /// Reads `RUN|FILE`, or builds `random`: the preset's encoder at its initial weights.
+    pub fn open(bk: &B, model: &str, preset: Preset, seed: u64) -> Result<Self> {
+        if model == "random" {
+            let config = match preset {
+                Preset::Tiny => BeitConfig::tiny(),
+                Preset::Small => BeitConfig::small(),
+                Preset::Base => BeitConfig::base_patch16_224(),
+                Preset::Large => BeitConfig::large_patch16_224(),
+            };
+            return Ok(Self::random(bk, &config, seed));
+        }
+        let file = load_model(Path::new(model))?;
+        let model = MaskedImageModel::new(bk, file.beit()?);
+        let w = weights(bk, &file, &model.layout)?;
+        Ok(Self { model, w })
+    }
+
+    /// An encoder at its initial weights.
+    pub fn random(bk: &B, config: &BeitConfig, seed: u64) -> Self {
+        let model = MaskedImageModel::new(bk, config);
+        let w = Params::from_host(bk, &model.layout, &initial_values(&model.layout, seed));
+        Self { model, w }
+    }
+
+    /// Features of normalised images `[B,Ih,Iw,3]`: per block `[B,2C]`, class token then mean of the
+    /// patch tokens.
+    fn features(&self, bk: &B, images: Tensor<B>) -> Vec<Vec<f32>> {
+        let (config, b) = (&self.model.config, images.shape()[0]);
+        let (n, c) = (config.tokens(), config.width);
+        let batch = MaskedBatch {
+            images,
+            mask: Ids::zeros(bk, &[b, config.patches()]),
+            rows: Ids::from_vec(bk, vec![0], &[1]),
+            drop_path: Vec::new(),
+        };
+        let mut features = Vec::new();
+        let mut observe = |l: usize, s: &Master<B>, _: Option<&_>| {
+            if l == 0 {
+                return;
+            }
+            let mean = bk.mean_pool_forward(s).to_f64(bk);
+            let s = s.to_vec(bk);
+            let mut rows = Vec::with_capacity(b * 2 * c);
+            for (i, mean) in mean.chunks_exact(c).enumerate() {
+                let cls = &s[i * n * c..i * n * c + c];
+                rows.extend(cls.iter().map(|x| x.to_f64() as f32));
+                rows.extend(mean.iter().map(|&x| x as f32));
+            }
+            features.push(rows);
+        };
+        self.model.forward(bk, &self.w, &batch, false, &mut observe);
+        features
+    }
+}
+
+/// Features and labels of a labelled source.
+struct Table {
+    blocks: Vec<Vec<f32>>, // per block [images, 2C]
+    labels: Vec<u32>,
+    width: usize,
+}
+
+impl Table {
+    fn images(&self) -> usize {
+        self.labels.len()
+    }
+}
+
+fn table<B: Backend>(
+    bk: &B,
+    probed: &Probed<B>,
+    source: &Source,
+    normalise: &str,
+    what: &str,
+) -> Result<Table> {
+    let config = &probed.model.config;
+    let ((ih, iw), depth) = (config.image, config.depth);
+    let mut table =
+        Table { blocks: vec![Vec::new(); depth], labels: Vec::new(), width: 2 * config.width };
+    let indices: Vec<usize> = (0..source.len()).collect();
+    let mut progress = Progress::new(what, source.len() as u64, 0, "images");
+    let augment = views((ih, iw), (ih, iw), normalise);
+    for chunk in indices.chunks(64) {
+        let loaded =
+            load_all(source, chunk, |image, i| (eval_view(&augment, image), source.label(i)));
+        let (pixels, labels): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+        progress.advance(chunk.len() as u64, "");
+        if labels.is_empty() {
+            continue;
+        }
+        for label in labels {
+            table.labels.push(label.ok_or_else(|| {
+                Error::config(format!(
+                    "{}: a probe needs classes: put the images of each class into a folder of \
+                     its name",
+                    source.name(chunk[0])
+                ))
+            })?);
+        }
+        let images = Tensor::from_f32(bk, &pixels.concat(), &[pixels.len(), ih, iw, 3]);
+        for (all, rows) in table.blocks.iter_mut().zip(probed.features(bk, images)) {
+            all.extend(rows);
+        }
+    }
+    progress.finish();
+    Ok(table)
+}
+
+/// Probes an encoder on labelled sources.
+pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
+    let open = |spec: &str, split| Source::open(spec, split, config.seed);
+    let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
+    if train.classes() != test.classes() {
+        return Err(Error::config(format!(
+            "train and test have different classes: {:?} and {:?}",
+            train.classes(),
+            test.classes()
+        )));
+    }
+    if train.classes().len() < 2 {
+        return Err(Error::config(format!(
+            "{}: a probe needs at least two classes (a folder of images for each)",
+            config.train
+        )));
+    }
+    let classes = train.classes().to_vec();
+    let fitted = table(bk, probed, &train, &config.normalise, "features of train")?;
+    let measured = table(bk, probed, &test, &config.normalise, "features of test")?;
+    let linear = linear_accuracies(&fitted, &measured, classes.len(), config)?;
+    let knn = (0..fitted.blocks.len())
+        .map(|l| knn_accuracy(&fitted, &measured, l, classes.len(), config.knn_k))
+        .collect::<Vec<_>>();
+    let best = |all: &[f64]| {
+        let (i, x) =
+            all.iter().copied().enumerate().fold((0, 0.0), |b, x| if x.1 > b.1 { x } else { b });
+        (x, i + 1)
+    };
+    let mut counts = vec![0usize; classes.len()];
+    measured.labels.iter().for_each(|&l| counts[l as usize] += 1);
+    Ok(ProbeSummary {
+        model: config.model.clone(),
+        best_linear: best(&linear),
+        best_knn: best(&knn),
+        majority: counts.iter().copied().max().unwrap_or(0) as f64 / measured.images() as f64,
+        images: (fitted.images(), measured.images()),
+        linear,
+        knn,
+        classes,
+    })
+}
+
+/// One linear classifier per block, trained together; no norm of any kind on the features.
+fn linear_accuracies(
+    train: &Table,
+    test: &Table,
+    classes: usize,
+    config: &ProbeRun,
+) -> Result<Vec<f64>> {
+    let bk = Cpu::<f32>::new();
+    let mut reg = Registry::new();
+    let heads: Vec<Linear> = (0..train.blocks.len())
+        .map(|l| {
+            Linear::new(&mut reg, &format!("layer{l}"), train.width, classes, Init::Normal(0.01))
+        })
+        .collect();
+    let layout = reg.finish();
+    let mut state = State::new(&bk, &layout, &initial_values(&layout, config.seed), 0.0);
+    // The original decays every parameter of the probe, biases included.
+    let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay: config.weight_decay }];
+    let (n, width) = (train.images(), train.width);
+    let gather = |block: &[f32], rows: &[usize]| -> Vec<f32> {
+        rows.iter().flat_map(|&r| &block[r * width..(r + 1) * width]).copied().collect()
+    };
+    let mut progress = Progress::new("linear probe", config.epochs as u64, 0, "epochs");
+    for epoch in 0..config.epochs {
+        // Cosine to 0, one value per epoch.
+        let t = epoch as f64 / config.epochs as f64;
+        let lr = 0.5 * config.lr * (1.0 + (std::f64::consts::PI * t).cos());
+        let mut order: Vec<usize> = (0..n).collect();
+        let mut rng = Philox::new(config.seed, Purpose::Probe, epoch as u32, 0);
+        for i in (1..n).rev() {
+            order.swap(i, rng.integer(i));
+        }
+        for rows in order.chunks(config.batch) {
+            let labels = rows.iter().map(|&r| train.labels[r]).collect();
+            let labels = Ids::from_vec(&bk, labels, &[rows.len()]);
+            for (head, block) in heads.iter().zip(&train.blocks) {
+                use crate::ops::cross_entropy::CrossEntropyOp;
+                let x = Tensor::from_vec(&bk, gather(block, rows), &[rows.len(), width]);
+                let logits = head.forward(&bk, &state.w, &x);
+                let target = Target::Hard { labels: &labels, ignore: None };
+                let (_, dlogits) =
+                    bk.cross_entropy_backward(logits, &target, 1.0 / rows.len() as f64);
+                head.backward(&bk, &state.w, &x, &dlogits, &mut state.g);
+            }
+            let step = state.step + 1;
+            let adamw = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, max_norm: None };
+            state.update(&bk, &segments, &adamw)?;
+        }
+        progress.advance(1, "");
+    }
+    progress.finish();
+    let accuracy = |(head, block): (&Linear, &Vec<f32>)| {
+        use crate::ops::cross_entropy::CrossEntropyOp;
+        let x = Tensor::from_vec(&bk, block.clone(), &[test.images(), width]);
+        let logits = head.forward(&bk, &state.w, &x);
+        let labels = Ids::from_vec(&bk, test.labels.clone(), &[test.images()]);
+        let target = Target::Hard { labels: &labels, ignore: None };
+        let argmax = bk.cross_entropy_forward(&logits, &target).argmax.to_vec(&bk);
+        share_equal(&argmax, &test.labels)
+    };
+    Ok(heads.iter().zip(&test.blocks).map(accuracy).collect())
+}
+
+fn share_equal(a: &[u32], b: &[u32]) -> f64 {
+    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
+}
+
+/// k nearest neighbours by cosine, each voting with exp(cosine / 0.07), as in DINO
+/// (arXiv 2104.14294, appendix A, after Wu et al. 2018).
+fn knn_accuracy(train: &Table, test: &Table, block: usize, classes: usize, k: usize) -> f64 {
+    let unit = |rows: &[f32]| -> Vec<f32> {
+        let normalise = |row: &[f32]| {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            row.iter().map(|x| x / norm).collect::<Vec<_>>()
+        };
+        rows.chunks_exact(train.width).flat_map(normalise).collect()
+    };
+    let (a, b) = (unit(&test.blocks[block]), unit(&train.blocks[block]));
+    let (m, n, d) = (test.images(), train.images(), train.width);
+    let view = |x: &'_ [f32], rows: usize| -> ndarray::Array2<f32> {
+        ArrayView2::from_shape((rows, d), x).expect("rows of features").to_owned()
+    };
+    let mut cosine = vec![0.0f32; m * n];
+    let c = ArrayViewMut2::from_shape((m, n), cosine.as_mut_slice()).expect("fits");
+    gemm(1.0, view(&a, m).view(), view(&b, n).t(), 0.0, c);
+    let predicted: Vec<u32> = cosine
+        .chunks_exact(n)
+        .map(|row| {
+            let mut nearest: Vec<usize> = (0..n).collect();
+            let k = k.min(n);
+            let order = |&i: &usize, &j: &usize| row[j].total_cmp(&row[i]).then(i.cmp(&j));
+            if k < n {
+                nearest.select_nth_unstable_by(k - 1, order);
+            }
+            let mut votes = vec![0.0f32; classes];
+            nearest[..k].sort_unstable();
+            for &i in &nearest[..k] {
+                votes[train.labels[i] as usize] += ((row[i] - 1.0) / 0.07).exp();
+            }
+            let best = votes
+                .iter()
+                .enumerate()
+                .fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best });
+            best.0 as u32
+        })
+        .collect();
+    share_equal(&predicted, &test.labels)
+}
+
+/// The table and the chart of a probe.
+pub fn add_to_report(report: Report, s: &ProbeSummary) -> Report {
+    let rows: Vec<Vec<String>> = s
+        .linear
+        .iter()
+        .zip(&s.knn)
+        .enumerate()
+        .map(|(l, (a, b))| vec![(l + 1).to_string(), format!("{a:.3}"), format!("{b:.3}")])
+        .collect();
+    let line = |all: &[f64]| (1..).zip(all).map(|(l, &x)| (f64::from(l), x)).collect();
+    let heading = format!("Probe of {}", s.model);
+    report
+        .table(&heading, &["block", "linear", "k-NN"], &rows)
+        .chart("Accuracy by block", &[("linear", line(&s.linear)), ("k-NN", line(&s.knn))])
+}

@@ -1,0 +1,111 @@
+//! `beit reconstruct`: original, masked image, its tokens decoded, and, with an encoder, the tokens
+//! of the hidden patches predicted and decoded.
+
+use super::frozen::{Tokenizer, load_all, spread, views, weights};
+use crate::backend::Backend;
+use crate::data::augment::eval_views;
+use crate::data::pixels::unmap_pixels;
+use crate::data::{MaskConfig, Source, Split};
+use crate::error::{Error, Result};
+use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
+use crate::models::dvae::pixels;
+use crate::report::picture::Picture;
+use crate::rng::{Philox, Purpose};
+use crate::run::load_model;
+use crate::tensor::{Ids, Tensor};
+use std::path::Path;
+
+/// What is drawn.
+pub struct Reconstruction<'a> {
+    /// Run folder or file of the tokenizer.
+    pub tokenizer: &'a Path,
+    /// Run folder or file of an encoder, for the last column.
+    pub model: Option<&'a Path>,
+    /// Images, as on the command line.
+    pub data: &'a str,
+    /// Rows of the picture.
+    pub images: usize,
+    /// Seed of the masks.
+    pub seed: u64,
+    /// Mean and deviation of the encoder's view: `half` or `imagenet`.
+    pub normalise: &'a str,
+}
+
+/// One row per image: original | masked | tokens decoded | predicted tokens decoded.
+pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Result<Picture> {
+    let tokenizer = Tokenizer::load(bk, task.tokenizer)?;
+    let sizes = &tokenizer.dvae.config;
+    let ((h, wide), (gh, gw)) = (sizes.image, sizes.grid());
+    let encoder = match task.model {
+        None => None,
+        Some(path) => {
+            let file = load_model(path)?;
+            let model = MaskedImageModel::new(bk, file.beit()?);
+            tokenizer.fits(&model.config)?;
+            let w = weights(bk, &file, &model.layout)?;
+            Some((model, w))
+        }
+    };
+    let source = Source::open(task.data, Split::Test, task.seed)?;
+    let size = encoder.as_ref().map_or((h, wide), |(m, _)| m.config.image);
+    let augment = views(size, (h, wide), task.normalise);
+    let seen = load_all(&source, &spread(&source, task.images), |image, i| {
+        (i, eval_views(&augment, image))
+    });
+    if seen.is_empty() {
+        return Err(Error::config(format!("{}: no readable image", task.data)));
+    }
+    // 40 % of the patches, in blocks of at least 16 on a 14x14 grid and 4 on a smaller one.
+    let least = if gh * gw >= 196 { 16 } else { 4.min(gh * gw * 2 / 5).max(1) };
+    let masks = MaskConfig::block(gh, gw, (gh * gw * 2 / 5).max(1), least);
+    let mut tiles = Vec::new();
+    for (i, views) in seen {
+        let x = Tensor::from_f32(bk, &views.tokens, &[1, h, wide, 3]);
+        let tokens = bk.argmax(&tokenizer.dvae.encode(bk, &tokenizer.w, &x).0);
+        let decoded = |tokens: &Ids<B>| -> Picture {
+            let z = tokenizer.dvae.one_hot(bk, tokens);
+            let out = tokenizer.dvae.decode(bk, &tokenizer.w, &z).0.to_f64(bk);
+            let shown: Vec<f32> = pixels(&out).into_iter().map(|p| p as f32).collect();
+            Picture::from_unit(&shown, h, wide)
+        };
+        let original: Vec<f32> = views.tokens.iter().map(|&x| unmap_pixels(x)).collect();
+        let mask = masks.draw(&mut Philox::new(task.seed, Purpose::Mask, u32::MAX, i as u32));
+        let mut hidden = Picture::from_unit(&original, h, wide);
+        let (ph, pw) = (h / gh, wide / gw);
+        for (p, _) in mask.iter().enumerate().filter(|(_, hidden)| **hidden) {
+            hidden.fill(p / gw * ph, p % gw * pw, ph, pw, [128, 128, 128]);
+        }
+        tiles.push(Picture::from_unit(&original, h, wide));
+        tiles.push(hidden);
+        tiles.push(decoded(&tokens));
+        if let Some((model, w)) = &encoder {
+            let (ih, iw) = model.config.image;
+            let rows = masked_rows(&mask, gh * gw);
+            let batch = MaskedBatch {
+                images: Tensor::from_f32(bk, &views.patch, &[1, ih, iw, 3]),
+                mask: Ids::from_vec(
+                    bk,
+                    mask.iter().map(|&m| u32::from(m)).collect(),
+                    &[1, gh * gw],
+                ),
+                rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
+                drop_path: Vec::new(),
+            };
+            let (logits, _) = model.forward(bk, w, &batch, false, &mut |_, _, _| {});
+            let k = model.config.vocab;
+            let predicted = logits.to_f64(bk);
+            let mut all = tokens.to_vec(bk);
+            let places = mask.iter().enumerate().filter(|(_, hidden)| **hidden);
+            for ((p, _), row) in places.zip(predicted.chunks_exact(k)) {
+                let best =
+                    row.iter().enumerate().fold(0, |b, (i, x)| if *x > row[b] { i } else { b });
+                all[p] = best as u32;
+            }
+            let shape = tokens.shape().to_vec();
+            tiles.push(decoded(&Ids::from_vec(bk, all, &shape)));
+        }
+    }
+    let zoom = (128 / h.max(1)).max(1);
+    let tiles: Vec<_> = tiles.iter().map(|p| p.enlarge(zoom)).collect();
+    Ok(Picture::grid(&tiles, if encoder.is_some() { 4 } else { 3 }))
+}

@@ -1,0 +1,181 @@
+//! `beit bench step`: whole masked-image-modelling steps on data that lies in memory: forward,
+//! backward, clipping, AdamW. `benches/peers/torch_step.py` times the same work in PyTorch.
+
+use crate::bench::{Times, peak_memory_mib};
+use crate::cpu::{Cpu, gemm};
+use crate::error::Result;
+use crate::models::beit::{MaskedBatch, MaskedImageModel, forward_flops, masked_rows};
+use crate::models::config::{BeitConfig, DvaeConfig};
+use crate::models::dvae::Dvae;
+use crate::ops::adamw::{AdamW, Segment};
+use crate::optim::state::State;
+use crate::params::{Params, initial_values, parameter_count};
+use crate::rng::{Philox, Purpose};
+use crate::tensor::{Ids, Tensor};
+use crate::train::drop_path;
+use ndarray::Array2;
+use rand_distr::{Distribution, StandardNormal};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What is timed.
+pub struct StepBench {
+    /// Sizes of the encoder.
+    pub config: BeitConfig,
+    /// Hidden patches of each image.
+    pub masked: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Timed steps.
+    pub steps: usize,
+    /// Also turn images into tokens in every step.
+    pub tokenizer: Option<DvaeConfig>,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+pub struct StepResult {
+    /// Images of a step.
+    pub batch: usize,
+    /// Trainable numbers.
+    pub params: usize,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Median step.
+    pub step_ms: f64,
+    /// Shortest and longest step.
+    pub step_ms_range: [f64; 2],
+    /// From the median step.
+    pub images_per_s: f64,
+    /// Matrix products of forward and backward over the median step.
+    pub gflops: f64,
+    /// Best rate of single-precision matrix products at this model's shapes, in this process.
+    pub sgemm_gflops: f64,
+    /// `gflops / sgemm_gflops`.
+    pub fraction_of_sgemm: f64,
+    /// Largest resident size of the process.
+    pub peak_mem_mib: Option<f64>,
+    /// Median milliseconds of each section.
+    pub sections_ms: Vec<(&'static str, f64)>,
+    /// Mean loss of the last step.
+    pub loss: f64,
+}
+
+/// Times whole steps.
+pub fn run(bench: &StepBench) -> Result<StepResult> {
+    let bk = Cpu::<f32>::new();
+    let (config, b) = (&bench.config, bench.batch);
+    config.validate()?;
+    let (np, (ih, iw)) = (config.patches(), config.image);
+    let model = MaskedImageModel::new(&bk, config);
+    let mut state = State::new(&bk, &model.layout, &initial_values(&model.layout, 0), 0.0);
+    let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay: 0.05 }];
+    let mut rng = Philox::new(0, Purpose::Bench, 0, 0);
+    let normal = |rng: &mut Philox, n: usize| -> Vec<f32> {
+        (0..n).map(|_| StandardNormal.sample(&mut *rng)).collect()
+    };
+    let images = normal(&mut rng, b * ih * iw * 3);
+    let mut mask = vec![false; b * np];
+    for image in mask.chunks_mut(np) {
+        image[..bench.masked].fill(true);
+        for i in (1..np).rev() {
+            image.swap(i, rng.integer(i));
+        }
+    }
+    let rows = masked_rows(&mask, np);
+    let labels: Vec<u32> = rows.iter().map(|_| rng.integer(config.vocab - 1) as u32).collect();
+    let tokenizer = bench.tokenizer.as_ref().map(|config| {
+        let dvae = Dvae::new(config);
+        let w = Params::from_host(&bk, &dvae.layout, &initial_values(&dvae.layout, 1));
+        let (h, w_px) = config.image;
+        let x = Tensor::from_vec(&bk, vec![0.5f32; b * h * w_px * 3], &[b, h, w_px, 3]);
+        (dvae, w, x)
+    });
+
+    let mut batch = MaskedBatch {
+        images: Tensor::from_vec(&bk, images, &[b, ih, iw, 3]),
+        mask: Ids::from_vec(&bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
+        rows: Ids::from_vec(&bk, rows.clone(), &[rows.len()]),
+        drop_path: Vec::new(),
+    };
+    let labels = Ids::from_vec(&bk, labels, &[rows.len()]);
+    let scale = 1.0 / rows.len() as f64;
+    let (mut steps, mut sections) = (Vec::new(), vec![Vec::new(); 4]);
+    let mut loss = 0.0;
+    // Two steps of warm-up, as the peer has.
+    for step in 0..bench.steps + 2 {
+        let start = Instant::now();
+        if let Some((dvae, w, x)) = &tokenizer {
+            dvae.tokens(&bk, w, x);
+        }
+        let tokenized = Instant::now();
+        batch.drop_path = drop_path(&bk, config, b, 0, step as u64);
+        let (logits, cache) = model.forward(&bk, &state.w, &batch, true, &mut |_, _, _| {});
+        let forward = Instant::now();
+        use crate::ops::cross_entropy::{CrossEntropyOp, Target};
+        let target = Target::Hard { labels: &labels, ignore: None };
+        let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, scale);
+        model.backward(&bk, &state.w, &batch, cache, dlogits, &mut state.g, false, &mut |_| {});
+        let backward = Instant::now();
+        let adamw = AdamW {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            step: step as u64 + 1,
+            max_norm: Some(3.0),
+        };
+        state.update(&bk, &segments, &adamw)?;
+        let end = Instant::now();
+        loss = losses.rows.to_f64(&bk).iter().sum::<f64>() * scale;
+        if step >= 2 {
+            steps.push((end - start).as_secs_f64());
+            let marks = [start, tokenized, forward, backward, end];
+            for (section, pair) in sections.iter_mut().zip(marks.windows(2)) {
+                section.push((pair[1] - pair[0]).as_secs_f64());
+            }
+        }
+    }
+    let times = Times::new(steps);
+    let names = ["tokenizer", "forward", "loss and backward", "clip and AdamW"];
+    let sections_ms = names.into_iter().zip(sections);
+    let sections_ms = sections_ms.map(|(n, s)| (n, 1e3 * Times::new(s).median())).collect();
+    let gflops = 3e-9 * b as f64 * forward_flops(config, bench.masked) / times.median();
+    let sgemm_gflops = best_sgemm(config, b, bench.masked);
+    Ok(StepResult {
+        batch: b,
+        params: parameter_count(&model.layout),
+        threads: rayon::current_num_threads(),
+        step_ms: 1e3 * times.median(),
+        step_ms_range: [1e3 * times.min(), 1e3 * times.max()],
+        images_per_s: b as f64 / times.median(),
+        gflops,
+        sgemm_gflops,
+        fraction_of_sgemm: gflops / sgemm_gflops,
+        peak_mem_mib: peak_memory_mib(),
+        sections_ms,
+        loss,
+    })
+}
+
+/// Best GFLOP/s of plain products of the sizes of this model's layers, on all threads.
+pub fn best_sgemm(config: &BeitConfig, batch: usize, masked: usize) -> f64 {
+    let (rows, c, h) = (batch * config.tokens(), config.width, config.mlp_width());
+    let shapes = [
+        (rows, c, 3 * c),
+        (rows, c, c),
+        (rows, c, h),
+        (rows, h, c),
+        (3 * c, rows, c),
+        (h, rows, c),
+        (batch * masked, c, config.vocab),
+    ];
+    let rate = |(m, k, n): (usize, usize, usize)| {
+        let a = Array2::from_shape_fn((m, k), |(i, j)| ((i * 31 + j * 17) % 23) as f32 * 0.1 - 1.0);
+        let b = Array2::from_shape_fn((k, n), |(i, j)| ((i * 13 + j * 29) % 19) as f32 * 0.1 - 0.9);
+        let mut c = Array2::zeros((m, n));
+        let times = Times::measure(3, 0.15, || gemm(1.0, a.view(), b.view(), 0.0, c.view_mut()));
+        2e-9 * (m * k * n) as f64 / times.min()
+    };
+    shapes.into_iter().map(rate).fold(0.0, f64::max)
+}

@@ -1,0 +1,193 @@
+//! The commands, each as short as its job allows.
+
+use crate::apply::attention::{AttentionMap, attention_picture};
+use crate::apply::frozen::weights;
+use crate::apply::probe::{ProbeSummary, Probed};
+use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
+use crate::apply::{probe as probing, probe};
+use crate::cli::args::{
+    AttentionArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, ReconstructArgs, TrainArgs,
+};
+use crate::cli::on_threads;
+use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::models::beit::MaskedImageModel;
+use crate::models::dvae::Dvae;
+use crate::report::Report;
+use crate::run::{ModelConfig, install_interrupt, write_atomic};
+use crate::train::pretrain::PretrainSummary;
+use crate::train::tokenizer::TokenizerSummary;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// `beit train-tokenizer`
+pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
+    let config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
+    install_interrupt()?;
+    let summary = on_threads(config.threads, || {
+        crate::train::tokenizer::train_tokenizer(
+            &Cpu::<f32>::new(),
+            &config,
+            &args.out,
+            args.resume,
+        )
+    })?;
+    match summary {
+        Some(summary) => print_tokenizer(&summary),
+        None => println!("{} holds a finished run; nothing to do", args.out.display()),
+    }
+    print_report(&args.out);
+    Ok(())
+}
+
+/// `beit pretrain`
+pub fn pretrain(args: &PretrainArgs) -> Result<()> {
+    let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
+    let config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    install_interrupt()?;
+    let out = &args.train.out;
+    let summary = on_threads(config.threads, || {
+        crate::train::pretrain::pretrain(&Cpu::<f32>::new(), &config, out, args.train.resume)
+    })?;
+    match summary {
+        Some(summary) => print_pretrain(&summary),
+        None => println!("{} holds a finished run; nothing to do", out.display()),
+    }
+    print_report(out);
+    Ok(())
+}
+
+/// `beit probe`
+pub fn probe(args: &ProbeArgs) -> Result<()> {
+    let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
+    let config: ProbeRun = args.settings.layers(&own).resolve()?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(Error::io("cannot create", out))?;
+    }
+    let summary = on_threads(config.threads, || {
+        let bk = Cpu::<f32>::new();
+        let probed = Probed::open(&bk, &config.model, config.preset, config.seed)?;
+        probing::probe(&bk, &probed, &config)
+    })?;
+    print_probe(&summary);
+    if let Some(out) = &args.out {
+        let json = serde_json::to_string_pretty(&summary).expect("plain numbers and names");
+        write_atomic(&out.join("summary.json"), format!("{json}\n").as_bytes())?;
+        probe::add_to_report(Report::new("Probe"), &summary).write(&out.join("report.html"))?;
+        print_report(out);
+    }
+    Ok(())
+}
+
+/// `beit attention`
+pub fn attention(args: &AttentionArgs) -> Result<()> {
+    let map = AttentionMap {
+        model: &args.model,
+        image: &args.image,
+        patch: args.patch,
+        layer: args.layer,
+        normalise: &args.normalise,
+    };
+    let picture = attention_picture(&Cpu::<f32>::new(), &map)?;
+    picture.save(&args.out)?;
+    println!("{}", args.out.display());
+    Ok(())
+}
+
+/// `beit reconstruct`
+pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
+    let task = Reconstruction {
+        tokenizer: &args.tokenizer,
+        model: args.model.as_deref(),
+        data: &args.data,
+        images: usize::from(args.images),
+        seed: args.seed,
+        normalise: &args.normalise,
+    };
+    let picture = reconstruction_picture(&Cpu::<f32>::new(), &task)?;
+    picture.save(&args.out)?;
+    println!("{}", args.out.display());
+    Ok(())
+}
+
+/// `beit gradcheck`: the status says whether everything passed.
+pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
+    let summary = crate::check::run::gradcheck(args.filter.as_deref(), &mut std::io::stdout())?;
+    if let Some(path) = &args.json {
+        summary.write_json(path)?;
+    }
+    Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `beit info`
+pub fn info(args: &InfoArgs) -> Result<()> {
+    let model = crate::run::load_model(&args.path)?;
+    match &model.config {
+        ModelConfig::Beit(c) => {
+            let ((gh, gw), (h, w)) = (c.grid(), c.image);
+            println!("encoder, {} parameters", c.parameters());
+            println!("  image {h}x{w}, patch {}, grid {gh}x{gw}", c.patch);
+            println!(
+                "  width {}, depth {}, heads {}, vocabulary {}",
+                c.width, c.depth, c.heads, c.vocab
+            );
+        }
+        ModelConfig::Dvae(c) => {
+            let ((gh, gw), (h, w)) = (c.grid(), c.image);
+            println!("tokenizer, {} parameters", c.parameters());
+            println!("  image {h}x{w}, factor {}, grid {gh}x{gw}", c.factor());
+            println!("  width {}, groups {}, vocabulary {}", c.width, c.groups, c.vocab);
+        }
+    }
+    // Reading every tensor shows that the file fits its configuration and holds only finite numbers.
+    let bk = Cpu::<f32>::new();
+    let layout = match &model.config {
+        ModelConfig::Beit(c) => MaskedImageModel::new(&bk, c).layout,
+        ModelConfig::Dvae(c) => Dvae::new(c).layout,
+    };
+    weights(&bk, &model, &layout)?;
+    for (name, tensor) in model.tensors.tensors() {
+        println!("  {name} {:?}", tensor.shape);
+    }
+    if let Ok(text) = std::fs::read_to_string(args.path.join("summary.json")) {
+        println!("summary: {}", text.trim());
+    }
+    Ok(())
+}
+
+/// The lines about a tokenizer.
+pub fn print_tokenizer(s: &TokenizerSummary) {
+    println!("tokenizer, hard codes on {} images after {} steps", s.images, s.steps);
+    println!("  PSNR                 {:>8.2} dB", s.psnr_db);
+    println!("  codebook perplexity  {:>8.1} of {}", s.codebook_perplexity, s.vocab);
+    println!("  codebook usage       {:>8.3}", s.codebook_usage);
+    println!("  KL per position      {:>8.3} nats", s.kl);
+}
+
+/// The lines about a pretrained encoder.
+pub fn print_pretrain(s: &PretrainSummary) {
+    println!("pretraining, masked patches of {} images after {} steps", s.images, s.steps);
+    println!("  masked accuracy      {:>8.3}", s.masked_accuracy);
+    println!("  most frequent token  {:>8.3}", s.majority_accuracy);
+    println!("  chance               {:>8.3}", s.chance);
+    println!("  loss                 {:>8.3} nats", s.loss);
+}
+
+/// The table of a probe.
+pub fn print_probe(s: &ProbeSummary) {
+    let (train, test) = s.images;
+    println!("probe of {}: {train} images fitted, {test} measured", s.model);
+    println!("  block   linear     k-NN");
+    for (l, (linear, knn)) in s.linear.iter().zip(&s.knn).enumerate() {
+        println!("  {:>5} {linear:>8.3} {knn:>8.3}", l + 1);
+    }
+    println!("  best linear {:.3} (block {})", s.best_linear.0, s.best_linear.1);
+    println!("  best k-NN   {:.3} (block {})", s.best_knn.0, s.best_knn.1);
+    println!("  most frequent class {:.3}", s.majority);
+}
+
+/// Where the report is.
+pub fn print_report(out: &Path) {
+    println!("report: {}", out.join("report.html").display());
+}

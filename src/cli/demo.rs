@@ -1,0 +1,137 @@
+//! `beit demo`: the whole road on built-in images, small enough for a laptop.
+
+use crate::apply::probe::{Probed, add_to_report, probe};
+use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
+use crate::cli::args::DemoArgs;
+use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
+use crate::cli::on_threads;
+use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::models::config::BeitConfig;
+use crate::report::Report;
+use crate::run::{install_interrupt, write_atomic};
+use crate::train::pretrain::{PretrainSummary, pretrain};
+use crate::train::tokenizer::{TokenizerSummary, train_tokenizer};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::path::Path;
+
+/// Scenes that tokenizer and encoder are trained on.
+const TRAIN: &str = "synthetic:4096";
+/// Scenes that the probe is fitted on, with their classes.
+const PROBE_TRAIN: &str = "synthetic:2048";
+/// Scenes that it is measured on; never among those of training.
+const PROBE_TEST: &str = "synthetic:1024";
+
+/// Trains a tokenizer and an encoder, probes the encoder and a random one, and writes the report.
+pub fn demo(args: &DemoArgs) -> Result<()> {
+    install_interrupt()?;
+    let out = &args.out;
+    let (tok, enc) = (out.join("tokenizer"), out.join("beit"));
+    if !args.resume && out.is_dir() && out.read_dir().is_ok_and(|mut d| d.next().is_some()) {
+        return Err(Error::config(format!(
+            "{} is not empty: give --resume to continue that demo, or another folder",
+            out.display()
+        )));
+    }
+    let tokenizer_path = tok.to_string_lossy();
+    let threads = args.threads as i64;
+    let settings = |more: &[(&'static str, toml::Value)]| {
+        let mut flags = vec![("threads", threads.into())];
+        flags.extend(more.iter().cloned());
+        Layers { file: None, set: Vec::new(), flags }
+    };
+    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 5.into())]).resolve()?;
+    let p: PretrainRun = settings(&[
+        ("data", TRAIN.into()),
+        ("tokenizer", tokenizer_path.as_ref().into()),
+        ("epochs", 12.into()),
+    ])
+    .resolve()?;
+    let q: ProbeRun = settings(&[
+        ("model", enc.to_string_lossy().as_ref().into()),
+        ("train", PROBE_TRAIN.into()),
+        ("test", PROBE_TEST.into()),
+    ])
+    .resolve()?;
+    let bk = Cpu::<f32>::new();
+    on_threads(args.threads, || {
+        let tokenizer: TokenizerSummary = match train_tokenizer(&bk, &t, &tok, args.resume)? {
+            Some(summary) => summary,
+            None => read_summary(&tok)?,
+        };
+        print_tokenizer(&tokenizer);
+        let encoder: PretrainSummary = match pretrain(&bk, &p, &enc, args.resume)? {
+            Some(summary) => summary,
+            None => read_summary(&enc)?,
+        };
+        print_pretrain(&encoder);
+        let pretrained = probe(&bk, &Probed::open(&bk, &q.model, Preset::Tiny, q.seed)?, &q)?;
+        let start = Probed::random(&bk, &BeitConfig::tiny(), q.seed);
+        let random = probe(&bk, &start, &ProbeRun { model: "random".into(), ..q.clone() })?;
+        print_probe(&pretrained);
+        print_probe(&random);
+        let summary = json!({
+            "tokenizer": tokenizer,
+            "pretrain": encoder,
+            "probe": {
+                "pretrained": pretrained.best_linear.0,
+                "random_init": random.best_linear.0,
+                "pretrained_knn": pretrained.best_knn.0,
+                "random_init_knn": random.best_knn.0,
+            },
+        });
+        let picture = reconstruction_picture(
+            &bk,
+            &Reconstruction {
+                tokenizer: &tok,
+                model: Some(&enc),
+                data: "synthetic:64",
+                images: 8,
+                seed: 0,
+                normalise: &p.normalise,
+            },
+        )?;
+        let report = Report::new("beit demo")
+            .text(
+                "Tokenizer, masked pretraining and linear probe on built-in scenes. The last two \
+                 columns of the picture show what the tokens hold and what the encoder predicts \
+                 for the hidden patches.",
+            )
+            .table(
+                "Figures",
+                &["figure", "value"],
+                &[
+                    vec!["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
+                    vec![
+                        "codebook perplexity".into(),
+                        format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
+                    ],
+                    vec!["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
+                    vec!["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
+                    vec![
+                        "linear probe, pretrained".into(),
+                        format!("{:.3}", pretrained.best_linear.0),
+                    ],
+                    vec!["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+                ],
+            )
+            .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
+        let report = add_to_report(add_to_report(report, &pretrained), &random);
+        report.write(&out.join("report.html"))?;
+        write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
+        println!(
+            "linear probe: {:.3} pretrained, {:.3} random",
+            pretrained.best_linear.0, random.best_linear.0
+        );
+        print_report(out);
+        Ok(())
+    })
+}
+
+fn read_summary<T: DeserializeOwned>(run: &Path) -> Result<T> {
+    let path = run.join("summary.json");
+    let text = std::fs::read_to_string(&path).map_err(Error::io("cannot read", &path))?;
+    serde_json::from_str(&text).map_err(|e| Error::format(&path, format!("not a summary: {e}")))
+}

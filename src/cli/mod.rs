@@ -1,0 +1,51 @@
+//! The command line: arguments in, library calls, tables out.
+
+mod args;
+mod bench;
+mod commands;
+mod demo;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Parses the arguments, runs the command, and turns an error into one message and a status: 0 done,
+/// 1 failed, 2 wrong arguments, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("beit: {error}");
+            match error {
+                crate::Error::Interrupted(_) => ExitCode::from(130),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> crate::Result<ExitCode> {
+    let done = Ok(ExitCode::SUCCESS);
+    match command {
+        Command::Demo(args) => demo::demo(&args).and(done),
+        Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
+        Command::Pretrain(args) => commands::pretrain(&args).and(done),
+        Command::Probe(args) => commands::probe(&args).and(done),
+        Command::Attention(args) => commands::attention(&args).and(done),
+        Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
+        Command::Gradcheck(args) => commands::gradcheck(&args),
+        Command::Bench(command) => bench::bench(&command).and(done),
+        Command::Info(args) => commands::info(&args).and(done),
+    }
+}
+
+/// Runs `f` on a pool of `threads` threads (0: one per core). The number never changes a result.
+fn on_threads<T: Send>(
+    threads: usize,
+    f: impl FnOnce() -> crate::Result<T> + Send,
+) -> crate::Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| crate::Error::config(format!("cannot start {threads} threads: {e}")))?
+        .install(f)
+}

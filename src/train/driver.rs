@@ -1,0 +1,204 @@
+//! The loop that both kinds of training share: order of the data, steps, metrics, checkpoints,
+//! interruption. What a step computes is a [`Task`].
+//!
+//! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
+//! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
+
+use crate::backend::Backend;
+use crate::config::RunConfig;
+use crate::data::{Image, Loader, LoaderConfig, Source, Split};
+use crate::error::{Error, Result};
+use crate::ops::adamw::{AdamW, Segment};
+use crate::optim::state::State;
+use crate::params::{Layout, initial_values};
+use crate::run::{Opened, Progress, RunDir, Slice, View, interrupted};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Settings that every kind of training has.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Where the images come from.
+    pub data: String,
+    /// Number that every random choice follows from.
+    pub seed: u64,
+    /// Passes over the images.
+    pub epochs: usize,
+    /// Images of an optimizer step.
+    pub batch: usize,
+    /// Coefficient of the running average of the weights; 0 keeps none.
+    pub ema: f64,
+    /// Largest share of unreadable images.
+    pub max_bad: f64,
+    /// Steps between checkpoints; 0 is one per epoch.
+    pub checkpoint_every: usize,
+    /// Steps between lines of metrics.
+    pub log_every: usize,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// Optimizer steps done before this one.
+    pub step: u64,
+    /// Steps of an epoch.
+    pub per_epoch: u64,
+    /// Steps of the run.
+    pub total: u64,
+}
+
+/// What a step computes.
+pub trait Task<B: Backend>: Sync {
+    /// One sample as the loader's threads make it.
+    type Sample: Send + 'static;
+    /// Sums since the last line of metrics; part of a checkpoint.
+    type Window: Default + Serialize + DeserializeOwned;
+
+    /// What to train.
+    fn layout(&self) -> &Layout;
+    /// What the loader's threads do with image number `index` in an epoch: a function of its
+    /// arguments and the settings alone.
+    fn sampler(&self) -> impl Fn(&Image, u32, usize) -> Self::Sample + Send + Sync + 'static;
+    /// Adds the gradients of one optimizer step to `state.g` and what was seen to `window`.
+    fn gradients(
+        &self,
+        bk: &B,
+        state: &mut State<B>,
+        samples: &[Self::Sample],
+        at: At,
+        window: &mut Self::Window,
+    ) -> Result<()>;
+    /// Learning rate and decay of one step.
+    fn optimizer(&self, at: At) -> (Vec<Segment>, AdamW);
+    /// A line of metrics from the sums (and, where it must look closer, the last batch), and the
+    /// words beside the progress bar.
+    fn metrics(
+        &self,
+        bk: &B,
+        state: &State<B>,
+        samples: &[Self::Sample],
+        window: &Self::Window,
+        at: At,
+    ) -> (Vec<(&'static str, f64)>, String);
+}
+
+/// A run whose steps are all done; what is left is to evaluate, save the model and finish the folder.
+pub struct Trained<B: Backend> {
+    /// The folder, still locked.
+    pub run: RunDir,
+    /// Weights and moments after the last step.
+    pub state: State<B>,
+    /// The images it was trained on.
+    pub source: Source,
+}
+
+/// Runs all steps of `task` in `out`; `None` where the folder holds a finished run already.
+pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
+    bk: &B,
+    task: &T,
+    config: &C,
+    pace: &Pace,
+    out: &Path,
+    resume: bool,
+) -> Result<Option<Trained<B>>> {
+    let source = Source::open(&pace.data, Split::Train, pace.seed)?;
+    let per_epoch = source.len() / pace.batch;
+    if per_epoch == 0 {
+        return Err(Error::config(format!(
+            "batch {} is larger than the {} images of {}; lower batch",
+            pace.batch,
+            source.len(),
+            pace.data
+        )));
+    }
+    let total = (per_epoch * pace.epochs) as u64;
+    let note = |line: String| eprintln!("{line}");
+    let (mut run, checkpoint) = match RunDir::open(out, resume, config, note)? {
+        Opened::Finished => return Ok(None),
+        Opened::Fresh(run) => (run, None),
+        Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
+    };
+    let layout = task.layout();
+    let mut state = State::new(bk, layout, &initial_values(layout, pace.seed), pace.ema);
+    let mut window = T::Window::default();
+    if let Some(checkpoint) = checkpoint {
+        window = run.state(&checkpoint)?;
+        state.restore(bk, checkpoint.step, |name| Ok(checkpoint.tensors.f32s(name)?.1))?;
+        eprintln!("resuming {} at step {} of {total}", out.display(), checkpoint.step);
+    }
+    let every = match pace.checkpoint_every {
+        0 => per_epoch as u64,
+        n => n as u64,
+    };
+    let source = Arc::new(source);
+    let mut loader = Loader::new(
+        source.clone(),
+        LoaderConfig {
+            epoch: (state.step / per_epoch as u64) as u32,
+            step: (state.step % per_epoch as u64) as usize,
+            max_bad: pace.max_bad,
+            ..LoaderConfig::new(pace.batch, pace.seed)
+        },
+        task.sampler(),
+    )?;
+    let mut progress = Progress::new(C::KIND, total, state.step, "steps");
+    let mut named = 0;
+    while state.step < total {
+        let batch = loader.next_batch()?;
+        for reason in loader.bad_images().values().skip(named) {
+            progress.note(&format!("skipped: {reason}"));
+        }
+        named = loader.bad_images().len();
+        let at = At { step: state.step, per_epoch: per_epoch as u64, total };
+        task.gradients(bk, &mut state, &batch.items, at, &mut window)?;
+        let (segments, adamw) = task.optimizer(at);
+        let norm = state.update(bk, &segments, &adamw)?;
+        let done = state.step;
+        let mut words = String::new();
+        if done.is_multiple_of(pace.log_every as u64) || done == total {
+            let (mut line, text) = task.metrics(bk, &state, &batch.items, &window, at);
+            line.extend([("lr", adamw.lr), ("grad_norm", norm)]);
+            run.log(done, &line)?;
+            (window, words) = (T::Window::default(), text);
+        }
+        progress.advance(1, &words);
+        let stop = interrupted();
+        if done.is_multiple_of(every) || done == total || stop {
+            save(bk, &mut run, &state, &window)?;
+        }
+        if stop && done < total {
+            progress.finish();
+            return Err(Error::Interrupted(format!(
+                "stopped after step {done} of {total}, everything is saved; continue with the \
+                 same command and --resume"
+            )));
+        }
+    }
+    progress.finish();
+    if named > 0 {
+        eprintln!("{named} unreadable images were skipped");
+    }
+    drop(loader);
+    let source = Arc::into_inner(source).expect("the loader has ended");
+    Ok(Some(Trained { run, state, source }))
+}
+
+fn save<B: Backend>(
+    bk: &B,
+    run: &mut RunDir,
+    state: &State<B>,
+    window: &impl Serialize,
+) -> Result<()> {
+    let buffers = state.to_host(bk);
+    let views: Vec<View> = buffers
+        .iter()
+        .map(|(name, values)| View {
+            name: name.to_string(),
+            shape: vec![values.len()],
+            values: Slice::F32(values),
+        })
+        .collect();
+    run.save(state.step, window, &views)
+}

@@ -1,0 +1,36 @@
+//! Training: the loop, and what the tokenizer and the encoder compute in a step of it.
+
+pub mod driver;
+pub mod pretrain;
+pub mod tokenizer;
+
+use crate::backend::Backend;
+use crate::models::beit::DropPath;
+use crate::models::config::BeitConfig;
+use crate::rng::{Philox, Purpose};
+use crate::tensor::Master;
+
+/// Drop-path multipliers of one micro-batch: 0 with the block's rate p, else 1/(1 − p), drawn for
+/// every sample and branch from the stream (seed, step). Blocks with rate 0 draw nothing.
+pub fn drop_path<B: Backend>(
+    bk: &B,
+    config: &BeitConfig,
+    batch: usize,
+    seed: u64,
+    step: u64,
+) -> DropPath<B> {
+    let mut rng = Philox::new(seed, Purpose::DropPath, step as u32, (step >> 32) as u32);
+    let mut branch = |p: f64| {
+        (p > 0.0).then(|| {
+            let keep: Vec<f64> =
+                (0..batch).map(|_| if rng.unit() < p { 0.0 } else { 1.0 / (1.0 - p) }).collect();
+            Master::from_f64(bk, &keep, &[batch])
+        })
+    };
+    (0..config.depth)
+        .map(|l| {
+            let p = config.drop_path_of(l);
+            [branch(p), branch(p)]
+        })
+        .collect()
+}

@@ -1,0 +1,381 @@
+//! `beit train-tokenizer`: the discrete VAE by its relaxed evidence lower bound (spec dvae 2.6, 3.1).
+
+use crate::apply::frozen::{load_all, save_weights, spread, views};
+use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
+use crate::backend::Backend;
+use crate::config::TokenizerRun;
+use crate::data::augment::{eval_views, token_view};
+use crate::data::{AugmentConfig, Image};
+use crate::error::{Error, Result};
+use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
+use crate::ops::adamw::{AdamW, Segment};
+use crate::ops::gumbel_softmax::Noise;
+use crate::optim::state::State;
+use crate::optim::{Cosine, half_cosine, segments};
+use crate::params::{Layout, Params};
+use crate::real::Float;
+use crate::report::Report;
+use crate::rng::{Philox, Purpose};
+use crate::run::ModelConfig;
+use crate::tensor::{Master, Tensor};
+use crate::train::driver::{At, Pace, Task, Trained, train};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+
+/// Images that the figures of `summary.json` are measured on.
+const EVALUATED: usize = 1024;
+
+/// What a finished run reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenizerSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Peak signal-to-noise ratio in dB of the mean squared error over all evaluation images, from
+    /// hard codes (argmax, no noise).
+    pub psnr_db: f64,
+    /// Tokens that occur, as a share of the vocabulary.
+    pub codebook_usage: f64,
+    /// exp of the entropy of the tokens' frequencies.
+    pub codebook_perplexity: f64,
+    /// Mean KL to the uniform prior per position, in nats.
+    pub kl: f64,
+    /// Negative log-likelihood per sub-pixel from hard codes, in nats.
+    pub nll: f64,
+    /// Size of the vocabulary.
+    pub vocab: usize,
+    /// Images that were evaluated.
+    pub images: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+/// How hard codes do on some images.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HardCodes {
+    /// Squared error of pixels in 0..1, summed.
+    pub squared_error: f64,
+    /// Number of sub-pixels.
+    pub sub_pixels: f64,
+    /// Negative log-likelihood, summed over sub-pixels.
+    pub nll: f64,
+    /// KL to the uniform prior, summed over positions.
+    pub kl: f64,
+    /// How often each token occurs.
+    pub counts: Vec<u64>,
+    /// Number of images.
+    pub images: usize,
+}
+
+impl HardCodes {
+    /// −10 log₁₀ of the mean squared error.
+    pub fn psnr_db(&self) -> f64 {
+        -10.0 * (self.squared_error / self.sub_pixels).log10()
+    }
+
+    /// Share of the vocabulary that occurs.
+    pub fn usage(&self) -> f64 {
+        self.counts.iter().filter(|&&n| n > 0).count() as f64 / self.counts.len().max(1) as f64
+    }
+
+    /// exp(−Σ π ln π) of the frequencies π.
+    pub fn perplexity(&self) -> f64 {
+        let total = self.positions();
+        let entropy =
+            |&n: &u64| if n == 0 { 0.0 } else { -(n as f64 / total) * (n as f64 / total).ln() };
+        self.counts.iter().map(entropy).sum::<f64>().exp()
+    }
+
+    /// Number of tokens counted.
+    pub fn positions(&self) -> f64 {
+        self.counts.iter().sum::<u64>() as f64
+    }
+}
+
+/// Adds what hard codes do on mapped pixels `[B,H,W,3]` to `sums`.
+pub fn add_hard_codes<B: Backend>(
+    bk: &B,
+    dvae: &Dvae,
+    w: &Params<B>,
+    pixels: &[f32],
+    sums: &mut HardCodes,
+) {
+    let (h, wide) = dvae.config.image;
+    let shape = [pixels.len() / (h * wide * 3), h, wide, 3];
+    let x = Tensor::<B>::from_f32(bk, pixels, &shape);
+    let (logits, _) = dvae.encode(bk, w, &x);
+    let tokens = bk.argmax(&logits);
+    let (out, _) = dvae.decode(bk, w, &dvae.one_hot(bk, &tokens));
+    let target = Master::from_f32(bk, pixels, &shape);
+    sums.nll += bk.logit_laplace_forward(&target, &out).to_f64(bk).iter().sum::<f64>();
+    sums.kl += bk.kl_uniform_forward(&logits).to_f64(bk).iter().sum::<f64>();
+    sums.counts.resize(dvae.config.vocab, 0);
+    tokens.to_vec(bk).iter().for_each(|&t| sums.counts[t as usize] += 1);
+    let shown = crate::models::dvae::pixels(&out.to_f64(bk));
+    for (&x, p) in pixels.iter().zip(shown) {
+        let p0 = ((f64::from(x) - 0.1) / 0.8).clamp(0.0, 1.0);
+        sums.squared_error += (p - p0) * (p - p0);
+    }
+    sums.sub_pixels += pixels.len() as f64;
+    sums.images += shape[0];
+}
+
+/// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Window {
+    reconstruction: f64,
+    kl: f64,
+    images: u64,
+    counts: Vec<u64>,
+}
+
+/// Model and settings of a run.
+struct TokenizerTraining {
+    config: TokenizerRun,
+    dvae: Dvae,
+    augment: AugmentConfig,
+}
+
+impl TokenizerTraining {
+    fn new(config: &TokenizerRun) -> Result<Self> {
+        let sizes = config.dvae();
+        let augment = AugmentConfig {
+            flip: config.flip,
+            crop_scale: (config.crop_min, 1.0),
+            ..views(sizes.image, sizes.image, "half")
+        };
+        augment.validate()?;
+        Ok(Self { config: config.clone(), dvae: Dvae::new(&sizes), augment })
+    }
+
+    /// Temperature and KL weight of a step, and what its loss is divided by.
+    fn step(&self, at: At) -> DvaeStep {
+        let c = &self.config;
+        let (total, step) = (at.total as f64, at.step as f64);
+        let (h, w) = self.dvae.config.image;
+        DvaeStep {
+            temperature: half_cosine(
+                c.temperature_start,
+                c.temperature_end,
+                c.temperature_fraction * total,
+                step,
+            ),
+            kl_weight: half_cosine(0.0, c.kl_weight, c.kl_warmup * total, step),
+            straight_through: c.straight_through,
+            likelihood: self.likelihood(),
+            scale: 1.0 / (c.batch * h * w * 3) as f64,
+        }
+    }
+
+    fn likelihood(&self) -> Likelihood {
+        match self.config.recon.as_str() {
+            "mse" => Likelihood::SquaredError,
+            _ => Likelihood::LogitLaplace,
+        }
+    }
+}
+
+impl<B: Backend> Task<B> for TokenizerTraining {
+    /// Mapped pixels `[H,W,3]`.
+    type Sample = Vec<f32>;
+    type Window = Window;
+
+    fn layout(&self) -> &Layout {
+        &self.dvae.layout
+    }
+
+    fn sampler(&self) -> impl Fn(&Image, u32, usize) -> Vec<f32> + Send + Sync + 'static {
+        let (augment, seed) = (self.augment.clone(), self.config.seed);
+        move |image, epoch, index| {
+            let mut rng = Philox::new(seed, Purpose::Augment, epoch, index as u32);
+            token_view(&augment, image, &mut rng)
+        }
+    }
+
+    fn gradients(
+        &self,
+        bk: &B,
+        state: &mut State<B>,
+        samples: &[Vec<f32>],
+        at: At,
+        window: &mut Window,
+    ) -> Result<()> {
+        let (step, parts) = (self.step(at), self.config.accumulate);
+        let (h, w) = self.dvae.config.image;
+        for (part, samples) in samples.chunks(samples.len() / parts).enumerate() {
+            let (pixels, shape) = (samples.concat(), [samples.len(), h, w, 3]);
+            let x = Tensor::from_f32(bk, &pixels, &shape);
+            let target = Master::from_f32(bk, &pixels, &shape);
+            // Every micro-batch has its own noise.
+            let number = at.step * parts as u64 + part as u64;
+            let noise = Noise::Philox { seed: self.config.seed, step: number };
+            let (weights, g) = (&state.w, &mut state.g);
+            let losses =
+                self.dvae.loss_and_gradients(bk, weights, &x, &target, &noise, &step, g, false);
+            let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
+            let (reconstruction, kl) = (sum(&losses.reconstruction), sum(&losses.kl));
+            if !(reconstruction + kl).is_finite() {
+                let number = at.step + 1;
+                let place = self.first_non_finite(bk, weights, &pixels, &losses);
+                return Err(Error::Training(format!(
+                    "step {number}: the loss is not finite; the first tensor that is not finite \
+                     is {place}. Nothing of this step was saved: lower lr and start again"
+                )));
+            }
+            window.reconstruction += reconstruction;
+            window.kl += kl;
+            window.images += samples.len() as u64;
+            window.counts.resize(self.dvae.config.vocab, 0);
+            let tokens = bk.argmax(&losses.logits).to_vec(bk);
+            tokens.iter().for_each(|&t| window.counts[t as usize] += 1);
+        }
+        Ok(())
+    }
+
+    fn optimizer(&self, at: At) -> (Vec<Segment>, AdamW) {
+        let c = &self.config;
+        let warmup = (c.warmup_steps as u64).min(at.total);
+        let schedule = Cosine { base: c.lr, end: c.min_lr, start: 0.0, warmup, total: at.total };
+        let adamw = AdamW {
+            lr: schedule.at(at.step),
+            beta1: c.beta1,
+            beta2: c.beta2,
+            eps: c.eps,
+            step: at.step + 1,
+            max_norm: (c.clip > 0.0).then_some(c.clip),
+        };
+        (segments(&self.dvae.layout, c.weight_decay), adamw)
+    }
+
+    fn metrics(
+        &self,
+        bk: &B,
+        state: &State<B>,
+        samples: &[Vec<f32>],
+        window: &Window,
+        at: At,
+    ) -> (Vec<(&'static str, f64)>, String) {
+        let step = self.step(at);
+        let sub_pixels = window.images as f64
+            * (self.augment.token_height * self.augment.token_width * 3) as f64;
+        let mut hard = HardCodes::default();
+        let part = samples.len() / self.config.accumulate;
+        add_hard_codes(bk, &self.dvae, &state.w, &samples[..part].concat(), &mut hard);
+        let seen = HardCodes { counts: window.counts.clone(), ..HardCodes::default() };
+        let relaxed = window.reconstruction / sub_pixels;
+        let kl = window.kl / seen.positions();
+        let mut line = vec![
+            ("loss", relaxed + step.kl_weight * window.kl / sub_pixels),
+            ("reconstruction", relaxed),
+            ("kl", kl),
+            ("psnr_db", hard.psnr_db()),
+            ("codebook_usage", seen.usage()),
+            ("codebook_perplexity", seen.perplexity()),
+            ("temperature", step.temperature),
+            ("kl_weight", step.kl_weight),
+        ];
+        if step.likelihood == Likelihood::LogitLaplace {
+            // Relaxed minus hard evidence, in nats per sub-pixel: 0 is the aim of the annealing.
+            line.push(("relaxed_minus_hard", hard.nll / hard.sub_pixels - relaxed));
+        }
+        let (psnr, perplexity) = (hard.psnr_db(), seen.perplexity());
+        (line, format!("PSNR {psnr:.2} dB, perplexity {perplexity:.1}, KL {kl:.2}"))
+    }
+}
+
+impl TokenizerTraining {
+    /// Name of the first tensor that holds something not finite, in the order of the computation.
+    fn first_non_finite<B: Backend>(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        pixels: &[f32],
+        losses: &crate::models::dvae::DvaeLosses<B>,
+    ) -> String {
+        let broken = |values: &[f64]| values.iter().any(|x| !x.is_finite());
+        let host: Vec<f64> = w.to_host(bk).into_iter().map(Float::to_f64).collect();
+        if let Some(p) = w.layout.iter().find(|p| broken(&host[p.range.clone()])) {
+            return format!("parameter {}", p.name);
+        }
+        if pixels.iter().any(|x| !x.is_finite()) {
+            return "the image".into();
+        }
+        let tensors =
+            [("the encoder's logits", &losses.logits), ("the decoder's output", &losses.out)];
+        let first = tensors.into_iter().find(|(_, t)| broken(&t.to_f64(bk)));
+        first.map_or("the loss", |(name, _)| name).into()
+    }
+}
+
+/// Trains in `out`; `None` where the folder holds a finished run.
+pub fn train_tokenizer<B: Backend>(
+    bk: &B,
+    config: &TokenizerRun,
+    out: &Path,
+    resume: bool,
+) -> Result<Option<TokenizerSummary>> {
+    let start = Instant::now();
+    let task = TokenizerTraining::new(config)?;
+    let pace = Pace {
+        data: config.data.clone(),
+        seed: config.seed,
+        epochs: config.epochs,
+        batch: config.batch,
+        ema: config.ema,
+        max_bad: config.max_bad,
+        checkpoint_every: config.checkpoint_every,
+        log_every: config.log_every,
+    };
+    let Some(trained) = train(bk, &task, config, &pace, out, resume)? else { return Ok(None) };
+    let Trained { run, state, source } = trained;
+    let (w, mut hard) = (state.best(), HardCodes::default());
+    for chunk in spread(&source, EVALUATED).chunks(64) {
+        let pixels = load_all(&source, chunk, |image, _| eval_views(&task.augment, image).tokens);
+        if !pixels.is_empty() {
+            add_hard_codes(bk, &task.dvae, w, &pixels.concat(), &mut hard);
+        }
+    }
+    let summary = TokenizerSummary {
+        steps: state.step,
+        psnr_db: hard.psnr_db(),
+        codebook_usage: hard.usage(),
+        codebook_perplexity: hard.perplexity(),
+        kl: hard.kl / hard.positions(),
+        nll: hard.nll / hard.sub_pixels,
+        vocab: task.dvae.config.vocab,
+        images: hard.images,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    save_weights(bk, out, &ModelConfig::Dvae(task.dvae.config.clone()), w)?;
+    let picture = reconstruction_picture(
+        bk,
+        &Reconstruction {
+            tokenizer: out,
+            model: None,
+            data: &config.data,
+            images: 6,
+            seed: config.seed,
+            normalise: "half",
+        },
+    )?;
+    let row = |name: &str, value: String| vec![name.to_string(), value];
+    Report::new("Tokenizer")
+        .table(
+            "Hard codes on evaluation views",
+            &["figure", "value"],
+            &[
+                row("PSNR", format!("{:.2} dB", summary.psnr_db)),
+                row(
+                    "codebook perplexity",
+                    format!("{:.1} of {}", summary.codebook_perplexity, summary.vocab),
+                ),
+                row("codebook usage", format!("{:.3}", summary.codebook_usage)),
+                row("KL per position", format!("{:.3} nats", summary.kl)),
+            ],
+        )
+        .curves("Training", &run.curves()?)
+        .picture("original | masked | tokens decoded", &picture)
+        .write(&out.join("report.html"))?;
+    run.finish(&summary)?;
+    Ok(Some(summary))
+}
