@@ -1,0 +1,41 @@
+//! Every fixture case, from `tests/fixtures` or from the folder that `BEIT_FIXTURES` names.
+
+use libtest_mimic::Arguments;
+use std::path::PathBuf;
+
+#[path = "reference/augment.rs"]
+mod augment;
+#[path = "reference/dvae.rs"]
+mod dvae;
+#[path = "reference/fixture.rs"]
+mod fixture;
+#[path = "reference/loss.rs"]
+mod loss;
+#[path = "reference/masks.rs"]
+mod masks;
+#[path = "reference/mim.rs"]
+mod mim;
+#[path = "reference/optim.rs"]
+mod optim;
+#[path = "reference/relpos.rs"]
+mod relpos;
+#[path = "reference/replay.rs"]
+mod replay;
+
+fn main() {
+    let dir = std::env::var_os("BEIT_FIXTURES").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"),
+        PathBuf::from,
+    );
+    let cases = [
+        mim::trials,
+        dvae::trials,
+        optim::trials,
+        relpos::trials,
+        augment::trials,
+        loss::trials,
+        masks::trials,
+    ];
+    let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
