@@ -57,6 +57,7 @@ vocabulary! {
     ops::gelu::GeluOp,
     ops::global_norm::GlobalNormOp,
     ops::gumbel_softmax::GumbelSoftmaxOp,
+    ops::kl_aggregate::KlAggregateOp,
     ops::kl_uniform::KlUniformOp,
     ops::layer_norm::LayerNormOp,
     ops::linear::LinearOp,

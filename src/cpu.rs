@@ -3,7 +3,8 @@
 //!
 //! Results do not depend on the number of threads. Work is cut into pieces by shape alone, each
 //! output element is computed inside one piece, and where many rows add into one the partial sums
-//! are added in the order of the pieces.
+//! are added in the order of the pieces. Heavy loops hand out one piece at a time
+//! (`with_max_len(1)`): rayon would give each thread a quarter at once and leave it idle at the end.
 //!
 //! Why two libraries: with AVX-512 and both threads busy, gemm's f32 kernels do 1.5 times the work of
 //! matrixmultiply's; and so the judge and the judged do not share their products.
@@ -16,7 +17,7 @@ use crate::cpu::pool::{Buffer, Pool};
 use crate::params::{Param, Params};
 use crate::real::{Element, Float, Real};
 use crate::tensor::Tensor;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -36,6 +37,11 @@ impl<T> Cpu<T> {
 }
 
 impl<T: Real> Cpu<T> {
+    /// Elements of unspecified value, for the use of one task.
+    pub fn scratch(&self, n: usize) -> Buffer<T> {
+        self.pool.unset(n)
+    }
+
     /// A tensor of unspecified numbers, for an op that writes every element.
     pub fn unset<E: Float>(&self, shape: &[usize]) -> Tensor<Self, E> {
         let mut buf = self.pool.unset(shape.iter().product());
@@ -158,6 +164,7 @@ pub fn fold_pieces<T: Real, P: Send>(
     body: impl Fn(usize, P, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
     let partial: Vec<Vec<T>> = pieces
+        .with_max_len(1)
         .enumerate()
         .map(|(i, piece)| {
             let mut sums = vec![T::ZERO; width];
@@ -171,6 +178,20 @@ pub fn fold_pieces<T: Real, P: Send>(
         simd::add_assign(&mut total, &sums);
     }
     total
+}
+
+/// The matrix whose row i is `data[i·step ..][.. cols]`; rows may overlap.
+#[track_caller]
+#[allow(unsafe_code)]
+pub fn overlapping_rows<T>(
+    data: &[T],
+    (rows, cols): (usize, usize),
+    step: usize,
+) -> ArrayView2<'_, T> {
+    assert!(rows == 0 || (rows - 1) * step + cols <= data.len(), "rows reach beyond the data");
+    let shape = (rows, cols).strides((step, 1));
+    // SAFETY: every element is inside `data`, which the view borrows; nobody writes through it.
+    unsafe { ArrayView2::from_shape_ptr(shape, data.as_ptr()) }
 }
 
 /// `C <- alpha A B + beta C` on one thread; for use inside a parallel loop.
@@ -232,7 +253,7 @@ pub fn gemm<T: Real>(
             start += width;
         }
     }
-    tasks.into_par_iter().for_each(|(i, j, c)| {
+    tasks.into_par_iter().with_max_len(1).for_each(|(i, j, c)| {
         let a = a.slice_axis(Axis(0), (i..i + c.nrows()).into());
         let b = b.slice_axis(Axis(1), (j..j + c.ncols()).into());
         gemm_serial(alpha, a, b, beta, c);

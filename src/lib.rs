@@ -1,4 +1,58 @@
-//! beit
+//! BEiT, BERT pre-training of image transformers, complete and with no deep-learning framework under
+//! it: a discrete-VAE tokenizer, masked image modelling on its tokens, and what one does with the
+//! result. Every forward and every backward is written by hand, and every one is checked against
+//! finite differences in f64 by a command that any user can run: `beit gradcheck`.
+//!
+//! What it does not do: there is no tape, no broadcasting, no graph. A model is plain Rust that calls
+//! ops in order, and its backward calls the other half of each op in reverse. That costs lines where a
+//! framework would need one; it means that whoever reads a file has seen all that happens.
+//!
+//! # Letters
+//!
+//! | letter | meaning |
+//! | --- | --- |
+//! | B | images in a batch |
+//! | N, Np | tokens of an image with and without the class token, N = Np + 1 |
+//! | C | width of the residual stream; channels |
+//! | H, D | attention heads and their width, C = H·D |
+//! | V | visual vocabulary of the encoder's head; K, the same number, in the tokenizer |
+//! | M | hidden patches of a batch |
+//! | P | side of a patch in pixels |
+//! | Ih, Iw | image height and width in pixels |
+//! | Gh, Gw | rows and columns of the patch grid; h, w those of the tokenizer's grid |
+//!
+//! All tensors are row-major, images and feature maps are `[B,H,W,C]`, and `dx` is the gradient of the
+//! loss with respect to `x`.
+//!
+//! # Reading order
+//!
+//! One afternoon, from one op to the whole:
+//!
+//! 1. [`ops::layer_norm`]: one op in one file. Formula, derivation, CPU code and [`case::Case`], from
+//!    which its gradient check (`beit gradcheck layer_norm`), its parity test and its timing
+//!    (`beit bench ops layer_norm`) follow. Every other op is built the same way; [`ops`] lists them.
+//! 2. [`params`]: layers hold handles, all numbers lie in one flat buffer.
+//! 3. [`layers::mlp`] and [`layers::block`]: a layer, and the Transformer block.
+//! 4. [`models::beit`] and [`models::dvae`]: the two models, each in one sitting.
+//! 5. [`check::gradients`]: how the claims above are tested, and how to test your own function.
+//! 6. [`train::driver`]: the training loop that can be killed at any moment.
+//!
+//! The notes in `papers/` say which equation is which function, and where this program differs from a
+//! paper or from the original code and why (marked `Deviation:` in the source).
+//!
+//! # How it hangs together
+//!
+//! Imports point one way: [`cli`] → [`train`] → [`apply`] → [`models`] → [`layers`] → [`ops`] →
+//! [`backend`] → [`tensor`] → [`real`]. A [`backend::Backend`] is the sum of the traits of all ops, in
+//! two precisions; layers and models are generic over it and name no device. Today there is one,
+//! [`cpu::Cpu`], with scalar `f64` (the judge) or `f32` (the trainer).
+//!
+//! # Your own functions
+//!
+//! [`check::gradients::check`] takes any forward and backward over named arrays; the example there is
+//! complete. A [`case::Case`] of your own op, generic over the backend, goes through the same checks,
+//! parity tests and timings as ours.
+
 pub mod apply;
 pub mod backend;
 pub mod bench;

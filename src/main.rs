@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    beit::cli::main()
+    beit::cli::main(std::env::args_os())
 }

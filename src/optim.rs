@@ -7,7 +7,7 @@ use crate::ops::adamw::Segment;
 use crate::params::{Decay, Layout};
 use std::f64::consts::PI;
 
-/// Linear warm-up and half cosine, one value per step (spec 3.4, `cosine_scheduler` of the original).
+/// Linear warm-up and half cosine, one value per step (`cosine_scheduler` in the original's `utils.py`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cosine {
     /// Peak.
@@ -38,7 +38,7 @@ impl Cosine {
     }
 }
 
-/// Half cosine from `from` to `to` over the first `steps` steps, then constant (spec dvae 3.1).
+/// Half cosine from `from` to `to` over the first `steps` steps, then constant (arXiv 2102.12092, A.2).
 pub fn half_cosine(from: f64, to: f64, steps: f64, step: f64) -> f64 {
     if step >= steps {
         return to;
@@ -67,7 +67,7 @@ pub fn scaled_segments(layout: &Layout, decay: f64, scale: impl Fn(&str) -> f64)
     segments
 }
 
-/// Layer number of a parameter for layer-wise decay (spec 4.2): 0 for what comes before the blocks,
+/// Layer number of a parameter for layer-wise decay (`optim_factory.py`): 0 for what comes before the blocks,
 /// i + 1 for block i, depth + 1 for everything else, a shared bias table included.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if ["cls_token", "mask_token", "pos_embed"].contains(&name) || name.starts_with("patch_embed") {

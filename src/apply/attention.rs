@@ -1,4 +1,4 @@
-//! `beit attention`: where each head of a block looks from one patch (spec 7).
+//! `beit attention`: where each head of a block looks from one patch (`visualize_attention.py`).
 
 use super::frozen::{views, weights};
 use crate::backend::Backend;

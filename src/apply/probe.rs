@@ -1,4 +1,4 @@
-//! `beit probe`: how much of the classes can be read off a frozen encoder (spec 4.5).
+//! `beit probe`: how much of the classes can be read off a frozen encoder (`run_linear_eval.py`).
 //!
 //! The feature of an image at a block is the class token beside the mean of the patch tokens, without
 //! norm. One linear classifier per block is trained with AdamW, all in one arena; k-NN needs no

@@ -4,9 +4,10 @@
 //! plain sum: under a sum, softmax has no gradient at all). The difference quotient is the 4-point
 //! stencil (8 (L₊₁ − L₋₁) − (L₊₂ − L₋₂)) / 12h, whose error is h⁴/30 of the fifth derivative, with
 //! h = 1e-3, unless the quotient at 1e-4 says otherwise: a step that straddles a kink (a ReLU inside
-//! a model) or a strong curvature disagrees with the next smaller one, whatever backward returned. The outputs are subtracted one by one, before they are weighted and summed: those that
-//! do not move contribute exactly nothing, so the quotient's round-off is that of the outputs that
-//! do move and not that of the whole of L.
+//! a model) or a strong curvature disagrees with the next smaller one, whatever backward returned.
+//! The outputs are subtracted one by one, before they are weighted and summed: those that do not
+//! move contribute exactly nothing, so the quotient's round-off is that of the outputs that do move
+//! and not that of the whole of L.
 //!
 //! **What is moved.** Every element of a small tensor by itself. Of a larger one the elements with
 //! the largest and the smallest gradient, a seeded sample, and all elements at once along two random
@@ -21,10 +22,11 @@
 //!   An element far below its neighbours is judged on their scale, because the truncation error
 //!   belongs to the tensor. So an absolute error up to 1e-9 of the largest gradient passes; and
 //!   since the largest element is always compared itself, a wrong large value does not hide the rest.
-//! * what the differences cannot resolve: 32 ε ‖u·y‖/h (outputs are sums themselves) over the outputs that moved, divided by the
-//!   limit. It is measured at each comparison and follows the size of the function: a constant floor
-//!   would wave through everything in a function whose gradients are all tiny. A gradient that is
-//!   zero throughout must therefore be zero to within the quotient's own round-off.
+//! * what the differences cannot resolve: 32 ε ‖u·y‖/h (outputs are sums themselves) over the
+//!   outputs that moved, divided by the limit. It is measured at each comparison and follows the
+//!   size of the function: a constant floor would wave through everything in a function whose
+//!   gradients are all tiny. A gradient that is zero throughout must therefore be zero to within the
+//!   quotient's own round-off.
 //!
 //! ```
 //! use beit::check::gradients::{Variable, check};

@@ -19,12 +19,17 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
                 let filter = filter.as_deref().unwrap_or_default();
                 return Err(Error::config(format!("no case's name contains {filter}")));
             }
-            println!(
+            say!(
                 "{:<36} {:>12} {:>12} {:>9} {:>9} {:>8}",
-                "case, f32", "forward µs", "backward µs", "GFLOP/s", "GFLOP/s", "GB/s"
+                "case, f32",
+                "forward µs",
+                "backward µs",
+                "GFLOP/s",
+                "GFLOP/s",
+                "GB/s"
             );
             for r in &rows {
-                println!(
+                say!(
                     "{:<36} {:>12.1} {:>12.1} {:>9.2} {:>9.2} {:>8.2}",
                     r.case,
                     r.forward_us,
@@ -39,7 +44,7 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step(args) => step_command(args),
         BenchCommand::Data { data: source, preset, json } => {
             let result = data::run(source, sizes(preset)?)?;
-            println!("{}", result.table());
+            say!("{}", result.table());
             write_json(json.as_deref(), &result)
         }
     }
@@ -65,25 +70,31 @@ fn step_command(args: &StepArgs) -> Result<()> {
         tokenizer: args.tokenizer.then_some(dvae),
     };
     let r = on_threads(args.threads, || step::run(&bench))?;
-    println!(
+    say!(
         "{} at batch {}, {} threads, f32: {} parameters",
-        args.preset, r.batch, r.threads, r.params
+        args.preset,
+        r.batch,
+        r.threads,
+        r.params
     );
-    println!(
+    say!(
         "  step            {:>10.1} ms (from {:.1} to {:.1})",
-        r.step_ms, r.step_ms_range[0], r.step_ms_range[1]
+        r.step_ms,
+        r.step_ms_range[0],
+        r.step_ms_range[1]
     );
     for (name, ms) in &r.sections_ms {
-        println!("    {name:<17} {ms:>6.1} ms");
+        say!("    {name:<17} {ms:>6.1} ms");
     }
-    println!("  images/s        {:>10.2}", r.images_per_s);
-    println!("  GFLOP/s         {:>10.1}", r.gflops);
-    println!(
+    say!("  images/s        {:>10.2}", r.images_per_s);
+    say!("  GFLOP/s         {:>10.1}", r.gflops);
+    say!(
         "  of best sgemm   {:>10.2} ({:.1} GFLOP/s at this model's shapes)",
-        r.fraction_of_sgemm, r.sgemm_gflops
+        r.fraction_of_sgemm,
+        r.sgemm_gflops
     );
     if let Some(peak) = r.peak_mem_mib {
-        println!("  peak memory     {peak:>10.0} MiB");
+        say!("  peak memory     {peak:>10.0} MiB");
     }
     write_json(args.json.as_deref(), &r)
 }

@@ -35,7 +35,7 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     })?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
-        None => println!("{} holds a finished run; nothing to do", args.out.display()),
+        None => say!("{} holds a finished run; nothing to do", args.out.display()),
     }
     print_report(&args.out);
     Ok(())
@@ -52,7 +52,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     })?;
     match summary {
         Some(summary) => print_pretrain(&summary),
-        None => println!("{} holds a finished run; nothing to do", out.display()),
+        None => say!("{} holds a finished run; nothing to do", out.display()),
     }
     print_report(out);
     Ok(())
@@ -91,7 +91,7 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
     };
     let picture = attention_picture(&Cpu::<f32>::new(), &map)?;
     picture.save(&args.out)?;
-    println!("{}", args.out.display());
+    say!("{}", args.out.display());
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
     };
     let picture = reconstruction_picture(&Cpu::<f32>::new(), &task)?;
     picture.save(&args.out)?;
-    println!("{}", args.out.display());
+    say!("{}", args.out.display());
     Ok(())
 }
 
@@ -126,18 +126,21 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     match &model.config {
         ModelConfig::Beit(c) => {
             let ((gh, gw), (h, w)) = (c.grid(), c.image);
-            println!("encoder, {} parameters", c.parameters());
-            println!("  image {h}x{w}, patch {}, grid {gh}x{gw}", c.patch);
-            println!(
+            say!("encoder, {} parameters", c.parameters());
+            say!("  image {h}x{w}, patch {}, grid {gh}x{gw}", c.patch);
+            say!(
                 "  width {}, depth {}, heads {}, vocabulary {}",
-                c.width, c.depth, c.heads, c.vocab
+                c.width,
+                c.depth,
+                c.heads,
+                c.vocab
             );
         }
         ModelConfig::Dvae(c) => {
             let ((gh, gw), (h, w)) = (c.grid(), c.image);
-            println!("tokenizer, {} parameters", c.parameters());
-            println!("  image {h}x{w}, factor {}, grid {gh}x{gw}", c.factor());
-            println!("  width {}, groups {}, vocabulary {}", c.width, c.groups, c.vocab);
+            say!("tokenizer, {} parameters", c.parameters());
+            say!("  image {h}x{w}, factor {}, grid {gh}x{gw}", c.factor());
+            say!("  width {}, groups {}, vocabulary {}", c.width, c.groups, c.vocab);
         }
     }
     // Reading every tensor shows that the file fits its configuration and holds only finite numbers.
@@ -148,46 +151,46 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     };
     weights(&bk, &model, &layout)?;
     for (name, tensor) in model.tensors.tensors() {
-        println!("  {name} {:?}", tensor.shape);
+        say!("  {name} {:?}", tensor.shape);
     }
     if let Ok(text) = std::fs::read_to_string(args.path.join("summary.json")) {
-        println!("summary: {}", text.trim());
+        say!("summary: {}", text.trim());
     }
     Ok(())
 }
 
 /// The lines about a tokenizer.
 pub fn print_tokenizer(s: &TokenizerSummary) {
-    println!("tokenizer, hard codes on {} images after {} steps", s.images, s.steps);
-    println!("  PSNR                 {:>8.2} dB", s.psnr_db);
-    println!("  codebook perplexity  {:>8.1} of {}", s.codebook_perplexity, s.vocab);
-    println!("  codebook usage       {:>8.3}", s.codebook_usage);
-    println!("  KL per position      {:>8.3} nats", s.kl);
+    say!("tokenizer, hard codes on {} images after {} steps", s.images, s.steps);
+    say!("  PSNR                 {:>8.2} dB", s.psnr_db);
+    say!("  codebook perplexity  {:>8.1} of {}", s.codebook_perplexity, s.vocab);
+    say!("  codebook usage       {:>8.3}", s.codebook_usage);
+    say!("  KL per position      {:>8.3} nats", s.kl);
 }
 
 /// The lines about a pretrained encoder.
 pub fn print_pretrain(s: &PretrainSummary) {
-    println!("pretraining, masked patches of {} images after {} steps", s.images, s.steps);
-    println!("  masked accuracy      {:>8.3}", s.masked_accuracy);
-    println!("  most frequent token  {:>8.3}", s.majority_accuracy);
-    println!("  chance               {:>8.3}", s.chance);
-    println!("  loss                 {:>8.3} nats", s.loss);
+    say!("pretraining, masked patches of {} images after {} steps", s.images, s.steps);
+    say!("  masked accuracy      {:>8.3}", s.masked_accuracy);
+    say!("  most frequent token  {:>8.3}", s.majority_accuracy);
+    say!("  chance               {:>8.3}", s.chance);
+    say!("  loss                 {:>8.3} nats", s.loss);
 }
 
 /// The table of a probe.
 pub fn print_probe(s: &ProbeSummary) {
     let (train, test) = s.images;
-    println!("probe of {}: {train} images fitted, {test} measured", s.model);
-    println!("  block   linear     k-NN");
+    say!("probe of {}: {train} images fitted, {test} measured", s.model);
+    say!("  block   linear     k-NN");
     for (l, (linear, knn)) in s.linear.iter().zip(&s.knn).enumerate() {
-        println!("  {:>5} {linear:>8.3} {knn:>8.3}", l + 1);
+        say!("  {:>5} {linear:>8.3} {knn:>8.3}", l + 1);
     }
-    println!("  best linear {:.3} (block {})", s.best_linear.0, s.best_linear.1);
-    println!("  best k-NN   {:.3} (block {})", s.best_knn.0, s.best_knn.1);
-    println!("  most frequent class {:.3}", s.majority);
+    say!("  best linear {:.3} (block {})", s.best_linear.0, s.best_linear.1);
+    say!("  best k-NN   {:.3} (block {})", s.best_knn.0, s.best_knn.1);
+    say!("  most frequent class {:.3}", s.majority);
 }
 
 /// Where the report is.
 pub fn print_report(out: &Path) {
-    println!("report: {}", out.join("report.html").display());
+    say!("report: {}", out.join("report.html").display());
 }

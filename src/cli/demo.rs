@@ -42,11 +42,11 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         flags.extend(more.iter().cloned());
         Layers { file: None, set: Vec::new(), flags }
     };
-    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 5.into())]).resolve()?;
+    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve()?;
     let p: PretrainRun = settings(&[
         ("data", TRAIN.into()),
         ("tokenizer", tokenizer_path.as_ref().into()),
-        ("epochs", 12.into()),
+        ("epochs", 5.into()),
     ])
     .resolve()?;
     let q: ProbeRun = settings(&[
@@ -121,9 +121,10 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         let report = add_to_report(add_to_report(report, &pretrained), &random);
         report.write(&out.join("report.html"))?;
         write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
-        println!(
+        say!(
             "linear probe: {:.3} pretrained, {:.3} random",
-            pretrained.best_linear.0, random.best_linear.0
+            pretrained.best_linear.0,
+            random.best_linear.0
         );
         print_report(out);
         Ok(())

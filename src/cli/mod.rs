@@ -1,5 +1,11 @@
 //! The command line: arguments in, library calls, tables out.
 
+/// Prints a line. Whoever reads our output may stop reading (`beit info run | head`): that ends the
+/// program quietly, where `println!` would panic.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::print(format_args!($($text)*)) };
+}
+
 mod args;
 mod bench;
 mod commands;
@@ -7,12 +13,14 @@ mod demo;
 
 use args::{Cli, Command};
 use clap::Parser;
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
-/// Parses the arguments, runs the command, and turns an error into one message and a status: 0 done,
-/// 1 failed, 2 wrong arguments, 130 interrupted.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Parses the arguments (the first is the program's name), runs the command, and turns an error into
+/// one message and a status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -37,6 +45,13 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command).and(done),
         Command::Info(args) => commands::info(&args).and(done),
+    }
+}
+
+/// What `say!` does.
+fn print(text: std::fmt::Arguments) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(1);
     }
 }
 

@@ -6,11 +6,11 @@ use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 
 run_config! {
-    /// Settings of one pretraining run (spec `beit.md` §3.3).
+    /// Settings of one pretraining run (arXiv 2106.08254, table 10, and the original's README).
     PretrainRun, "pretrain" {
         /// Sizes and starting values that the other keys are laid over.
         preset: Preset = Choice(Preset::NAMES);
-        /// Where the images come from: a folder, a CIFAR file or folder, or synthetic[:COUNT].
+        /// Where the images come from: a folder, a CIFAR file or folder, or `synthetic[:COUNT]`.
         data: String = Text;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
@@ -147,7 +147,7 @@ impl PretrainRun {
         match preset {
             Preset::Base | Preset::Large => original,
             Preset::Tiny | Preset::Small => Self {
-                epochs: 15,
+                epochs: 25,
                 batch: 64,
                 accumulate: 1,
                 lr: 1e-3,
@@ -200,7 +200,7 @@ impl PretrainRun {
         if self.masking == "random" {
             return Ok(());
         }
-        // A minimum above the target leaves most masks empty, and with them the loss (spec §2.3).
+        // A minimum above the target leaves most masks empty, and with them the loss.
         let (min, max) = (self.mask_min_block, self.mask_max_block.unwrap_or(masked));
         if min > max {
             return err(format!(

@@ -5,7 +5,7 @@ use super::{Preset, run_config};
 use crate::error::Result;
 
 run_config! {
-    /// Settings of a linear probe on every block and of k-NN (spec `beit.md` §4.5).
+    /// Settings of a linear probe on every block and of k-NN (`run_linear_eval.py`).
     ProbeRun, "probe" {
         /// Sizes of the encoder when the model is `random`.
         preset: Preset = Choice(Preset::NAMES);

@@ -6,11 +6,11 @@ use crate::error::{Error, Result};
 use crate::models::config::DvaeConfig;
 
 run_config! {
-    /// Settings of one tokenizer training run (spec `dvae.md` §3.1, scaled to the run's length).
+    /// Settings of one tokenizer training run (arXiv 2102.12092, A.2, scaled to the run's length).
     TokenizerRun, "train-tokenizer" {
         /// Sizes and starting values that the other keys are laid over.
         preset: Preset = Choice(Preset::NAMES);
-        /// Where the images come from: a folder, a CIFAR file or folder, or synthetic[:COUNT].
+        /// Where the images come from: a folder, a CIFAR file or folder, or `synthetic[:COUNT]`.
         data: String = Text;
         /// Where it is computed.
         device: String = Choice(&["cpu"]);
@@ -54,6 +54,10 @@ run_config! {
         recon: String = Choice(&["logit_laplace", "mse"]);
         /// Weight of the KL to the uniform prior, beta (6.6 in DALL-E A.2).
         kl_weight: f64 = Real(0.0, 1e4);
+        /// KL weight at the end; it falls once the temperature is down (constant in DALL-E A.2).
+        kl_weight_end: f64 = Real(0.0, 1e4);
+        /// Weight of the KL of the codes' mean distribution, which keeps codes in use (0 in DALL-E).
+        usage_weight: f64 = Real(0.0, 1e4);
         /// Share of the run over which the KL weight rises from 0 (a half cosine).
         kl_warmup: f64 = Real(0.0, 1.0);
         /// Gumbel-softmax temperature at the start (DALL-E A.2).
@@ -112,6 +116,8 @@ impl TokenizerRun {
             clip: 0.0,
             recon: "logit_laplace".into(),
             kl_weight: 6.6,
+            kl_weight_end: 6.6,
+            usage_weight: 0.0,
             kl_warmup: 5_000.0 / 3_000_000.0,
             temperature_start: 1.0,
             temperature_end: 1.0 / 16.0,
@@ -129,15 +135,18 @@ impl TokenizerRun {
         match preset {
             Preset::Base | Preset::Large => original,
             Preset::Tiny | Preset::Small => Self {
-                epochs: 15,
-                batch: 64,
+                epochs: 14,
+                batch: 32,
                 accumulate: 1,
                 lr: 2e-3,
                 min_lr: 2e-5,
                 warmup_steps: 50,
                 clip: 1.0,
-                kl_weight: 1.0,
-                kl_warmup: 0.3,
+                kl_weight: 0.2,
+                kl_weight_end: 0.0,
+                usage_weight: 5.0,
+                kl_warmup: 0.02,
+                temperature_end: 0.2,
                 temperature_fraction: 0.8,
                 ema: 0.99,
                 ..original

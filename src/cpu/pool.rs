@@ -6,6 +6,7 @@
 //! of their size.
 
 use crate::real::Element;
+use rayon::prelude::*;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::mem::{size_of, take};
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Smaller buffers go back to the allocator, which keeps those itself.
 const SMALLEST: usize = 1 << 14;
+
+/// Elements that one thread clears or copies at a time.
+const PIECE: usize = 1 << 16;
 
 /// Idle buffers, shared by all clones of a backend and by the buffers in use.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +54,7 @@ impl Pool {
         match self.take(n) {
             None => self.adopt(vec![E::default(); n]),
             Some(mut data) => {
-                data.fill(E::default());
+                data.par_chunks_mut(PIECE).for_each(|piece| piece.fill(E::default()));
                 self.adopt(data)
             }
         }
@@ -61,7 +65,8 @@ impl Pool {
         match self.take(source.len()) {
             None => self.adopt(source.to_vec()),
             Some(mut data) => {
-                data.copy_from_slice(source);
+                let pieces = data.par_chunks_mut(PIECE).zip(source.par_chunks(PIECE));
+                pieces.for_each(|(to, from)| to.copy_from_slice(from));
                 self.adopt(data)
             }
         }

@@ -1,6 +1,6 @@
 //! Colour jitter, flip and crops: from a decoded image to the views the models read.
 //!
-//! The original jitters and mirrors the full image and crops last (spec `beit.md` §3.1). Here the
+//! The original jitters and mirrors the full image and crops last (`datasets.py`, `transforms.py`). Here the
 //! box is drawn first and only it is processed, with the same bytes as a result. The one step that
 //! looks beyond the box is contrast, which blends with the mean grey level of the *full* image as
 //! the steps before it left it; that mean is found in one pass that stores nothing.
@@ -132,7 +132,7 @@ pub struct AugmentConfig {
 }
 
 impl AugmentConfig {
-    /// The original's settings for these sizes (spec `beit.md` §3.1).
+    /// The original's settings for these sizes (`datasets.py`, `transforms.py`).
     pub fn original(height: usize, width: usize, token_height: usize, token_width: usize) -> Self {
         let crop = RandomCrop::default();
         Self {
@@ -208,7 +208,7 @@ pub fn two_views(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Views 
 
 /// The tokenizer's own training view `[Th,Tw,3]`: random crop and flip, no jitter, Lanczos, `φ`.
 ///
-/// Deviation: the dVAE's authors take a square of the short side (spec `dvae.md` §3.1). A random
+/// Deviation: the dVAE's authors take a square of the short side (arXiv 2102.12092, listing 1). A random
 /// resized crop shows the tokenizer the scales that pretraining will ask it about.
 pub fn token_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Vec<f32> {
     let crop = cfg.draw_crop(image, false, rng);

@@ -53,7 +53,7 @@ pub struct RandomCrop {
 }
 
 impl Default for RandomCrop {
-    /// Area 0.08 to 1, aspect 3/4 to 4/3 (spec `beit.md` §3.1).
+    /// Area 0.08 to 1, aspect 3/4 to 4/3 (`transforms.py`).
     fn default() -> Self {
         Self { scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0) }
     }
@@ -99,7 +99,7 @@ pub struct EvalGeometry {
 }
 
 /// Length that a side of the crop is cut from: `side / 0.875`, or `side` itself from 384 pixels
-/// on (spec `beit.md` §4.1).
+/// on (`datasets.py`).
 pub fn eval_resize_side(side: usize) -> usize {
     if side < 384 { (side as f64 / 0.875) as usize } else { side }
 }

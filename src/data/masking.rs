@@ -1,6 +1,6 @@
 //! Which patches are hidden.
 //!
-//! Block-wise masking as the original program does it (spec `beit.md` §2.1), which differs from the
+//! Block-wise masking as the original program does it (`masking_generator.py`), which differs from the
 //! paper's Algorithm 1: the aspect is log-uniform, a side as long as the grid is refused, the target
 //! is never exceeded and often missed by one or two patches.
 

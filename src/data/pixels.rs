@@ -7,7 +7,7 @@ pub const HALF: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 /// Mean and deviation of ImageNet, used for the models trained on ImageNet-1k.
 pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
-/// The dVAE's distance from 0 and 1, which its logit-Laplace likelihood needs (spec `dvae.md` §1.7).
+/// The dVAE's distance from 0 and 1, which its logit-Laplace likelihood needs (arXiv 2102.12092, A.3).
 const EPS: f32 = 0.1;
 
 /// A map from bytes to numbers, channel by channel, by table: there are only 768 answers.

@@ -2,7 +2,7 @@
 //!
 //! A scene is one large shape on a textured background, with a few specks, a shadow, uneven light
 //! and grain. The class is the shape. Colours, texture, size, place, angle and light say nothing
-//! about it, so the class cannot be read off the mean colour and only weakly off local texture: a
+//! about it, so little of the class can be read off the mean colour or off local texture: a
 //! representation has to know how edges far apart belong together, which is what masked prediction
 //! teaches. Everything follows from (seed, split, index), at any size in pixels.
 
@@ -13,15 +13,16 @@ use crate::rng::{Philox, Purpose};
 /// Name and maker of a shape.
 type Shape = (&'static str, fn() -> Outline);
 
-/// Classes in the order of their labels.
+/// Classes in the order of their labels. The radii give all shapes about the same area (2.2), so
+/// that no class is brighter than another.
 const SHAPES: [Shape; 10] = [
-    ("disc", || Outline::Round { outer: 0.88, hole: None }),
-    ("ring", || Outline::Round { outer: 0.95, hole: Some((0.5, 0.0)) }),
-    ("crescent", || Outline::Round { outer: 0.98, hole: Some((0.8, 0.48)) }),
+    ("disc", || Outline::Round { outer: 0.84, hole: None }),
+    ("ring", || Outline::Round { outer: 0.98, hole: Some((0.5, 0.0)) }),
+    ("crescent", || Outline::Round { outer: 1.08, hole: Some((0.8, 0.6)) }),
     ("square", || Outline::polygon(4, |_| 1.05)),
-    ("frame", || Outline::Frame(Box::new(Outline::polygon(4, |_| 0.98)), 0.17)),
-    ("triangle", || Outline::polygon(3, |_| 1.1)),
-    ("star", || Outline::polygon(10, |i| if i % 2 == 0 { 1.15 } else { 0.47 })),
+    ("frame", || Outline::Frame(Box::new(Outline::polygon(4, |_| 0.98)), 0.2)),
+    ("triangle", || Outline::polygon(3, |_| 1.3)),
+    ("star", || Outline::polygon(10, |i| if i % 2 == 0 { 1.25 } else { 0.6 })),
     ("cross", cross),
     ("heart", heart),
     ("bars", || Outline::Bars),
@@ -81,7 +82,7 @@ enum Outline {
 }
 
 fn cross() -> Outline {
-    let (a, b) = (0.33, 0.98);
+    let (a, b) = (0.35, 0.97);
     let arm = [[a, -a], [b, -a], [b, a]];
     let turn = |[x, y]: Point, quarter: usize| {
         [[x, y], [-y, x], [-x, -y], [y, -x]][quarter] // counter-clockwise
@@ -243,26 +244,16 @@ fn colour(rng: &mut Philox) -> Colour {
     std::array::from_fn(|_| rng.uniform(0.06, 0.94) as f32)
 }
 
-fn difference(a: Colour, b: Colour) -> f32 {
-    (0..3).map(|c| (a[c] - b[c]).powi(2)).sum::<f32>().sqrt()
-}
-
 impl Scene {
     fn draw(outline: Outline, rng: &mut Philox) -> Self {
-        let first = colour(rng);
-        let other = mix(first, colour(rng), 0.5);
-        let middle = mix(first, other, 0.5);
-        // The shape must be visible: draw its colour again while it is too near the background's.
-        let fill = loop {
-            let fill = colour(rng);
-            if difference(fill, middle) > 0.45 {
-                break fill;
-            }
-        };
-        let size = rng.uniform(0.42, 0.78) as f32;
+        // A dark background of two tones and a light shape: visible whatever the hues.
+        let mut tone = |lo: f32| colour(rng).map(|c| lo + 0.5 * c);
+        let (first, second, fill) = (tone(0.0), tone(0.0), tone(0.47));
+        let other = mix(first, second, 0.6);
+        let size = rng.uniform(0.48, 0.8) as f32;
         let room = f64::from(1.02 - size).max(0.0);
         let centre = [rng.uniform(-room, room) as f32, rng.uniform(-room, room) as f32];
-        let angle = rng.uniform(-0.45, 0.45) as f32;
+        let angle = rng.uniform(-0.3, 0.3) as f32;
         let mut within = |limit: f64| rng.uniform(-limit, limit) as f32;
         let light = [within(0.22), within(0.22)];
         let shadow = [within(0.14), within(0.14)];

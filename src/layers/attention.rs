@@ -1,5 +1,5 @@
 //! Self-attention of a block: packed q, k, v projection, attention with an additive bias, output
-//! projection (spec 1.3).
+//! projection (`modeling_finetune.py`, class Attention).
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};

@@ -1,4 +1,4 @@
-//! Convolution of the discrete VAE: odd kernel, stride 1, same padding, bias always (spec dvae 1.1).
+//! Convolution of the discrete VAE: odd kernel, stride 1, same padding, bias always (`dall_e/utils.py`).
 
 use crate::backend::Backend;
 use crate::ops::conv2d::Conv;

@@ -1,4 +1,4 @@
-//! Residual block of the discrete VAE (spec dvae 1.2, `dall_e/encoder.py`, `dall_e/decoder.py`):
+//! Residual block of the discrete VAE (`dall_e/encoder.py`, `dall_e/decoder.py`):
 //! v' = id(v) + γ r(v), where r is four convolutions, each behind a ReLU, and id is the identity or,
 //! where the width changes, a 1×1 convolution of v itself.
 

@@ -1,4 +1,4 @@
-//! The discrete VAE: an image to a grid of visual tokens and back (spec dvae 1, 2.6).
+//! The discrete VAE: an image to a grid of visual tokens and back (arXiv 2102.12092, A.1 to A.3).
 //!
 //! ```text
 //! logits = encoder(x)                       [B,h,w,K], h = H/f
@@ -7,8 +7,11 @@
 //! loss = (Σ nll + β Σ KL(softmax(logits) ‖ uniform)) / (B · 3HW)
 //! ```
 
+mod case;
+
+pub use case::*;
+
 use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::layers::conv::Conv2d;
 use crate::layers::resblock::{ResBlock, ResBlockCache, Side};
 use crate::models::config::DvaeConfig;
@@ -215,7 +218,7 @@ impl Dvae {
 }
 
 /// Pixels `[..,3]` in 0..1 of the decoder's output `[..,6]`: φ⁻¹(sigmoid(μ)), the median of the
-/// likelihood; ln b is not shown (spec dvae 1.7).
+/// likelihood; ln b is not shown (arXiv 2102.12092, A.3).
 pub fn pixels(out: &[f64]) -> Vec<f64> {
     let show = |mu: f64| ((1.0 / (1.0 + (-mu).exp()) - 0.1) / 0.8).clamp(0.0, 1.0);
     out.chunks_exact(6).flat_map(|p| [show(p[0]), show(p[1]), show(p[2])]).collect()
@@ -234,6 +237,9 @@ pub struct DvaeStep {
     pub temperature: f64,
     /// Weight β of the KL term.
     pub kl_weight: f64,
+    /// Weight, beside β, of that part of the KL that says nothing: the KL of the codes' mean
+    /// distribution. 0 in DALL-E.
+    pub usage_weight: f64,
     /// One-hot codes in the forward pass, the relaxation's gradient in the backward pass.
     pub straight_through: bool,
     /// What the decoder's output means.
@@ -248,6 +254,8 @@ pub struct DvaeLosses<B: Storage> {
     pub reconstruction: Master<B>,
     /// KL to the uniform prior per position, `[B,h,w]`, in nats.
     pub kl: Master<B>,
+    /// KL of the mean code distribution to the uniform prior, `[1]`, in nats.
+    pub unused: Master<B>,
     /// Relaxed code that the decoder saw, `[B,h,w,K]`.
     pub z: Tensor<B>,
     /// Encoder logits `[B,h,w,K]`.
@@ -292,99 +300,15 @@ impl Dvae {
         let dz = self.decode_backward(bk, w, &z, decoder, &dout, g);
         let mut dlogits = bk.gumbel_softmax_backward(&y, &dz, step.temperature);
         bk.add(&mut dlogits, &bk.kl_uniform_backward(&logits, step.kl_weight * step.scale));
+        let (unused, mean) = bk.kl_aggregate_forward(&logits);
+        if step.usage_weight > 0.0 {
+            // In the unit of the other terms: as if every position had it.
+            let scale = step.usage_weight * step.scale * logits.rows() as f64;
+            bk.add(&mut dlogits, &bk.kl_aggregate_backward(&logits, &mean, scale));
+        }
         drop((y, dz));
         let dx = self.encode_backward(bk, w, x, encoder, &dlogits, g, need_dx);
         let dx = dx.map(|dx| (dx, dtarget));
-        DvaeLosses { reconstruction, kl, z, logits, out, dx }
-    }
-}
-
-/// The whole training loss at one size, as one number.
-pub struct DvaeCase {
-    instance: &'static str,
-    batch: usize,
-    config: DvaeConfig,
-    likelihood: Likelihood,
-}
-
-impl Case for DvaeCase {
-    fn name(&self) -> String {
-        format!("model_dvae/{}", self.instance)
-    }
-
-    fn inputs(&self) -> Inputs {
-        let (b, (ih, iw), (h, w)) = (self.batch, self.config.image, self.config.grid());
-        let k = self.config.vocab;
-        let mut inputs = Inputs::new(&self.name()).params(&Dvae::new(&self.config).layout, 0.35);
-        let pixels = (0..b * ih * iw * 3).map(|_| inputs.rng().uniform(0.1, 0.9)).collect();
-        let noise = inputs.normal(b * h * w * k);
-        inputs.push("x", &[b, ih, iw, 3], pixels, Kind::Elem, true).push(
-            "noise",
-            &[b, h, w, k],
-            noise,
-            Kind::Master,
-            false,
-        )
-    }
-
-    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let model = Dvae::new(&self.config);
-        let (x, noise) = (io.elem("x"), io.master("noise"));
-        let target = to_master(bk, &x);
-        let mut step = DvaeStep {
-            temperature: 0.8,
-            kl_weight: 1.7,
-            straight_through: false,
-            likelihood: self.likelihood,
-            scale: 0.0,
-        };
-        let noise = Noise::Given(&noise);
-        let forward =
-            model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, false);
-        let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
-        let loss = sum(&forward.reconstruction) + step.kl_weight * sum(&forward.kl);
-        io.output(bk, &Master::from_f64(bk, &[loss], &[1]));
-        if io.wants_backward() {
-            step.scale = io.upstream::<B::Master>(bk, 0).to_f64(bk)[0];
-            let losses =
-                model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, true);
-            let (through_encoder, through_target) = losses.dx.expect("asked for");
-            let mut dx = to_master(bk, &through_encoder);
-            match through_target {
-                Some(dtarget) => bk.add(&mut dx, &dtarget),
-                // The squared error's gradient of its target is the negative of the output's.
-                None => {
-                    let dout = bk.mse_backward(&target, &losses.out, -step.scale).to_f64(bk);
-                    let own: Vec<f64> = dout.chunks(6).flat_map(|p| [p[0], p[1], p[2]]).collect();
-                    bk.add(&mut dx, &Master::from_f64(bk, &own, target.shape()));
-                }
-            }
-            io.grad(bk, "x", &dx);
-        }
-    }
-
-    fn cost(&self) -> Cost {
-        let weights = crate::params::arena_len(&Dvae::new(&self.config).layout) as f64;
-        let positions = (self.batch * self.config.tokens()) as f64;
-        Cost {
-            flops_forward: 2.0 * weights * positions,
-            flops_backward: 4.0 * weights * positions,
-            elements_forward: weights,
-            elements_backward: 2.0 * weights,
-        }
-    }
-}
-
-/// Both likelihoods, a rectangular view, and two blocks a group.
-pub fn cases<V: Visitor>(v: &mut V) {
-    // Few pixels: every activation is a ReLU that a difference quotient may straddle.
-    let test = DvaeConfig { image: (4, 8), ..DvaeConfig::test() };
-    let deep = DvaeConfig { groups: 2, blocks_per_group: 2, image: (4, 2), ..test.clone() };
-    for (instance, batch, config, likelihood) in [
-        ("logit_laplace", 2, test.clone(), Likelihood::LogitLaplace),
-        ("squared_error", 1, test, Likelihood::SquaredError),
-        ("two_blocks", 2, deep, Likelihood::LogitLaplace),
-    ] {
-        v.visit(DvaeCase { instance, batch, config, likelihood });
+        DvaeLosses { reconstruction, kl, unused, z, logits, out, dx }
     }
 }

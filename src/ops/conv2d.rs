@@ -15,17 +15,18 @@
 //!   flipped in both directions and its channels swapped
 //! * dx = df, zero where a ReLU saw x ≤ 0
 //!
-//! Kept for backward: x, before the ReLU (by its owner). X is never stored: pieces of it are built
-//! again. Source: spec dvae 2.7; `dall_e/utils.py`, class Conv2d.
+//! Kept for backward: x, before the ReLU (by its owner). X is never stored: with zeros around it, the
+//! input is X already. Source: `dall_e/utils.py`, class Conv2d.
+
+mod cpu;
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::cpu::{Cpu, add_column_sums, gemm_serial, simd};
+use crate::cpu::overlapping_rows;
 use crate::params::{Param, Params};
-use crate::real::Real;
 use crate::tensor::{Master, Tensor};
-use ndarray::{ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
+use ndarray::ArrayView2;
+use std::ops::Range;
 
 /// Parameters and options of one convolution.
 #[derive(Clone, Copy)]
@@ -94,196 +95,51 @@ impl Geometry {
         Self { height, width, input, output, kernel }
     }
 
-    /// Columns of X.
-    fn taps(&self) -> usize {
-        self.kernel * self.kernel * self.input
+    /// Elements of a row of X, for one line of the kernel.
+    fn span(&self) -> usize {
+        self.kernel * self.input
     }
 
-    /// Rows of X that are built at a time: about 512 KiB of f32, so that they stay in cache.
-    fn rows_at_once(&self) -> usize {
-        (131_072 / self.taps().max(1)).clamp(16, 1024)
-    }
-}
-
-/// Writes rows `first..` of X (as many as `out` holds), with the ReLU where `relu`.
-fn gather<T: Real>(geo: &Geometry, x: &[T], relu: bool, first: usize, out: &mut [T]) {
-    let Geometry { height, width, input, kernel, .. } = *geo;
-    let (pad, span) = (kernel / 2, kernel * input);
-    for (row, out) in (first..).zip(out.chunks_exact_mut(geo.taps())) {
-        let (image, i, j) = (row / (height * width), row / width % height, row % width);
-        // Columns of the image under the kernel, and how many of them lie left of it.
-        let (left, right) = (j.saturating_sub(pad), (j + pad + 1).min(width));
-        let skipped = (left + pad - j) * input;
-        for (u, out) in out.chunks_exact_mut(span).enumerate() {
-            let inside = i + u >= pad && i + u - pad < height;
-            if !inside {
-                out.fill(T::ZERO);
-                continue;
-            }
-            let line = (image * height + i + u - pad) * width;
-            let source = &x[(line + left) * input..(line + right) * input];
-            out[..skipped].fill(T::ZERO);
-            out[skipped..skipped + source.len()].copy_from_slice(source);
-            out[skipped + source.len()..].fill(T::ZERO);
-        }
-    }
-    if relu {
-        rectify(out);
-    }
-}
-
-crate::simd_fn! {
-    fn rectify<T>(x: &mut [T]) {
-        for x in x {
-            *x = x.maximum(T::ZERO);
-        }
-    }
-}
-
-/// y <- scale · X Wᵀ + beta · y for `weight` `[O,taps]`, then `finish` on each row of y.
-fn convolve<T: Real>(
-    geo: &Geometry,
-    (x, relu): (&[T], bool),
-    weight: ArrayView2<T>,
-    (scale, beta): (T, T),
-    y: &mut [T],
-    finish: impl Fn(&mut [T]) + Sync,
-) {
-    let (rows, taps, output) = (geo.rows_at_once(), geo.taps(), weight.nrows());
-    if y.is_empty() {
-        return;
-    }
-    let plain = geo.kernel == 1 && !relu;
-    y.par_chunks_mut(rows * output).enumerate().for_each_init(Vec::new, |buffer, (piece, y)| {
-        let (first, count) = (piece * rows, y.len() / output);
-        let columns = if plain {
-            &x[first * taps..(first + count) * taps]
-        } else {
-            buffer.resize(count * taps, T::ZERO);
-            gather(geo, x, relu, first, buffer);
-            &buffer[..]
-        };
-        let columns = ArrayView2::from_shape((count, taps), columns).expect("rows of X");
-        let out = ArrayViewMut2::from_shape((count, output), &mut *y).expect("rows of y");
-        gemm_serial(scale, columns, weight.t(), beta, out);
-        y.chunks_exact_mut(output).for_each(&finish);
-    });
-}
-
-impl<T: Real> Conv2dOp for Cpu<T> {
-    #[track_caller]
-    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self> {
-        self.conv2d_residual_forward(x, w, conv, 1.0, None)
+    /// Zeros on each side.
+    fn pad(&self) -> usize {
+        self.kernel / 2
     }
 
-    #[track_caller]
-    fn conv2d_residual_forward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        conv: Conv,
-        scale: f64,
-        residual: Option<Master<Self>>,
-    ) -> Master<Self> {
-        let geo = Geometry::new("conv2d", x.shape(), &conv);
-        let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        let scale = T::from_f64(scale);
-        let beta = if residual.is_some() { T::ONE } else { T::ZERO };
-        let mut y = residual.unwrap_or_else(|| Master::zeros(self, &shape));
-        y.expect_shape("conv2d", "residual", &shape);
-        let bias: Vec<T> = w.get(conv.bias).iter().map(|&b| scale * b).collect();
-        let input = (x.slice(), conv.relu);
-        convolve(&geo, input, w.matrix(conv.weight), (scale, beta), y.slice_mut(), |row| {
-            simd::add_assign(row, &bias);
-        });
-        y
+    /// Pixels of a line between its zeros.
+    fn pitch(&self) -> usize {
+        self.width + 2 * self.pad()
     }
 
-    #[track_caller]
-    fn conv2d_backward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        conv: Conv,
-        dy: &Tensor<Self>,
-        g: &mut Params<Self>,
-        need_dx: bool,
-    ) -> Option<Tensor<Self>> {
-        let geo = Geometry::new("conv2d_backward", x.shape(), &conv);
-        let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        dy.expect_shape("conv2d_backward", "dy", &shape);
-        // y = X Wᵀ + bias
-        add_column_sums(dy.slice(), g.get_mut(conv.bias));
-        add_weight_gradient(&geo, (x.slice(), conv.relu), dy.slice(), g.get_mut(conv.weight));
-        if !need_dx {
-            return None;
-        }
-        let mut dx = Tensor::zeros(self, x.shape());
-        let swapped = Geometry { input: geo.output, output: geo.input, ..geo };
-        let flipped = flip(&geo, w.get(conv.weight));
-        let flipped = ArrayView2::from_shape((geo.input, swapped.taps()), &flipped).expect("fits");
-        let out = (T::ONE, T::ZERO);
-        convolve(&swapped, (dy.slice(), false), flipped, out, dx.slice_mut(), |_| {});
-        // f(x) = max(x, 0)
-        if conv.relu {
-            let step = 16_384;
-            let pieces = dx.slice_mut().par_chunks_mut(step).zip(x.slice().par_chunks(step));
-            pieces.for_each(|(dx, x)| {
-                for (dx, &x) in dx.iter_mut().zip(x) {
-                    *dx = if x > T::ZERO { *dx } else { T::ZERO };
-                }
-            });
-        }
-        Some(dx)
+    /// Lines of an image that one task takes: 256 KiB of f32 input, which stays in cache, but not so
+    /// few that the products become thin.
+    fn band(&self) -> usize {
+        let cached = 65_536 / (self.pitch() * self.input).max(1);
+        cached.max(256usize.div_ceil(self.pitch())).min(self.height).max(1)
     }
-}
 
-/// W `[O,k,k,I]` with both spatial axes reversed and channels swapped: `[I,k,k,O]`.
-fn flip<T: Real>(geo: &Geometry, weight: &[T]) -> Vec<T> {
-    let (k, input, output) = (geo.kernel * geo.kernel, geo.input, geo.output);
-    let mut flipped = vec![T::ZERO; weight.len()];
-    for o in 0..output {
-        for tap in 0..k {
-            for i in 0..input {
-                flipped[(i * k + k - 1 - tap) * output + o] = weight[(o * k + tap) * input + i];
-            }
-        }
+    /// Pieces of work for `images` images: (image, lines).
+    fn bands(&self, images: usize) -> Vec<(usize, Range<usize>)> {
+        let lines = |i: usize| i..(i + self.band()).min(self.height);
+        let of_image = |b| (0..self.height).step_by(self.band()).map(move |i| (b, lines(i)));
+        (0..images).flat_map(of_image).collect()
     }
-    flipped
-}
 
-/// dW += dyᵀ X by groups of rows, whose sums are added in order. The number of groups depends on the
-/// shape alone; few where dW is large, because each group has a copy of it.
-fn add_weight_gradient<T: Real>(geo: &Geometry, (x, relu): (&[T], bool), dy: &[T], dw: &mut [T]) {
-    let (taps, output) = (geo.taps(), geo.output);
-    let rows = dy.len() / output.max(1);
-    let at_once = geo.rows_at_once();
-    let groups = (rows / at_once).clamp(1, 16).min(((1 << 24) / dw.len().max(1)).max(2));
-    let step = rows.div_ceil(groups).max(1);
-    let partial: Vec<Vec<T>> = (0..rows.div_ceil(step))
-        .into_par_iter()
-        .map(|group| {
-            let mut sums = vec![T::ZERO; dw.len()];
-            let mut buffer = Vec::new();
-            let end = ((group + 1) * step).min(rows);
-            let mut first = group * step;
-            while first < end {
-                let count = at_once.min(end - first);
-                buffer.resize(count * taps, T::ZERO);
-                gather(geo, x, relu, first, &mut buffer);
-                let columns =
-                    ArrayView2::from_shape((count, taps), &buffer[..]).expect("rows of X");
-                let dy = &dy[first * output..(first + count) * output];
-                let dy = ArrayView2::from_shape((count, output), dy).expect("rows of dy");
-                let out = ArrayViewMut2::from_shape((output, taps), &mut sums[..]).expect("dW");
-                gemm_serial(T::ONE, dy.t(), columns, T::ONE, out);
-                first += count;
-            }
-            sums
-        })
-        .collect();
-    for sums in partial {
-        simd::add_assign(dw, &sums);
+    /// Rows of X for some lines: as many as reach from their first pixel to their last.
+    fn rows(&self, lines: usize) -> usize {
+        (lines - 1) * self.pitch() + self.width
+    }
+
+    /// Elements of some lines of input and the zeros around them.
+    fn padded(&self, lines: usize) -> usize {
+        (lines + 2 * self.pad()) * self.pitch() * self.input
+    }
+
+    /// X for line `u` of the kernel. A row holds what lies under that line at one output pixel, and the
+    /// next begins one pixel later: X is the padded input itself, read with overlapping rows. The
+    /// 2·pad rows between two lines belong to no pixel.
+    fn columns<'a, T>(&self, padded: &'a [T], u: usize, rows: usize) -> ArrayView2<'a, T> {
+        let first = u * self.pitch() * self.input;
+        overlapping_rows(&padded[first..], (rows, self.span()), self.input)
     }
 }
 

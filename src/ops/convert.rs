@@ -26,7 +26,7 @@ impl<T: Real> ConvertOp for Cpu<T> {
         if scale == 1.0 {
             return x.duplicate(self);
         }
-        let (mut y, scale) = (Tensor::zeros(self, x.shape()), T::from_f64(scale));
+        let (mut y, scale) = (self.unset(x.shape()), T::from_f64(scale));
         let pieces = y.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
         pieces.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, &x)| *y = scale * x));
         y

@@ -11,7 +11,7 @@
 //! * ∂y_i/∂t_j = y_i (δ_ij − y_j), so dt = y ⊙ (a − ⟨y, a⟩)
 //! * dℓ = dt/τ, which sums to 0 over k; the noise, added to ℓ, has the same gradient
 //!
-//! Kept for backward: y. Source: arXiv 1611.01144, eq. 1 and 2; spec dvae 2.1, 2.10.
+//! Kept for backward: y. Source: arXiv 1611.01144, eq. 1 and 2.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -150,7 +150,7 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
     ) -> Master<Self> {
         dz.expect_shape("gumbel_softmax_backward", "dz", y.shape());
         let (k, inverse) = (y.cols(), T::from_f64(1.0 / temperature));
-        let mut dl = Master::zeros(self, y.shape());
+        let mut dl = self.unset(y.shape());
         let step = rows_per_task(k) * k;
         let inputs = y.slice().par_chunks(step).zip(dz.slice().par_chunks(step));
         dl.slice_mut().par_chunks_mut(step).zip(inputs).for_each(|(dl, (y, a))| {
@@ -231,7 +231,7 @@ mod tests {
 
     const BOOK: [[f64; 2]; 4] = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5], [0.5, -0.5]];
 
-    /// Spec dvae 8.1: loss ½‖m − t‖², t = (0.2, 0.6), m = Σ z_k E_k.
+    /// Computed by hand: loss ½‖m − t‖², t = (0.2, 0.6), m = Σ z_k E_k.
     fn hand(tau: f64, straight_through: bool) -> (Vec<f64>, Vec<f64>) {
         let bk = Cpu::<f64>::new();
         let logits = Master::<Cpu<f64>>::from_vec(&bk, vec![1.0, 0.5, -0.3, 0.0], &[1, 4]);

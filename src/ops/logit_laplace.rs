@@ -13,8 +13,7 @@
 //! * ∂/∂x = 1/x − 1/(1 − x) + sign(δ) e^{−s} / (x (1 − x)), as d logit x/dx = 1/(x (1 − x))
 //!
 //! `Deviation:` s is clamped to [−7, 3] (gradient of s 0 outside): the sources show no clamp, but the
-//! density is unbounded as b goes to 0. Kept for backward: x and out. Source: arXiv 2102.12092, A.3;
-//! spec dvae 2.4.
+//! density is unbounded as b goes to 0. Kept for backward: x and out. Source: arXiv 2102.12092, A.3.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -93,7 +92,7 @@ impl<T: Real> LogitLaplaceOp for Cpu<T> {
         scale: f64,
     ) -> (Master<Self>, Master<Self>) {
         check("logit_laplace_backward", x, out);
-        let (mut dout, mut dx) = (Master::zeros(self, out.shape()), Master::zeros(self, x.shape()));
+        let (mut dout, mut dx) = (self.unset(out.shape()), self.unset(x.shape()));
         let scale = T::from_f64(scale);
         let inputs = x.slice().par_chunks(3 * PIECE).zip(out.slice().par_chunks(6 * PIECE));
         let grads = dout
@@ -201,7 +200,7 @@ mod tests {
     #[test]
     #[allow(clippy::approx_constant)]
     fn hand_checked_numbers() {
-        // Spec dvae 8.3; the fourth row stands alone in the second pixel.
+        // Computed by hand from the formulas above; the fourth row stands alone in the second pixel.
         let bk = Cpu::<f64>::new();
         let x = vec![0.26, 0.74, 0.9, 0.1, 0.1, 0.1];
         let out = vec![

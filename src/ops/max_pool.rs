@@ -3,8 +3,8 @@
 //! Shapes: x `[B,H,W,C]` -> y and the choice 2u+v `[B,⌊H/2⌋,⌊W/2⌋,C]`. Ties take the first in
 //! row-major order. An odd last row or column is dropped.
 //!
-//! Backward: dx is dy at the chosen place, 0 elsewhere. Kept for backward: the choice. Source: spec
-//! dvae 2.9; `dall_e/encoder.py`.
+//! Backward: dx is dy at the chosen place, 0 elsewhere. Kept for backward: the choice. Source:
+//! `dall_e/encoder.py`.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -37,7 +37,7 @@ impl<T: Real> MaxPoolOp for Cpu<T> {
     fn max_pool_forward(&self, x: &Master<Self>) -> (Master<Self>, Ids<Self>) {
         let shape = halved("max_pool", x.shape());
         let ([_, h, w, c], width) = (shape, x.shape()[2]);
-        let (mut y, mut choice) = (Master::zeros(self, &shape), Ids::zeros(self, &shape));
+        let (mut y, mut choice) = (self.unset(&shape), Ids::zeros(self, &shape));
         if y.is_empty() {
             return (y, choice);
         }

@@ -11,6 +11,7 @@ pub mod gather_rows;
 pub mod gelu;
 pub mod global_norm;
 pub mod gumbel_softmax;
+pub mod kl_aggregate;
 pub mod kl_uniform;
 pub mod layer_norm;
 pub mod linear;
@@ -37,6 +38,7 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     gather_rows::cases(v);
     gelu::cases(v);
     gumbel_softmax::cases(v);
+    kl_aggregate::cases(v);
     kl_uniform::cases(v);
     layer_norm::cases(v);
     linear::cases(v);

@@ -4,7 +4,7 @@
 //! gradient 0 (the decoder's ln b has no meaning here). The result is the sum per image `[B]`.
 //!
 //! Backward: dout_c = 2 scale (out_c − x_c); with respect to x it is the negative of that. Kept for
-//! backward: x and out. Source: spec dvae 2.5.
+//! backward: x and out. Source: the Gaussian likelihood's exponent, up to its constant.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
@@ -57,7 +57,7 @@ impl<T: Real> MseOp for Cpu<T> {
     fn mse_backward(&self, x: &Master<Self>, out: &Master<Self>, scale: f64) -> Master<Self> {
         check("mse_backward", x, out);
         let (c, d, twice) = (x.cols(), out.cols(), T::from_f64(2.0 * scale));
-        let mut dout = Master::zeros(self, out.shape());
+        let mut dout = self.unset(out.shape());
         let inputs = x.slice().par_chunks(4096 * c).zip(out.slice().par_chunks(4096 * d));
         dout.slice_mut().par_chunks_mut(4096 * d).zip(inputs).for_each(|(dout, (x, out))| {
             let inputs = x.chunks_exact(c).zip(out.chunks_exact(d));

@@ -1,7 +1,8 @@
 //! ReLU: y = max(x, 0). Any shape.
 //!
 //! Backward: dx = dy where x > 0, else 0 (0 at x = 0). Kept for backward: x.
-//! The convolutions of the discrete VAE have it built in ([`super::conv2d`]). Source: spec dvae 2.9.
+//! The convolutions of the discrete VAE have it built in ([`super::conv2d`]). Source:
+//! `torch.nn.ReLU`, whose derivative at 0 is 0.
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};

@@ -1,7 +1,7 @@
 //! Nearest-neighbour upsampling by 2: `y[b,2i+u,2j+v,c] = x[b,i,j,c]` for u, v in {0,1}.
 //!
 //! Shapes: x `[B,H,W,C]` -> y `[B,2H,2W,C]`.
-//! Backward: `dx[b,i,j,c] = Σ_{u,v} dy[b,2i+u,2j+v,c]`. Nothing is kept. Source: spec dvae 2.9;
+//! Backward: `dx[b,i,j,c] = Σ_{u,v} dy[b,2i+u,2j+v,c]`. Nothing is kept. Source:
 //! `dall_e/decoder.py`.
 
 use crate::backend::{Backend, Storage};
@@ -24,7 +24,7 @@ impl<T: Real> UpsampleOp for Cpu<T> {
     fn upsample_forward(&self, x: &Master<Self>) -> Master<Self> {
         x.expect_rank("upsample", "x", 4);
         let [b, h, w, c] = [0, 1, 2, 3].map(|i| x.shape()[i]);
-        let mut y = Master::zeros(self, &[b, 2 * h, 2 * w, c]);
+        let mut y = self.unset(&[b, 2 * h, 2 * w, c]);
         if y.is_empty() {
             return y;
         }
@@ -46,7 +46,7 @@ impl<T: Real> UpsampleOp for Cpu<T> {
         dy.expect_rank("upsample_backward", "dy", 4);
         let [b, h, w, c] = [0, 1, 2, 3].map(|i| dy.shape()[i]);
         assert!(h % 2 == 0 && w % 2 == 0, "upsample_backward: dy is {:?}", dy.shape());
-        let mut dx = Master::zeros(self, &[b, h / 2, w / 2, c]);
+        let mut dx = self.unset(&[b, h / 2, w / 2, c]);
         if dx.is_empty() {
             return dx;
         }

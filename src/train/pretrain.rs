@@ -1,4 +1,5 @@
-//! `beit pretrain`: masked image modelling on the tokens of a frozen tokenizer (spec 3).
+//! `beit pretrain`: masked image modelling on the tokens of a frozen tokenizer (arXiv
+//! 2106.08254, §2.3).
 
 use crate::apply::frozen::{Tokenizer, load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};

@@ -1,4 +1,5 @@
-//! `beit train-tokenizer`: the discrete VAE by its relaxed evidence lower bound (spec dvae 2.6, 3.1).
+//! `beit train-tokenizer`: the discrete VAE by its relaxed evidence lower bound (arXiv
+//! 2102.12092, §2.1).
 
 use crate::apply::frozen::{load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
@@ -125,6 +126,7 @@ pub fn add_hard_codes<B: Backend>(
 pub struct Window {
     reconstruction: f64,
     kl: f64,
+    unused: f64,
     images: u64,
     counts: Vec<u64>,
 }
@@ -153,14 +155,16 @@ impl TokenizerTraining {
         let c = &self.config;
         let (total, step) = (at.total as f64, at.step as f64);
         let (h, w) = self.dvae.config.image;
+        let (cooling, warmup) = (c.temperature_fraction * total, c.kl_warmup * total);
+        let kl_weight = if step < warmup {
+            half_cosine(0.0, c.kl_weight, warmup, step)
+        } else {
+            half_cosine(c.kl_weight, c.kl_weight_end, total - cooling, (step - cooling).max(0.0))
+        };
         DvaeStep {
-            temperature: half_cosine(
-                c.temperature_start,
-                c.temperature_end,
-                c.temperature_fraction * total,
-                step,
-            ),
-            kl_weight: half_cosine(0.0, c.kl_weight, c.kl_warmup * total, step),
+            temperature: half_cosine(c.temperature_start, c.temperature_end, cooling, step),
+            kl_weight,
+            usage_weight: c.usage_weight,
             straight_through: c.straight_through,
             likelihood: self.likelihood(),
             scale: 1.0 / (c.batch * h * w * 3) as f64,
@@ -224,6 +228,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
             }
             window.reconstruction += reconstruction;
             window.kl += kl;
+            window.unused += losses.kl.len() as f64 * sum(&losses.unused);
             window.images += samples.len() as u64;
             window.counts.resize(self.dvae.config.vocab, 0);
             let tokens = bk.argmax(&losses.logits).to_vec(bk);
@@ -264,10 +269,12 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         let seen = HardCodes { counts: window.counts.clone(), ..HardCodes::default() };
         let relaxed = window.reconstruction / sub_pixels;
         let kl = window.kl / seen.positions();
+        let regularisers = step.kl_weight * window.kl + step.usage_weight * window.unused;
         let mut line = vec![
-            ("loss", relaxed + step.kl_weight * window.kl / sub_pixels),
+            ("loss", relaxed + regularisers / sub_pixels),
             ("reconstruction", relaxed),
             ("kl", kl),
+            ("kl_aggregate", window.unused / seen.positions()),
             ("psnr_db", hard.psnr_db()),
             ("codebook_usage", seen.usage()),
             ("codebook_perplexity", seen.perplexity()),

@@ -125,6 +125,7 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
     let step = DvaeStep {
         temperature: tau,
         kl_weight: beta,
+        usage_weight: 0.0,
         straight_through,
         likelihood: Likelihood::LogitLaplace,
         scale,

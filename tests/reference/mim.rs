@@ -59,7 +59,7 @@ fn keys<'a>(c: &'a serde_json::Value, keys: [&str; 2]) -> &'a serde_json::Value 
     keys.iter().map(|k| &c[*k]).find(|v| !v.is_null()).expect("one of the keys")
 }
 
-/// The name of an original tensor in Hugging Face's checkpoint files (spec 1.8); the packed q, k, v
+/// The name of an original tensor in Hugging Face's checkpoint files; the packed q, k, v
 /// weight is three tensors there.
 fn hf_names(name: &str) -> Vec<String> {
     let fixed = [

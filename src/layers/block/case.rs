@@ -1,0 +1,135 @@
+//! A block between two norms, as a case.
+
+use super::*;
+use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::params::Layout;
+
+/// One block between its own first norm and a following one.
+pub struct BlockCase {
+    instance: &'static str,
+    batch: usize,
+    grid: (usize, usize),
+    config: BeitConfig,
+    drop_path: bool,
+    follow: bool,
+}
+
+impl BlockCase {
+    fn build<B: Backend>(&self, bk: &B) -> (Block<B>, Option<RelPosBias<B>>, Option<Norm>, Layout) {
+        let mut reg = Registry::new();
+        let (config, index) = (&self.config, Arc::new(RelPosIndex::new(bk, self.grid)));
+        let shared = config.shared_rel_pos_bias.then(|| {
+            let name = "rel_pos_bias.relative_position_bias_table";
+            RelPosBias::new(&mut reg, name, config.heads, &index)
+        });
+        let own = config.rel_pos_bias.then_some(&index);
+        let block = Block::new(&mut reg, 0, config, own);
+        let next =
+            self.follow.then(|| Norm::new(&mut reg, "norm", config.width, config.layer_norm_eps));
+        (block, shared, next, reg.finish())
+    }
+
+    fn tokens(&self) -> usize {
+        self.grid.0 * self.grid.1 + 1
+    }
+}
+
+impl Case for BlockCase {
+    fn name(&self) -> String {
+        format!("layer_block/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let bk = crate::cpu::Cpu::<f64>::new();
+        let shape = [self.batch, self.tokens(), self.config.width];
+        let inputs = Inputs::new(&self.name()).master("s", &shape).params(&self.build(&bk).3, 0.4);
+        // Every second sample loses a branch; the others are scaled up.
+        let keep = |phase| {
+            (0..self.batch).map(|b| if (b + phase) % 2 == 0 { 1.0 / 0.7 } else { 0.0 }).collect()
+        };
+        if !self.drop_path {
+            return inputs;
+        }
+        inputs.push("keep1", &[self.batch], keep(0), Kind::Master, false).push(
+            "keep2",
+            &[self.batch],
+            keep(1),
+            Kind::Master,
+            false,
+        )
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (block, shared, next, _) = self.build(bk);
+        let s = io.master("s");
+        let keep = self.drop_path.then(|| [io.master("keep1"), io.master("keep2")]);
+        let shared_bias = shared.as_ref().map(|t| t.forward(bk, &io.w));
+        let ctx = BlockContext {
+            shared_bias: shared_bias.as_ref(),
+            keep: keep.as_ref().map_or([None, None], |[a, b]| [Some(a), Some(b)]),
+            next: next.as_ref(),
+        };
+        let (y, stats) = block.norm1.forward(bk, &io.w, &s);
+        let (stream, y2, cache) = block.forward(bk, &io.w, &s, y, &ctx);
+        io.output(bk, &stream.s);
+        if let Some(y2) = &y2 {
+            io.output(bk, y2);
+        }
+        if io.wants_backward() {
+            let mut dshared = shared_bias.as_ref().map(|b| Master::zeros(bk, b.shape()));
+            let ds = io.upstream(bk, 0);
+            let dy = y2.is_some().then(|| io.upstream(bk, 1));
+            let (mut ds, dy) = block.backward(
+                bk,
+                &io.w,
+                &stream,
+                cache,
+                &ctx,
+                ds,
+                dy.as_ref(),
+                dshared.as_mut(),
+                &mut io.g,
+            );
+            if let (Some(shared), Some(dshared)) = (&shared, &dshared) {
+                shared.backward(bk, dshared, &mut io.g);
+            }
+            let through_norm = block.norm1.backward(bk, &io.w, &s, &stats, &dy, &mut io.g);
+            bk.add(&mut ds, &through_norm);
+            io.grad(bk, "s", &ds);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let [b, n, c] = [self.batch, self.tokens(), self.config.width].map(|n| n as f64);
+        let h = self.config.mlp_width() as f64;
+        let forward = b * (8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h);
+        let weights = 4.0 * c * c + 2.0 * c * h;
+        Cost {
+            flops_forward: forward,
+            flops_backward: 2.0 * forward,
+            elements_forward: 12.0 * b * n * c + 2.0 * b * n * h + weights,
+            elements_backward: 24.0 * b * n * c + 4.0 * b * n * h + 2.0 * weights,
+        }
+    }
+}
+
+/// Every switch in both positions; odd and rectangular grids.
+pub fn cases<V: Visitor>(v: &mut V) {
+    let config = |width, heads, shared, own, layer_scale| BeitConfig {
+        width,
+        heads,
+        shared_rel_pos_bias: shared,
+        rel_pos_bias: own,
+        layer_scale,
+        ..BeitConfig::test()
+    };
+    for (instance, batch, grid, config, drop_path, follow) in [
+        ("small", 1, (1, 1), config(2, 1, true, false, 0.1), false, true),
+        ("drop_path", 3, (2, 3), config(6, 3, true, false, 0.1), true, true),
+        ("own_table", 2, (3, 1), config(4, 2, false, true, 0.1), true, false),
+        ("both_tables", 1, (2, 2), config(4, 2, true, true, 0.0), false, true),
+        ("plain", 2, (1, 4), config(6, 2, false, false, 0.0), false, false),
+    ] {
+        v.visit(BlockCase { instance, batch, grid, config, drop_path, follow });
+    }
+}

@@ -1,0 +1,98 @@
+//! The tokenizer's whole training loss as a case.
+
+use super::*;
+use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+
+/// The whole training loss at one size, as one number.
+pub struct DvaeCase {
+    instance: &'static str,
+    batch: usize,
+    config: DvaeConfig,
+    likelihood: Likelihood,
+}
+
+impl Case for DvaeCase {
+    fn name(&self) -> String {
+        format!("model_dvae/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let (b, (ih, iw), (h, w)) = (self.batch, self.config.image, self.config.grid());
+        let k = self.config.vocab;
+        let mut inputs = Inputs::new(&self.name()).params(&Dvae::new(&self.config).layout, 0.35);
+        let pixels = (0..b * ih * iw * 3).map(|_| inputs.rng().uniform(0.1, 0.9)).collect();
+        let noise = inputs.normal(b * h * w * k);
+        inputs.push("x", &[b, ih, iw, 3], pixels, Kind::Elem, true).push(
+            "noise",
+            &[b, h, w, k],
+            noise,
+            Kind::Master,
+            false,
+        )
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let model = Dvae::new(&self.config);
+        let (x, noise) = (io.elem("x"), io.master("noise"));
+        let target = to_master(bk, &x);
+        let mut step = DvaeStep {
+            temperature: 0.8,
+            kl_weight: 1.7,
+            usage_weight: 0.6,
+            straight_through: false,
+            likelihood: self.likelihood,
+            scale: 0.0,
+        };
+        let noise = Noise::Given(&noise);
+        let forward =
+            model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, false);
+        let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
+        let unused = forward.kl.len() as f64 * sum(&forward.unused);
+        let loss = sum(&forward.reconstruction)
+            + step.kl_weight * sum(&forward.kl)
+            + step.usage_weight * unused;
+        io.output(bk, &Master::from_f64(bk, &[loss], &[1]));
+        if io.wants_backward() {
+            step.scale = io.upstream::<B::Master>(bk, 0).to_f64(bk)[0];
+            let losses =
+                model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, true);
+            let (through_encoder, through_target) = losses.dx.expect("asked for");
+            let mut dx = to_master(bk, &through_encoder);
+            match through_target {
+                Some(dtarget) => bk.add(&mut dx, &dtarget),
+                // The squared error's gradient of its target is the negative of the output's.
+                None => {
+                    let dout = bk.mse_backward(&target, &losses.out, -step.scale).to_f64(bk);
+                    let own: Vec<f64> = dout.chunks(6).flat_map(|p| [p[0], p[1], p[2]]).collect();
+                    bk.add(&mut dx, &Master::from_f64(bk, &own, target.shape()));
+                }
+            }
+            io.grad(bk, "x", &dx);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let weights = crate::params::arena_len(&Dvae::new(&self.config).layout) as f64;
+        let positions = (self.batch * self.config.tokens()) as f64;
+        Cost {
+            flops_forward: 2.0 * weights * positions,
+            flops_backward: 4.0 * weights * positions,
+            elements_forward: weights,
+            elements_backward: 2.0 * weights,
+        }
+    }
+}
+
+/// Both likelihoods, a rectangular view, and two blocks a group.
+pub fn cases<V: Visitor>(v: &mut V) {
+    // Few pixels: every activation is a ReLU that a difference quotient may straddle.
+    let test = DvaeConfig { image: (4, 8), ..DvaeConfig::test() };
+    let deep = DvaeConfig { groups: 2, blocks_per_group: 2, image: (4, 2), ..test.clone() };
+    for (instance, batch, config, likelihood) in [
+        ("logit_laplace", 2, test.clone(), Likelihood::LogitLaplace),
+        ("squared_error", 1, test, Likelihood::SquaredError),
+        ("two_blocks", 2, deep, Likelihood::LogitLaplace),
+    ] {
+        v.visit(DvaeCase { instance, batch, config, likelihood });
+    }
+}
