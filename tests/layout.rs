@@ -1,0 +1,141 @@
+//! What belongs together is there: each op has its cases, each named size its parameter count, each
+//! parameter its start.
+
+use beit::case::{Case, Visitor};
+use beit::cpu::Cpu;
+use beit::models::beit::MaskedImageModel;
+use beit::models::config::{BeitConfig, DvaeConfig};
+use beit::models::dvae::Dvae;
+use beit::params::{Decay, Layout, initial_values, parameter_count};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+struct Names(Vec<String>);
+
+impl Visitor for Names {
+    fn visit<C: Case>(&mut self, case: C) {
+        self.0.push(case.name());
+    }
+}
+
+/// Files of a folder of the source that hold one unit each.
+fn stems(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
+    let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
+    let stem = |f: std::path::PathBuf| f.file_stem().unwrap().to_str().unwrap().to_string();
+    files.map(stem).filter(|s| s != "mod").collect()
+}
+
+#[test]
+fn every_op_has_three_cases_and_every_name_is_unique() {
+    let mut names = Names(Vec::new());
+    beit::check::visit_cases(&mut names);
+    let mut count = BTreeMap::<&str, usize>::new();
+    for name in &names.0 {
+        *count.entry(name.split('/').next().unwrap()).or_default() += 1;
+    }
+    // Not differentiated: the update, the norm of a gradient, the change of precision. Their unit
+    // tests are in their files.
+    let other = ["adamw", "global_norm", "convert"];
+    for op in stems("ops").iter().filter(|op| !other.contains(&op.as_str())) {
+        let found = count.get(op.as_str()).copied().unwrap_or(0);
+        assert!(found >= 3, "src/ops/{op}.rs has {found} cases");
+    }
+    let mut sorted = names.0.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(sorted.len(), names.0.len(), "two cases have one name");
+}
+
+fn layout(config: &BeitConfig) -> Layout {
+    MaskedImageModel::new(&Cpu::<f32>::new(), config).layout
+}
+
+#[test]
+fn encoders_have_the_original_number_of_parameters() {
+    for (config, want) in [
+        (BeitConfig::base_patch16_224(), 91_965_776),
+        (BeitConfig::large_patch16_224(), 311_534_016),
+    ] {
+        assert_eq!(parameter_count(&layout(&config)), want);
+        assert_eq!(config.parameters(), want as u64);
+    }
+    // The first equals n_parameters in the authors' log; without bias table and layer scale and with
+    // absolute positions it is the paper's plain ViT.
+    let base = BeitConfig::base_patch16_224();
+    let no_bias = BeitConfig { shared_rel_pos_bias: false, ..base };
+    let plain = BeitConfig { abs_pos: true, layer_scale: 0.0, ..no_bias };
+    assert_eq!(parameter_count(&layout(&plain)), 92_089_856);
+    for config in [plain, BeitConfig::tiny(), BeitConfig::small(), BeitConfig::test()] {
+        assert_eq!(parameter_count(&layout(&config)) as u64, config.parameters());
+    }
+}
+
+#[test]
+fn the_tokenizer_has_the_original_number_of_parameters() {
+    let config = DvaeConfig::dalle();
+    let layout = Dvae::new(&config).layout;
+    let count = |part: &str| -> usize {
+        layout.iter().filter(|p| p.name.starts_with(part)).map(|p| p.len()).sum()
+    };
+    assert_eq!((count("encoder."), count("decoder.")), (53_786_240, 43_829_766));
+    assert_eq!(parameter_count(&layout), 53_786_240 + 43_829_766);
+    for config in [config, DvaeConfig::tiny(), DvaeConfig::small(), DvaeConfig::test()] {
+        assert_eq!(parameter_count(&Dvae::new(&config).layout) as u64, config.parameters());
+    }
+}
+
+#[test]
+fn each_encoder_preset_fits_its_tokenizer() {
+    for (encoder, tokenizer) in [
+        (BeitConfig::tiny(), DvaeConfig::tiny()),
+        (BeitConfig::small(), DvaeConfig::small()),
+        (BeitConfig::base_patch16_224(), DvaeConfig::dalle()),
+        (BeitConfig::large_patch16_224(), DvaeConfig::dalle()),
+    ] {
+        assert_eq!((encoder.grid(), encoder.vocab), (tokenizer.grid(), tokenizer.vocab));
+    }
+}
+
+/// `modeling_pretrain.py`: weights normal with deviation 0.02, cut at one deviation, which leaves a
+/// deviation of 0.01079; two weights of block i divided by √(2 (i + 1)); biases, bias tables 0.
+#[test]
+fn the_encoder_starts_like_the_original() {
+    let config = BeitConfig::tiny();
+    let layout = layout(&config);
+    let values = initial_values(&layout, 3);
+    for p in layout.iter() {
+        let own = &values[p.range.clone()];
+        let (name, n) = (&*p.name, own.len() as f64);
+        let deviation = (own.iter().map(|x| f64::from(x * x)).sum::<f64>() / n).sqrt();
+        if name.contains("gamma_") {
+            assert!(own.iter().all(|&x| x == 0.1), "{name}");
+        } else if name.contains("norm") && name.ends_with("weight") {
+            assert!(own.iter().all(|&x| x == 1.0), "{name}");
+        } else if name.ends_with("bias") || name.contains("bias_table") {
+            assert!(own.iter().all(|&x| x == 0.0), "{name}");
+        } else {
+            let block = name.strip_prefix("blocks.").map(|s| s.split('.').next().unwrap());
+            let scaled = name.ends_with("attn.proj.weight") || name.ends_with("mlp.fc2.weight");
+            let scale = match block.filter(|_| scaled) {
+                Some(i) => 1.0 / (2.0 * (i.parse::<f64>().unwrap() + 1.0)).sqrt(),
+                None => 1.0,
+            };
+            let largest = own.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
+            assert!(largest <= 0.02 * scale * (1.0 + 1e-6), "{name}: {largest}");
+            let off = (deviation / (0.010_79 * scale) - 1.0).abs();
+            // Four standard errors of a deviation estimated from n numbers.
+            assert!(off < 4.0 / (2.0 * n).sqrt() + 1e-3, "{name}: deviation {deviation}");
+        }
+    }
+    assert_ne!(values, initial_values(&layout, 4));
+}
+
+#[test]
+fn decay_is_declared_as_in_the_original() {
+    let config = BeitConfig { abs_pos: true, ..BeitConfig::test() };
+    for p in layout(&config).iter() {
+        let exempt = p.shape.len() == 1 || ["cls_token", "pos_embed"].contains(&&*p.name);
+        assert_eq!(p.decay == Decay::No, exempt, "{}", p.name);
+    }
+}

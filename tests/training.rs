@@ -1,0 +1,242 @@
+//! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
+//! with the bytes of one that was not.
+
+use beit::cpu::Cpu;
+use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
+use beit::models::config::{BeitConfig, DvaeConfig};
+use beit::models::dvae::{Dvae, DvaeStep, Likelihood};
+use beit::ops::adamw::AdamW;
+use beit::ops::gumbel_softmax::Noise;
+use beit::optim::segments;
+use beit::optim::state::State;
+use beit::params::{Params, initial_values};
+use beit::rng::{Philox, Purpose};
+use beit::tensor::{Ids, Tensor};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+type Bk = Cpu<f64>;
+
+fn adamw(lr: f64, done: u64) -> AdamW {
+    let (step, max_norm) = (done + 1, Some(3.0));
+    AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, max_norm }
+}
+
+fn uniform(n: usize, stream: u32) -> Vec<f64> {
+    let mut rng = Philox::new(5, Purpose::Check, stream, 0);
+    (0..n).map(|_| rng.unit()).collect()
+}
+
+/// Four images with 2 of 6 patches hidden and tokens that nothing but memory can tell.
+fn handful(bk: &Bk, model: &MaskedImageModel<Bk>) -> (MaskedBatch<Bk>, Ids<Bk>) {
+    let (config, batch) = (&model.config, 4);
+    let (h, w) = config.image;
+    let images = Tensor::from_f64(bk, &uniform(batch * h * w * 3, 1), &[batch, h, w, 3]);
+    let patches = config.patches();
+    let mask: Vec<bool> = (0..batch * patches).map(|i| (i + i / patches) % 3 == 0).collect();
+    let rows = masked_rows(&mask, patches);
+    let labels: Vec<u32> = (0..rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
+    let (count, mask) = (rows.len(), mask.into_iter().map(u32::from).collect());
+    let batch = MaskedBatch {
+        images,
+        mask: Ids::from_vec(bk, mask, &[batch, patches]),
+        rows: Ids::from_vec(bk, rows, &[count]),
+        drop_path: Vec::new(),
+    };
+    (batch, Ids::from_vec(bk, labels, &[count]))
+}
+
+/// Steps of training on one batch; returns the last mean loss.
+fn steps(bk: &Bk, model: &MaskedImageModel<Bk>, state: &mut State<Bk>, count: usize) -> f64 {
+    let (batch, labels) = handful(bk, model);
+    let (n, groups) = (labels.len() as f64, segments(&model.layout, 0.0));
+    let mut loss = f64::NAN;
+    for _ in 0..count {
+        let State { w, g, .. } = &mut *state;
+        let losses = model.loss_and_gradients(bk, w, &batch, &labels, 1.0 / n, g, &mut |_| {});
+        loss = losses.rows.to_f64(bk).iter().sum::<f64>() / n;
+        state.update(bk, &groups, &adamw(3e-3, state.step)).unwrap();
+    }
+    loss
+}
+
+fn start(bk: &Bk, model: &MaskedImageModel<Bk>) -> State<Bk> {
+    State::new(bk, &model.layout, &initial_values(&model.layout, 1), 0.9)
+}
+
+#[test]
+fn the_masked_model_learns_a_handful_of_images_by_heart() {
+    let bk = Bk::new();
+    let model = MaskedImageModel::new(&bk, &BeitConfig::test());
+    let mut state = start(&bk, &model);
+    let first = steps(&bk, &model, &mut state, 1);
+    let last = steps(&bk, &model, &mut state, 800);
+    assert!((first - 11f64.ln()).abs() < 0.1, "the first loss is that of a blind guess: {first}");
+    assert!(last < 0.02, "the last loss is {last}");
+}
+
+#[test]
+fn the_tokenizer_learns_a_handful_of_images_by_heart() {
+    let bk = Bk::new();
+    let dvae = Dvae::new(&DvaeConfig::test());
+    let (h, w) = dvae.config.image;
+    // Four images of one colour each.
+    let colours = uniform(12, 2);
+    let pixels: Vec<f64> =
+        colours.chunks(3).flat_map(|c| c.repeat(h * w)).map(|x| 0.1 + 0.8 * x).collect();
+    let x = Tensor::from_f64(&bk, &pixels, &[4, h, w, 3]);
+    let mut state = State::new(&bk, &dvae.layout, &initial_values(&dvae.layout, 1), 0.0);
+    let groups = segments(&dvae.layout, 0.0);
+    let step = DvaeStep {
+        temperature: 0.5,
+        kl_weight: 0.0,
+        usage_weight: 0.0,
+        straight_through: false,
+        likelihood: Likelihood::SquaredError,
+        scale: 1.0 / pixels.len() as f64,
+    };
+    let mut losses = Vec::new();
+    for _ in 0..600 {
+        let State { w, g, .. } = &mut state;
+        let seen = dvae.loss_and_gradients(&bk, w, &x, &x, &Noise::None, &step, g, false);
+        losses.push(seen.reconstruction.to_f64(&bk).iter().sum::<f64>() * step.scale);
+        state.update(&bk, &groups, &adamw(1e-2, state.step)).unwrap();
+    }
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    assert!(last < 0.01 * first, "squared error {first} at first, {last} at last");
+}
+
+#[test]
+fn stop_save_load_continue_equals_never_stopping() {
+    let bk = Bk::new();
+    let model = MaskedImageModel::new(&bk, &BeitConfig::test());
+    let bits = |p: &Params<Bk>| -> Vec<u32> {
+        p.to_host(&bk).into_iter().map(|x| (x as f32).to_bits()).collect()
+    };
+    // A checkpoint holds f32, so both are narrowed at the same step.
+    let narrow = |state: &State<Bk>| {
+        let saved = state.to_host(&bk);
+        let mut next = start(&bk, &model);
+        let find = |name: &str| Ok(saved.iter().find(|(n, _)| *n == name).unwrap().1.clone());
+        next.restore(&bk, state.step, find).unwrap();
+        next
+    };
+    let mut straight = start(&bk, &model);
+    steps(&bk, &model, &mut straight, 5);
+    let mut stopped = narrow(&straight);
+    straight = narrow(&straight);
+    steps(&bk, &model, &mut straight, 5);
+    steps(&bk, &model, &mut stopped, 5);
+    assert_eq!(stopped.step, 10);
+    assert_eq!(bits(&stopped.w), bits(&straight.w));
+    assert_eq!(bits(stopped.best()), bits(straight.best()));
+    assert_ne!(bits(&stopped.w), bits(&start(&bk, &model).w));
+}
+
+// The program itself, small enough to run in seconds.
+
+const TOKENIZER: &[&str] = &[
+    "--data=synthetic:96",
+    "--epochs=3",
+    "--batch=16",
+    "--set=width=8",
+    "--set=init_width=8",
+    "--set=vocab=32",
+    "--set=checkpoint_every=1",
+    "--set=log_every=1",
+];
+
+const ENCODER: &[&str] = &[
+    "--data=synthetic:96",
+    "--epochs=3",
+    "--batch=16",
+    "--set=width=32",
+    "--set=depth=2",
+    "--set=heads=2",
+    "--set=vocab=32",
+    "--set=checkpoint_every=1",
+    "--set=log_every=1",
+    "--set=accumulate=2",
+    "--set=ema=0.9",
+];
+
+fn program(command: &str, settings: &[&str], out: &Path, more: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_beit"));
+    program.arg(command).args(settings).arg("--out").arg(out).args(more);
+    program
+}
+
+fn finish(mut program: Command) -> Output {
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn model(run: &Path) -> Vec<u8> {
+    std::fs::read(run.join("model.safetensors")).unwrap()
+}
+
+/// Kills a run at random moments until it gets through, and compares it with one left alone and with
+/// one on another number of threads. Returns how often it was killed.
+fn kill_and_compare(command: &str, settings: &[&str], folder: &Path, seed: u64) -> usize {
+    let (alone, other, killed) =
+        (folder.join("alone"), folder.join("other"), folder.join("killed"));
+    finish(program(command, settings, &alone, &["--threads=2"]));
+    finish(program(command, settings, &other, &["--threads=1"]));
+    assert!(model(&alone) == model(&other), "{command}: 1 and 2 threads differ");
+    let mut random = Philox::new(seed, Purpose::Check, 0, 0);
+    let mut kills = 0;
+    loop {
+        let mut child = program(command, settings, &killed, &["--resume", "--threads=2"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(20 + random.integer(500) as u64));
+        if child.try_wait().unwrap().is_some() || kills == 12 {
+            assert!(child.wait().unwrap().success(), "{command}: the resumed run fails");
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(model(&alone) == model(&killed), "{command}: after {kills} kills the weights differ");
+    let lines = |run: &Path| std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(lines(&alone), lines(&killed), "{command}: the metrics differ");
+    kills
+}
+
+#[test]
+fn kill_resume_and_threads_change_no_byte() {
+    let folder = TempDir::new().unwrap();
+    let tokenizer = folder.path().join("tokenizer");
+    let kills = kill_and_compare("train-tokenizer", TOKENIZER, &tokenizer, 1);
+    let with = format!("--tokenizer={}", tokenizer.join("alone").display());
+    let settings: Vec<&str> = ENCODER.iter().copied().chain([with.as_str()]).collect();
+    let kills = kills + kill_and_compare("pretrain", &settings, &folder.path().join("beit"), 2);
+    assert!(kills > 0, "nothing was killed: the test shows nothing");
+}
+
+#[test]
+fn a_finished_run_says_so_and_other_settings_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    finish(program("train-tokenizer", TOKENIZER, &run, &[]));
+    let before = model(&run);
+    let again = finish(program("train-tokenizer", TOKENIZER, &run, &["--resume"]));
+    let said = [again.stdout, again.stderr].concat();
+    assert!(
+        String::from_utf8_lossy(&said).contains("finished"),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+    for (more, key) in [(["--resume", "--seed=1"], "seed"), (["--resume", "--set=lr=1e-3"], "lr")] {
+        let refused = program("train-tokenizer", TOKENIZER, &run, &more).output().unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && text.contains(key), "{text}");
+    }
+    assert!(before == model(&run));
+}
