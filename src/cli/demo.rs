@@ -20,7 +20,7 @@ use std::path::Path;
 /// Scenes that tokenizer and encoder are trained on.
 const TRAIN: &str = "synthetic:4096";
 /// Scenes that the probe is fitted on, with their classes.
-const PROBE_TRAIN: &str = "synthetic:2048";
+const PROBE_TRAIN: &str = "synthetic:4096";
 /// Scenes that it is measured on; never among those of training.
 const PROBE_TEST: &str = "synthetic:1024";
 
@@ -46,7 +46,7 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     let p: PretrainRun = settings(&[
         ("data", TRAIN.into()),
         ("tokenizer", tokenizer_path.as_ref().into()),
-        ("epochs", 5.into()),
+        ("epochs", 4.into()),
     ])
     .resolve()?;
     let q: ProbeRun = settings(&[

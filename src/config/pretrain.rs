@@ -147,10 +147,10 @@ impl PretrainRun {
         match preset {
             Preset::Base | Preset::Large => original,
             Preset::Tiny | Preset::Small => Self {
-                epochs: 25,
-                batch: 64,
+                epochs: 20,
+                batch: 32,
                 accumulate: 1,
-                lr: 1e-3,
+                lr: if preset == Preset::Tiny { 2e-3 } else { 1e-3 },
                 warmup_epochs: 1,
                 masked_patches: 25,
                 mask_min_block: 4,

@@ -1,0 +1,271 @@
+//! The program as its users meet it: every command once on models small enough for a test, and what
+//! it says to input that cannot be used: one clear line, a status that is not 0, nothing lost.
+//!
+//! Own harness, so that each command and each mistake is a test with its own name.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// A command line with its words separated by spaces, run in the folder of the models.
+type Line = &'static str;
+
+const TOKENIZER: Line = "train-tokenizer --data synthetic:32 --epochs 1 --batch 16 --set width=8 \
+                         --set init_width=8 --set vocab=32";
+const ENCODER: Line = "pretrain --data synthetic:32 --tokenizer tokenizer --epochs 1 --batch 16 \
+                       --set width=32 --set depth=2 --set heads=2 --set vocab=32";
+
+/// Commands that work, and the files they leave.
+const WORKS: &[(&str, Line, &[&str])] = &[
+    (
+        "probe",
+        "probe --model beit --train synthetic:40 --test synthetic:20 --out probe --epochs 2",
+        &["probe/summary.json", "probe/report.html"],
+    ),
+    (
+        "probe_random",
+        "probe --model random --train synthetic:40 --test synthetic:20 --epochs 2",
+        &[],
+    ),
+    (
+        "attention",
+        "attention --model beit --image images/square.png --patch 1,2 --out a.png",
+        &["a.png"],
+    ),
+    (
+        "reconstruct_tokens",
+        "reconstruct --tokenizer tokenizer --data images --out r1.png",
+        &["r1.png"],
+    ),
+    (
+        "reconstruct_masked",
+        "reconstruct --tokenizer tokenizer --model beit/model.safetensors --data synthetic:4 --out \
+         r2.png",
+        &["r2.png"],
+    ),
+    ("gradcheck", "gradcheck layer_norm --json g.json", &["g.json"]),
+    ("bench_ops", "bench ops relu --json bo.json", &["bo.json"]),
+    ("bench_step", "bench step --preset tiny --batch 2 --json bs.json", &["bs.json"]),
+    ("bench_data", "bench data --data synthetic:40 --json bd.json", &["bd.json"]),
+    ("info_run", "info beit", &[]),
+    ("info_file", "info tokenizer/model.safetensors", &[]),
+    ("help", "pretrain --help", &[]),
+];
+
+/// Command lines that cannot work, and what the answer must name.
+const FAILS: &[(&str, Line, &str)] = &[
+    ("empty_folder", "train-tokenizer --data empty --out new", "empty: no images"),
+    ("no_such_data", "train-tokenizer --data nowhere --out new", "nowhere"),
+    ("no_such_scenes", "train-tokenizer --data synthetic:0 --out new", "synthetic:0"),
+    ("broken_images", "train-tokenizer --data broken --out new", "broken"),
+    (
+        "tokenizer_grid_differs",
+        "pretrain --data synthetic:32 --tokenizer tokenizer --out new --set vocab=32 --set \
+         patch_size=8 --set masked_patches=4",
+        "tokenizer",
+    ),
+    (
+        "tokenizer_vocabulary_differs",
+        "pretrain --data synthetic:32 --tokenizer tokenizer --out new --set vocab=64",
+        "vocab=32",
+    ),
+    ("no_such_tokenizer", "pretrain --data synthetic:32 --tokenizer nowhere --out new", "nowhere"),
+    ("tokenizer_is_encoder", "reconstruct --tokenizer beit --data images --out x.png", "encoder"),
+    ("encoder_is_tokenizer", "info tokenizer/config.json", "config.json"),
+    (
+        "misspelt_key",
+        "pretrain --data synthetic:32 --tokenizer tokenizer --out new --set masked_patchs=9",
+        "did you mean masked_patches?",
+    ),
+    (
+        "size_not_divisible",
+        "pretrain --data synthetic:32 --tokenizer tokenizer --out new --set image_size=30",
+        "image_size 30x30 is not divisible by patch_size 4",
+    ),
+    ("lr_nan", "train-tokenizer --data synthetic:32 --out new --set lr=nan", "lr = nan"),
+    ("batch_0", "train-tokenizer --data synthetic:32 --out new --batch 0", "batch = 0"),
+    ("unknown_preset", "train-tokenizer --data synthetic:32 --out new --preset bass", "base"),
+    ("unknown_preset_of_bench", "bench step --preset bass --batch 2", "base"),
+    ("output_is_a_file", "train-tokenizer --data synthetic:32 --out file", "file is a file"),
+    ("output_is_not_writable", "train-tokenizer --data synthetic:32 --out file/new", "file/new"),
+    ("output_is_not_empty", "train-tokenizer --data synthetic:32 --out beit", "--resume"),
+    (
+        "picture_is_not_writable",
+        "reconstruct --tokenizer tokenizer --data images --out no/x.png",
+        "no/x.png",
+    ),
+    ("picture_is_no_png", "reconstruct --tokenizer tokenizer --data images --out x.gif", ".png"),
+    ("no_such_image", "attention --model beit --image no.png --patch 1,1 --out x.png", "no.png"),
+    ("image_is_empty", "attention --model beit --image file --patch 1,1 --out x.png", "file"),
+    (
+        "patch_outside",
+        "attention --model beit --image images/square.png --patch 8,0 --out x.png",
+        "8x8 grid",
+    ),
+    (
+        "patch_is_no_pair",
+        "attention --model beit --image images/square.png --patch 8 --out x.png",
+        "ROW,COL",
+    ),
+    ("no_model", "info empty", "empty"),
+    ("unlabelled", "probe --model beit --train images --test images", "images"),
+    ("no_such_check", "gradcheck no_such_op", "no_such_op"),
+    (
+        "unknown_device",
+        "pretrain --data synthetic:32 --tokenizer tokenizer --out new --device tpu",
+        "tpu",
+    ),
+];
+
+/// What is done to a good file to make it unusable.
+const HOSTILE: &[(&str, fn(Vec<u8>, &Value) -> Vec<u8>)] = &[
+    ("empty", |_, _| Vec::new()),
+    ("cut", |file, _| file[..file.len() / 2].to_vec()),
+    ("no_json", |mut file, _| {
+        file[8..40].fill(b'x');
+        file
+    }),
+    ("header_of_4_eib", |mut file, _| {
+        file[..8].copy_from_slice(&(1u64 << 62).to_le_bytes());
+        file
+    }),
+    ("deep", |_, _| [&200_000u64.to_le_bytes()[..], &b"[".repeat(200_000)].concat()),
+    ("not_finite", |mut file, _| {
+        let last = file.len() - 4;
+        file[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+        file
+    }),
+    ("offsets", |file, h| with(file, h, "data_offsets", json!([0, 1u64 << 60]))),
+    ("negative", |file, h| with(file, h, "data_offsets", json!([-1, 5]))),
+    ("shape", |file, h| with(file, h, "shape", json!([1u64 << 40, 1u64 << 40]))),
+    ("dtype", |file, h| with(file, h, "dtype", json!("Q7"))),
+];
+
+/// The file with one entry of a tensor's header replaced.
+fn with(file: Vec<u8>, header: &Value, key: &str, value: Value) -> Vec<u8> {
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let mut header = header.clone();
+    header["cls_token"][key] = value;
+    let text = header.to_string();
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &file[8 + length..]].concat()
+}
+
+/// The folder of a tokenizer, an encoder, and what else the command lines name.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let dir = TempDir::new().unwrap();
+            let path = dir.path();
+            for new in ["empty", "images", "broken"] {
+                std::fs::create_dir(path.join(new)).unwrap();
+            }
+            std::fs::write(path.join("file"), "").unwrap();
+            for i in 0..9 {
+                std::fs::write(path.join(format!("broken/{i}.jpg")), b"\xff\xd8\xff cut").unwrap();
+            }
+            let pixels = (0..40 * 48 * 3).map(|i| (i * 7 % 251) as u8).collect();
+            let image = image::RgbImage::from_raw(48, 40, pixels).unwrap();
+            image.save(path.join("images/square.png")).unwrap();
+            image.save(path.join("images/other.png")).unwrap();
+            for (line, out) in [(TOKENIZER, "tokenizer"), (ENCODER, "beit")] {
+                let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
+                assert!(output.status.success(), "{line}: {}", text(&output));
+            }
+            dir
+        })
+        .path()
+}
+
+fn beit(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beit"));
+    command.args(line.split_whitespace()).current_dir(folder).env("RUST_BACKTRACE", "0");
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+fn works(line: &str, files: &[&str]) -> Result<(), Failed> {
+    let output = beit(folder(), line).output()?;
+    let said = text(&output);
+    if !output.status.success() {
+        return Err(format!("{}: {said}", output.status).into());
+    }
+    if output.stdout.is_empty() {
+        return Err("prints nothing".into());
+    }
+    match files.iter().find(|f| folder().join(f).metadata().map_or(0, |m| m.len()) == 0) {
+        Some(file) => Err(format!("{file} is missing or empty; {said}").into()),
+        None => Ok(()),
+    }
+}
+
+/// Status 1 or 2 (a panic has 101, an abort none), at most six lines, the culprit named, no file new.
+fn fails(line: &str, named: &str) -> Result<(), Failed> {
+    let output = beit(folder(), line).output()?;
+    let said = text(&output);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !matches!(output.status.code(), Some(1 | 2)) {
+        return Err(format!("{}: {said}", output.status).into());
+    }
+    if said.lines().count() > 6 || !complaint.contains(named) {
+        return Err(format!("want {named} named within six lines, got: {said}").into());
+    }
+    match ["new", "x.png", "x.gif"].iter().find(|f| folder().join(f).exists()) {
+        Some(file) => Err(format!("{file} is left behind").into()),
+        None => Ok(()),
+    }
+}
+
+fn hostile(name: &str, change: fn(Vec<u8>, &Value) -> Vec<u8>) -> Result<(), Failed> {
+    let good = folder().join("beit");
+    let bad: PathBuf = folder().join(format!("hostile_{name}"));
+    std::fs::create_dir(&bad)?;
+    std::fs::copy(good.join("config.json"), bad.join("config.json"))?;
+    let file = std::fs::read(good.join("model.safetensors"))?;
+    let length = u64::from_le_bytes(file[..8].try_into()?) as usize;
+    let header = serde_json::from_slice(&file[8..8 + length])?;
+    std::fs::write(bad.join("model.safetensors"), change(file, &header))?;
+    for command in ["info", "probe --train synthetic:20 --test synthetic:20 --model"] {
+        for path in [format!("hostile_{name}"), format!("hostile_{name}/model.safetensors")] {
+            fails(&format!("{command} {path}"), "model.safetensors")?;
+        }
+    }
+    Ok(())
+}
+
+/// A run folder belongs to the process that writes to it, and to nobody once that has gone.
+fn in_use() -> Result<(), Failed> {
+    let line = TOKENIZER.replace("synthetic:32", "synthetic:3200") + " --out used";
+    let mut owner = beit(folder(), &line).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    while !folder().join("used/metrics.jsonl").exists() {
+        if let Some(status) = owner.try_wait()? {
+            return Err(format!("the owner ended early: {status}").into());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let refused = fails(&(line + " --resume"), "used");
+    owner.kill()?;
+    owner.wait()?;
+    refused
+}
+
+fn main() {
+    let mut trials = Vec::new();
+    for &(name, line, files) in WORKS {
+        trials.push(Trial::test(format!("works/{name}"), move || works(line, files)));
+    }
+    for &(name, line, named) in FAILS {
+        trials.push(Trial::test(format!("fails/{name}"), move || fails(line, named)));
+    }
+    for &(name, change) in HOSTILE {
+        trials.push(Trial::test(format!("fails/hostile_{name}"), move || hostile(name, change)));
+    }
+    trials.push(Trial::test("fails/run_folder_in_use", in_use));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
