@@ -7,6 +7,7 @@
 //! that mixes them up does not compile.
 
 use crate::ops;
+use crate::params::Params;
 use crate::real::{Element, Float, Real};
 use std::ops::Range;
 
@@ -37,6 +38,19 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     fn narrow_copy(&self, master: &Self::Buf<Self::Master>) -> Option<Self::Buf<Self::Elem>>;
     /// Waits until all work given to the device is done.
     fn synchronize(&self);
+
+    /// Calls `work` on every part of a batch of `samples` and returns what it returned, in order;
+    /// the gradients of all parts are added to `g`. One part here. A device that gains from it takes
+    /// several at a time, each with gradients of its own; how a batch is cut and in which order the
+    /// parts are added depends on `samples` alone.
+    fn in_parts<R: Send>(
+        &self,
+        samples: usize,
+        g: &mut Params<Self>,
+        work: impl Fn(Range<usize>, &mut Params<Self>) -> R + Sync,
+    ) -> Vec<R> {
+        vec![work(0..samples, g)]
+    }
 }
 
 macro_rules! vocabulary {

@@ -6,6 +6,11 @@
 //! are added in the order of the pieces. Heavy loops hand out one piece at a time
 //! (`with_max_len(1)`): rayon would give each thread a quarter at once and leave it idle at the end.
 //!
+//! A training step gives every thread whole samples ([`Storage::in_parts`]): what one op writes is
+//! then still in the thread's cache when the next reads it, and nobody waits at the end of each op.
+//! `beit bench step --preset tiny --batch 32` ran at 1.6 times the speed that threads inside the ops
+//! alone gave it. Those remain for what is left over: one large sample, more threads than parts.
+//!
 //! Why two libraries: with AVX-512 and both threads busy, gemm's f32 kernels do 1.5 times the work of
 //! matrixmultiply's; and so the judge and the judged do not share their products.
 
@@ -21,6 +26,14 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// Samples of a part, and the most parts, of [`Storage::in_parts`]: the gradients of a part are small
+/// beside the activations of 8 images, and 8 parts feed as many threads; more share the ops' pieces.
+const PART: usize = 8;
+const PARTS: usize = 8;
+
+/// Numbers that one task adds at a time.
+const PIECE: usize = 1 << 15;
 
 /// The CPU with scalar `T`: `Cpu<f64>` judges, `Cpu<f32>` trains. Clones share one pool of buffers.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +95,30 @@ impl<T: Real> Storage for Cpu<T> {
         None
     }
     fn synchronize(&self) {}
+
+    fn in_parts<R: Send>(
+        &self,
+        samples: usize,
+        g: &mut Params<Self>,
+        work: impl Fn(Range<usize>, &mut Params<Self>) -> R + Sync,
+    ) -> Vec<R> {
+        let count = samples.div_ceil(PART).clamp(1, PARTS);
+        let layout = g.layout.clone();
+        let mut own: Vec<_> = (1..count).map(|_| Params::zeros(self, &layout)).collect();
+        let all: Vec<_> = std::iter::once(&mut *g).chain(&mut own).enumerate().collect();
+        let results = all
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(i, g)| work(i * samples / count..(i + 1) * samples / count, g));
+        let results = results.collect();
+        let pieces = g.master.par_chunks_mut(PIECE).enumerate();
+        pieces.for_each(|(i, piece)| {
+            for part in &own {
+                simd::add_assign(piece, &part.master[i * PIECE..][..piece.len()]);
+            }
+        });
+        results
+    }
 }
 
 impl<T: Real, E: Element> Tensor<Cpu<T>, E> {
@@ -225,7 +262,7 @@ pub fn gemm_serial<T: Real>(
 /// `C <- alpha A B + beta C`, split over threads along both axes of C.
 ///
 /// The pieces follow from the shape alone, because the library may sum in another order where the
-/// shape differs: 8 for anything above 1/4 GFLOP, more where each still has half a GFLOP.
+/// shape differs: 4 for anything above 1/4 GFLOP, more where each still has half a GFLOP.
 #[track_caller]
 pub fn gemm<T: Real>(
     alpha: T,
@@ -236,7 +273,7 @@ pub fn gemm<T: Real>(
 ) {
     let ((m, n), k) = (c.dim(), a.ncols());
     let flops = 2 * m * n * k;
-    let count = (flops >> 25).min(8).max(flops >> 29).next_power_of_two();
+    let count = (flops >> 26).min(4).max(flops >> 29).next_power_of_two();
     // Every piece packs its rows of A and its columns of B: cut so that the least is packed twice.
     let divisors = (1..=count).filter(|down| count.is_multiple_of(*down));
     let down = divisors.min_by_key(|down| count / down * m + down * n).unwrap_or(1);

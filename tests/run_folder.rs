@@ -197,7 +197,8 @@ fn other_settings_are_named() {
     drop(fresh(folder.path()));
     let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, |_| ());
     let text = message(open(PretrainRun { lr: 0.25, ..settings() }));
-    assert!(text.starts_with("cannot resume: lr was 0.001 and is now 0.25"), "{text}");
+    let was = settings().lr;
+    assert!(text.starts_with(&format!("cannot resume: lr was {was} and is now 0.25")), "{text}");
     let text = message(open(PretrainRun { mask_max_block: Some(9), ..settings() }));
     assert!(text.starts_with("cannot resume: mask_max_block was not set and is now 9"), "{text}");
     let free = PretrainRun { threads: 7, checkpoint_every: 3, log_every: 2, ..settings() };

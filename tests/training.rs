@@ -1,6 +1,7 @@
 //! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
 //! with the bytes of one that was not.
 
+use beit::backend::Storage;
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use beit::models::config::{BeitConfig, DvaeConfig};
@@ -12,6 +13,7 @@ use beit::optim::state::State;
 use beit::params::{Params, initial_values};
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -29,28 +31,36 @@ fn uniform(n: usize, stream: u32) -> Vec<f64> {
     (0..n).map(|_| rng.unit()).collect()
 }
 
-/// Four images with 2 of 6 patches hidden and tokens that nothing but memory can tell.
-fn handful(bk: &Bk, model: &MaskedImageModel<Bk>) -> (MaskedBatch<Bk>, Ids<Bk>) {
-    let (config, batch) = (&model.config, 4);
+/// Some of endlessly many images with 2 of 6 patches hidden and tokens that nothing but memory can
+/// tell.
+fn some(
+    bk: &Bk,
+    model: &MaskedImageModel<Bk>,
+    samples: Range<usize>,
+) -> (MaskedBatch<Bk>, Ids<Bk>) {
+    let (config, count) = (&model.config, samples.len());
     let (h, w) = config.image;
-    let images = Tensor::from_f64(bk, &uniform(batch * h * w * 3, 1), &[batch, h, w, 3]);
+    let pixels: Vec<f64> =
+        samples.clone().flat_map(|sample| uniform(h * w * 3, 100 + sample as u32)).collect();
     let patches = config.patches();
-    let mask: Vec<bool> = (0..batch * patches).map(|i| (i + i / patches) % 3 == 0).collect();
+    let places = samples.start * patches..samples.end * patches;
+    let mask: Vec<bool> = places.map(|i| (i + i / patches) % 3 == 0).collect();
     let rows = masked_rows(&mask, patches);
-    let labels: Vec<u32> = (0..rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
-    let (count, mask) = (rows.len(), mask.into_iter().map(u32::from).collect());
+    let first = samples.start * patches / 3;
+    let labels = (first..first + rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
+    let labels = Ids::from_vec(bk, labels, &[rows.len()]);
     let batch = MaskedBatch {
-        images,
-        mask: Ids::from_vec(bk, mask, &[batch, patches]),
-        rows: Ids::from_vec(bk, rows, &[count]),
+        images: Tensor::from_f64(bk, &pixels, &[count, h, w, 3]),
+        mask: Ids::from_vec(bk, mask.into_iter().map(u32::from).collect(), &[count, patches]),
+        rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
         drop_path: Vec::new(),
     };
-    (batch, Ids::from_vec(bk, labels, &[count]))
+    (batch, labels)
 }
 
 /// Steps of training on one batch; returns the last mean loss.
 fn steps(bk: &Bk, model: &MaskedImageModel<Bk>, state: &mut State<Bk>, count: usize) -> f64 {
-    let (batch, labels) = handful(bk, model);
+    let (batch, labels) = some(bk, model, 0..4);
     let (n, groups) = (labels.len() as f64, segments(&model.layout, 0.0));
     let mut loss = f64::NAN;
     for _ in 0..count {
@@ -75,6 +85,35 @@ fn the_masked_model_learns_a_handful_of_images_by_heart() {
     let last = steps(&bk, &model, &mut state, 800);
     assert!((first - 11f64.ln()).abs() < 0.1, "the first loss is that of a blind guess: {first}");
     assert!(last < 0.02, "the last loss is {last}");
+}
+
+#[test]
+fn parts_of_a_batch_add_up_to_the_gradient_of_all_of_it() {
+    let bk = Bk::new();
+    let model = MaskedImageModel::new(&bk, &BeitConfig::test());
+    let w = start(&bk, &model).w;
+    let samples = 21;
+    let add = |range: Range<usize>, g: &mut Params<Bk>| {
+        let (batch, labels) = some(&bk, &model, range);
+        model.loss_and_gradients(&bk, &w, &batch, &labels, 1.0 / 42.0, g, &mut |_| {});
+        labels.len()
+    };
+    let zeros = || Params::zeros(&bk, &model.layout);
+    let mut whole = zeros();
+    assert_eq!(add(0..samples, &mut whole), 42);
+    let parts = |threads: usize| {
+        let mut g = zeros();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let seen = pool.install(|| bk.in_parts(samples, &mut g, add));
+        assert_eq!(seen, [14, 14, 14], "three parts of 7 images, in order");
+        g.master.to_vec()
+    };
+    let cut = parts(2);
+    assert!(cut == parts(1) && cut == parts(3), "the number of threads changes a bit");
+    let scale = whole.master.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in whole.master.iter().zip(&cut).enumerate() {
+        assert!((a - b).abs() < 1e-13 * scale, "gradient {i}: {a} at once, {b} in parts");
+    }
 }
 
 #[test]

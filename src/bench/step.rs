@@ -1,6 +1,7 @@
 //! `beit bench step`: whole masked-image-modelling steps on data that lies in memory: forward,
 //! backward, clipping, AdamW. `benches/peers/torch_step.py` times the same work in PyTorch.
 
+use crate::backend::Storage;
 use crate::bench::{Times, peak_memory_mib};
 use crate::cpu::{Cpu, gemm};
 use crate::error::Result;
@@ -8,6 +9,7 @@ use crate::models::beit::{MaskedBatch, MaskedImageModel, forward_flops, masked_r
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::models::dvae::Dvae;
 use crate::ops::adamw::{AdamW, Segment};
+use crate::ops::cross_entropy::{CrossEntropyOp, Target};
 use crate::optim::state::State;
 use crate::params::{Params, initial_values, parameter_count};
 use crate::rng::{Philox, Purpose};
@@ -16,6 +18,7 @@ use crate::train::drop_path;
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
+use std::ops::Range;
 use std::time::Instant;
 
 /// What is timed.
@@ -55,7 +58,8 @@ pub struct StepResult {
     pub fraction_of_sgemm: f64,
     /// Largest resident size of the process.
     pub peak_mem_mib: Option<f64>,
-    /// Median milliseconds of each section.
+    /// Median milliseconds of each section; where parts of a batch run at the same time, their share
+    /// of the clock.
     pub sections_ms: Vec<(&'static str, f64)>,
     /// Mean loss of the last step.
     pub loss: f64,
@@ -84,38 +88,57 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
     }
     let rows = masked_rows(&mask, np);
     let labels: Vec<u32> = rows.iter().map(|_| rng.integer(config.vocab - 1) as u32).collect();
+    let scale = 1.0 / rows.len() as f64;
     let tokenizer = bench.tokenizer.as_ref().map(|config| {
         let dvae = Dvae::new(config);
         let w = Params::from_host(&bk, &dvae.layout, &initial_values(&dvae.layout, 1));
-        let (h, w_px) = config.image;
-        let x = Tensor::from_vec(&bk, vec![0.5f32; b * h * w_px * 3], &[b, h, w_px, 3]);
-        (dvae, w, x)
+        (dvae, w)
     });
 
-    let mut batch = MaskedBatch {
-        images: Tensor::from_vec(&bk, images, &[b, ih, iw, 3]),
-        mask: Ids::from_vec(&bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
-        rows: Ids::from_vec(&bk, rows.clone(), &[rows.len()]),
-        drop_path: Vec::new(),
+    let px = ih * iw * 3;
+    let part = |w: &Params<_>, part: Range<usize>, step: u64, g: &mut Params<_>| {
+        let start = Instant::now();
+        if let Some((dvae, w)) = &tokenizer {
+            let (ih, iw) = dvae.config.image;
+            let x = vec![0.5; part.len() * ih * iw * 3];
+            dvae.tokens(&bk, w, &Tensor::from_vec(&bk, x, &[part.len(), ih, iw, 3]));
+        }
+        let tokenized = Instant::now();
+        let hidden = part.start * bench.masked..part.end * bench.masked;
+        let mask = &mask[part.start * np..part.end * np];
+        let rows = masked_rows(mask, np);
+        let m = rows.len();
+        let batch = MaskedBatch {
+            images: Tensor::from_vec(
+                &bk,
+                images[part.start * px..part.end * px].to_vec(),
+                &[part.len(), ih, iw, 3],
+            ),
+            mask: Ids::from_vec(
+                &bk,
+                mask.iter().map(|&m| u32::from(m)).collect(),
+                &[part.len(), np],
+            ),
+            rows: Ids::from_vec(&bk, rows, &[m]),
+            drop_path: drop_path(&bk, config, b, &part, 0, step),
+        };
+        let labels = Ids::from_vec(&bk, labels[hidden].to_vec(), &[m]);
+        let (logits, cache) = model.forward(&bk, w, &batch, true, &mut |_, _, _| {});
+        let forward = Instant::now();
+        let target = Target::Hard { labels: &labels, ignore: None };
+        let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, scale);
+        model.backward(&bk, w, &batch, cache, dlogits, g, false, &mut |_| {});
+        let loss: f64 = losses.rows.to_f64(&bk).iter().sum();
+        let marks = [start, tokenized, forward, Instant::now()];
+        (loss, [0, 1, 2].map(|i| (marks[i + 1] - marks[i]).as_secs_f64()))
     };
-    let labels = Ids::from_vec(&bk, labels, &[rows.len()]);
-    let scale = 1.0 / rows.len() as f64;
     let (mut steps, mut sections) = (Vec::new(), vec![Vec::new(); 4]);
     let mut loss = 0.0;
     // Two steps of warm-up, as the peer has.
     for step in 0..bench.steps + 2 {
         let start = Instant::now();
-        if let Some((dvae, w, x)) = &tokenizer {
-            dvae.tokens(&bk, w, x);
-        }
-        let tokenized = Instant::now();
-        batch.drop_path = drop_path(&bk, config, b, 0, step as u64);
-        let (logits, cache) = model.forward(&bk, &state.w, &batch, true, &mut |_, _, _| {});
-        let forward = Instant::now();
-        use crate::ops::cross_entropy::{CrossEntropyOp, Target};
-        let target = Target::Hard { labels: &labels, ignore: None };
-        let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, scale);
-        model.backward(&bk, &state.w, &batch, cache, dlogits, &mut state.g, false, &mut |_| {});
+        let w = &state.w;
+        let parts = bk.in_parts(b, &mut state.g, |range, g| part(w, range, step as u64, g));
         let backward = Instant::now();
         let adamw = AdamW {
             lr: 1e-3,
@@ -127,14 +150,18 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
         };
         state.update(&bk, &segments, &adamw)?;
         let end = Instant::now();
-        loss = losses.rows.to_f64(&bk).iter().sum::<f64>() * scale;
-        if step >= 2 {
-            steps.push((end - start).as_secs_f64());
-            let marks = [start, tokenized, forward, backward, end];
-            for (section, pair) in sections.iter_mut().zip(marks.windows(2)) {
-                section.push((pair[1] - pair[0]).as_secs_f64());
-            }
+        loss = parts.iter().map(|(loss, _)| loss).sum::<f64>() * scale;
+        if step < 2 {
+            continue;
         }
+        steps.push((end - start).as_secs_f64());
+        // Parts run at the same time: their seconds are scaled to what the clock saw.
+        let sums = [0, 1, 2].map(|i| parts.iter().map(|(_, seconds)| seconds[i]).sum::<f64>());
+        let clock = (backward - start).as_secs_f64() / sums.iter().sum::<f64>();
+        for (section, seconds) in sections.iter_mut().zip(sums) {
+            section.push(seconds * clock);
+        }
+        sections[3].push((end - backward).as_secs_f64());
     }
     let times = Times::new(steps);
     let names = ["tokenizer", "forward", "loss and backward", "clip and AdamW"];

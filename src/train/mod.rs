@@ -9,13 +9,16 @@ use crate::models::beit::DropPath;
 use crate::models::config::BeitConfig;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::Master;
+use std::ops::Range;
 
-/// Drop-path multipliers of one micro-batch: 0 with the block's rate p, else 1/(1 − p), drawn for
-/// every sample and branch from the stream (seed, step). Blocks with rate 0 draw nothing.
+/// Drop-path multipliers of `part` of a micro-batch of `batch` samples: 0 with the block's rate p,
+/// else 1/(1 − p), drawn for every sample and branch from the stream (seed, step). Blocks with rate 0
+/// draw nothing.
 pub fn drop_path<B: Backend>(
     bk: &B,
     config: &BeitConfig,
     batch: usize,
+    part: &Range<usize>,
     seed: u64,
     step: u64,
 ) -> DropPath<B> {
@@ -24,7 +27,7 @@ pub fn drop_path<B: Backend>(
         (p > 0.0).then(|| {
             let keep: Vec<f64> =
                 (0..batch).map(|_| if rng.unit() < p { 0.0 } else { 1.0 / (1.0 - p) }).collect();
-            Master::from_f64(bk, &keep, &[batch])
+            Master::from_f64(bk, &keep[part.clone()], &[part.len()])
         })
     };
     (0..config.depth)

@@ -24,6 +24,7 @@ use crate::train::driver::{At, Pace, Task, Trained, train};
 use crate::train::drop_path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -71,6 +72,13 @@ pub struct Pretraining<B: Backend> {
     tokenizer: Tokenizer<B>,
     masks: MaskConfig,
     augment: AugmentConfig,
+}
+
+/// What the model said about the masked patches of some images.
+struct Predicted {
+    loss: f64,        // sum over masked patches
+    argmax: Vec<u32>, // [M]
+    labels: Vec<u32>, // [M]
 }
 
 /// What the evaluation images showed.
@@ -121,6 +129,34 @@ impl<B: Backend> Pretraining<B> {
             drop_path: Vec::new(),
         };
         (batch, labels)
+    }
+
+    /// Adds the gradients of `part` of a micro-batch to `g`; where the loss is not finite, the name of
+    /// the first tensor that is not.
+    #[allow(clippy::too_many_arguments)]
+    fn part_gradients(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        samples: &[Sample],
+        part: Range<usize>,
+        stream: u64,
+        scale: f64,
+        g: &mut Params<B>,
+    ) -> std::result::Result<Predicted, String> {
+        let (mut batch, labels) = self.batch(bk, &samples[part.clone()]);
+        if labels.is_empty() {
+            return Ok(Predicted { loss: 0.0, argmax: Vec::new(), labels });
+        }
+        let (sizes, seed) = (&self.model.config, self.config.seed);
+        batch.drop_path = drop_path(bk, sizes, samples.len(), &part, seed, stream);
+        let ids = Ids::from_vec(bk, labels.clone(), &[labels.len()]);
+        let losses = self.model.loss_and_gradients(bk, w, &batch, &ids, scale, g, &mut |_| {});
+        let loss: f64 = losses.rows.to_f64(bk).iter().sum();
+        if !loss.is_finite() {
+            return Err(self.first_non_finite(bk, w, &batch));
+        }
+        Ok(Predicted { loss, argmax: losses.argmax.to_vec(bk), labels })
     }
 
     /// Name of the first tensor of a forward pass that holds something not finite.
@@ -214,27 +250,24 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         let scale = 1.0 / masked as f64;
         let size = samples.len() / self.config.accumulate;
         for (part, samples) in samples.chunks(size).enumerate() {
-            let (mut batch, labels) = self.batch(bk, samples);
             // Every micro-batch has its own stream of choices.
             let stream = at.step * self.config.accumulate as u64 + part as u64;
-            let sizes = &self.model.config;
-            batch.drop_path = drop_path(bk, sizes, samples.len(), self.config.seed, stream);
-            let ids = Ids::from_vec(bk, labels.clone(), &[labels.len()]);
             let (w, g) = (&state.w, &mut state.g);
-            let losses = self.model.loss_and_gradients(bk, w, &batch, &ids, scale, g, &mut |_| {});
-            let sum: f64 = losses.rows.to_f64(bk).iter().sum();
-            if !sum.is_finite() {
-                let place = self.first_non_finite(bk, &state.w, &batch);
-                return Err(Error::Training(format!(
-                    "step {step}: the loss is not finite; the first tensor that is not finite is \
-                     {place}. Nothing of this step was saved: lower lr and start again"
-                )));
+            let seen = bk.in_parts(samples.len(), g, |part, g| {
+                self.part_gradients(bk, w, samples, part, stream, scale, g)
+            });
+            for seen in seen {
+                let Predicted { loss, argmax, labels } = seen.map_err(|place| {
+                    Error::Training(format!(
+                        "step {step}: the loss is not finite; the first tensor that is not finite \
+                         is {place}. Nothing of this step was saved: lower lr and start again"
+                    ))
+                })?;
+                window.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
+                window.loss += loss;
+                window.masked += labels.len() as u64;
+                labels.iter().for_each(|&l| *window.tokens.entry(l).or_default() += 1);
             }
-            let argmax = losses.argmax.to_vec(bk);
-            window.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
-            window.loss += sum;
-            window.masked += labels.len() as u64;
-            labels.iter().for_each(|&l| *window.tokens.entry(l).or_default() += 1);
         }
         Ok(())
     }
