@@ -120,8 +120,11 @@ const FAILS: &[(&str, Line, &str)] = &[
     ),
 ];
 
+/// Makes a file from a good one and its header.
+type Spoil = fn(Vec<u8>, &Value) -> Vec<u8>;
+
 /// What is done to a good file to make it unusable.
-const HOSTILE: &[(&str, fn(Vec<u8>, &Value) -> Vec<u8>)] = &[
+const HOSTILE: &[(&str, Spoil)] = &[
     ("empty", |_, _| Vec::new()),
     ("cut", |file, _| file[..file.len() / 2].to_vec()),
     ("no_json", |mut file, _| {
@@ -222,7 +225,7 @@ fn fails(line: &str, named: &str) -> Result<(), Failed> {
     }
 }
 
-fn hostile(name: &str, change: fn(Vec<u8>, &Value) -> Vec<u8>) -> Result<(), Failed> {
+fn hostile(name: &str, change: Spoil) -> Result<(), Failed> {
     let good = folder().join("beit");
     let bad: PathBuf = folder().join(format!("hostile_{name}"));
     std::fs::create_dir(&bad)?;

@@ -1,8 +1,8 @@
 //! `beit probe`: how much of the classes can be read off a frozen encoder (`run_linear_eval.py`).
 //!
 //! The feature of an image at a block is the class token beside the mean of the patch tokens, without
-//! norm. One linear classifier per block is trained with AdamW, all in one arena; k-NN needs no
-//! training at all. The model never sees a mask.
+//! norm. One linear classifier per block is trained with AdamW; k-NN needs no training at all. The
+//! model never sees a mask.
 //!
 //! `Deviation:` features are taken once from the evaluation crop; the original augments (random
 //! crops, flips) in every epoch of its probe.
@@ -18,7 +18,8 @@ use crate::layers::linear::Linear;
 use crate::models::beit::{MaskedBatch, MaskedImageModel};
 use crate::models::config::BeitConfig;
 use crate::ops::adamw::{AdamW, Segment};
-use crate::ops::cross_entropy::Target;
+use crate::ops::cross_entropy::{CrossEntropyOp, Target};
+use crate::ops::gather_rows::GatherRowsOp;
 use crate::optim::state::State;
 use crate::params::{Init, Params, Registry, initial_values};
 use crate::real::Float;
@@ -27,6 +28,7 @@ use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, load_model};
 use crate::tensor::{Ids, Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -209,7 +211,54 @@ pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Resul
     })
 }
 
-/// One linear classifier per block, trained together; no norm of any kind on the features.
+/// The linear classifier of one block; no norm of any kind on the features.
+struct Classifier {
+    head: Linear,
+    state: State<Cpu<f32>>,
+}
+
+impl Classifier {
+    fn new(bk: &Cpu<f32>, width: usize, classes: usize, seed: u64) -> Self {
+        let mut reg = Registry::new();
+        let head = Linear::new(&mut reg, "layer", width, classes, Init::Normal(0.01));
+        let layout = reg.finish();
+        Self { head, state: State::new(bk, &layout, &initial_values(&layout, seed), 0.0) }
+    }
+
+    /// One step on `rows` of the features, whose classes are `labels`.
+    fn step(
+        &mut self,
+        bk: &Cpu<f32>,
+        features: &Tensor<Cpu<f32>>,
+        rows: &Ids<Cpu<f32>>,
+        labels: &Ids<Cpu<f32>>,
+        lr: f64,
+        decay: f64,
+    ) -> Result<()> {
+        let State { w, g, .. } = &mut self.state;
+        let x = bk.gather_rows_forward(features, rows);
+        let logits = self.head.forward(bk, w, &x);
+        let target = Target::Hard { labels, ignore: None };
+        let (_, dlogits) = bk.cross_entropy_backward(logits, &target, 1.0 / rows.len() as f64);
+        self.head.backward(bk, w, &x, &dlogits, g);
+        // The original decays every parameter of the probe, biases included.
+        let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay }];
+        let step = self.state.step + 1;
+        let adamw = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, max_norm: None };
+        self.state.update(bk, &segments, &adamw)?;
+        Ok(())
+    }
+
+    fn accuracy(&self, bk: &Cpu<f32>, features: &Tensor<Cpu<f32>>, labels: &[u32]) -> f64 {
+        let logits = self.head.forward(bk, &self.state.w, features);
+        let ids = Ids::from_vec(bk, labels.to_vec(), &[labels.len()]);
+        let target = Target::Hard { labels: &ids, ignore: None };
+        share_equal(&bk.cross_entropy_forward(&logits, &target).argmax.to_vec(bk), labels)
+    }
+}
+
+/// Test accuracy of each block's classifier. They share the order of images and nothing else, so
+/// that training them side by side minimises the sum of their losses, as the original does.
 fn linear_accuracies(
     train: &Table,
     test: &Table,
@@ -217,59 +266,40 @@ fn linear_accuracies(
     config: &ProbeRun,
 ) -> Result<Vec<f64>> {
     let bk = Cpu::<f32>::new();
-    let mut reg = Registry::new();
-    let heads: Vec<Linear> = (0..train.blocks.len())
-        .map(|l| {
-            Linear::new(&mut reg, &format!("layer{l}"), train.width, classes, Init::Normal(0.01))
-        })
-        .collect();
-    let layout = reg.finish();
-    let mut state = State::new(&bk, &layout, &initial_values(&layout, config.seed), 0.0);
-    // The original decays every parameter of the probe, biases included.
-    let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay: config.weight_decay }];
-    let (n, width) = (train.images(), train.width);
-    let gather = |block: &[f32], rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|&r| &block[r * width..(r + 1) * width]).copied().collect()
+    let tensor = |rows: &Vec<f32>| {
+        Tensor::from_vec(&bk, rows.clone(), &[rows.len() / train.width, train.width])
     };
+    let features: Vec<_> = train.blocks.iter().map(tensor).collect();
+    let new = |_| Classifier::new(&bk, train.width, classes, config.seed);
+    let mut classifiers: Vec<_> = features.iter().map(new).collect();
     let mut progress = Progress::new("linear probe", config.epochs as u64, 0, "epochs");
     for epoch in 0..config.epochs {
         // Cosine to 0, one value per epoch.
         let t = epoch as f64 / config.epochs as f64;
         let lr = 0.5 * config.lr * (1.0 + (std::f64::consts::PI * t).cos());
-        let mut order: Vec<usize> = (0..n).collect();
+        let mut order: Vec<u32> = (0..train.images() as u32).collect();
         let mut rng = Philox::new(config.seed, Purpose::Probe, epoch as u32, 0);
-        for i in (1..n).rev() {
+        for i in (1..order.len()).rev() {
             order.swap(i, rng.integer(i));
         }
-        for rows in order.chunks(config.batch) {
-            let labels = rows.iter().map(|&r| train.labels[r]).collect();
-            let labels = Ids::from_vec(&bk, labels, &[rows.len()]);
-            for (head, block) in heads.iter().zip(&train.blocks) {
-                use crate::ops::cross_entropy::CrossEntropyOp;
-                let x = Tensor::from_vec(&bk, gather(block, rows), &[rows.len(), width]);
-                let logits = head.forward(&bk, &state.w, &x);
-                let target = Target::Hard { labels: &labels, ignore: None };
-                let (_, dlogits) =
-                    bk.cross_entropy_backward(logits, &target, 1.0 / rows.len() as f64);
-                head.backward(&bk, &state.w, &x, &dlogits, &mut state.g);
-            }
-            let step = state.step + 1;
-            let adamw = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, max_norm: None };
-            state.update(&bk, &segments, &adamw)?;
-        }
+        let ids = |ids: Vec<u32>| {
+            let count = ids.len();
+            Ids::from_vec(&bk, ids, &[count])
+        };
+        let label = |rows: &[u32]| rows.iter().map(|&r| train.labels[r as usize]).collect();
+        let batches: Vec<_> =
+            order.chunks(config.batch).map(|rows| (ids(rows.to_vec()), ids(label(rows)))).collect();
+        let blocks = classifiers.par_iter_mut().zip(&features).with_max_len(1);
+        blocks.try_for_each(|(classifier, features)| {
+            batches.iter().try_for_each(|(rows, labels)| {
+                classifier.step(&bk, features, rows, labels, lr, config.weight_decay)
+            })
+        })?;
         progress.advance(1, "");
     }
     progress.finish();
-    let accuracy = |(head, block): (&Linear, &Vec<f32>)| {
-        use crate::ops::cross_entropy::CrossEntropyOp;
-        let x = Tensor::from_vec(&bk, block.clone(), &[test.images(), width]);
-        let logits = head.forward(&bk, &state.w, &x);
-        let labels = Ids::from_vec(&bk, test.labels.clone(), &[test.images()]);
-        let target = Target::Hard { labels: &labels, ignore: None };
-        let argmax = bk.cross_entropy_forward(&logits, &target).argmax.to_vec(&bk);
-        share_equal(&argmax, &test.labels)
-    };
-    Ok(heads.iter().zip(&test.blocks).map(accuracy).collect())
+    let blocks = classifiers.iter().zip(&test.blocks);
+    Ok(blocks.map(|(c, block)| c.accuracy(&bk, &tensor(block), &test.labels)).collect())
 }
 
 fn share_equal(a: &[u32], b: &[u32]) -> f64 {

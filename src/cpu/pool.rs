@@ -80,15 +80,13 @@ impl Pool {
         Buffer { data, pool: self.clone() }
     }
 
-    /// An idle buffer of `n` elements, with whatever it held. Where there is none and the idle ones
-    /// have grown beyond a quarter of what was ever used at once, they are given up: sizes change
-    /// from one phase of a program to the next.
+    /// An idle buffer of `n` elements, with whatever it held. Where there is none and the pool is
+    /// full, all idle ones are given up: sizes change from one phase of a program to the next.
     fn take<E: Element>(&self, n: usize) -> Option<Vec<E>> {
         let bytes = n * size_of::<E>();
         let mut state = self.state();
         let Some(found) = state.idle.get_mut(&(TypeId::of::<E>(), n)).and_then(Vec::pop) else {
-            let total = state.used_bytes + state.idle_bytes + bytes;
-            if bytes >= SMALLEST && total > state.most_used_bytes / 4 * 5 {
+            if bytes >= SMALLEST && state.is_full(bytes) {
                 state.idle_bytes = 0;
                 let given_up = take(&mut state.idle);
                 drop(state);
@@ -101,13 +99,21 @@ impl Pool {
     }
 }
 
+impl State {
+    /// With `bytes` more, used and idle buffers are a quarter above what was ever used at once.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.used_bytes + self.idle_bytes + bytes > self.most_used_bytes / 4 * 5
+    }
+}
+
 impl<E: Element> Drop for Buffer<E> {
     fn drop(&mut self) {
         let data = take(&mut self.data);
         let bytes = data.len() * size_of::<E>();
         let mut state = self.pool.state();
         state.used_bytes -= bytes;
-        if bytes >= SMALLEST {
+        // A full pool keeps nothing more: some buffers come from outside (uploads) and only end here.
+        if bytes >= SMALLEST && !state.is_full(bytes) {
             state.idle_bytes += bytes;
             let key = (TypeId::of::<E>(), data.len());
             state.idle.entry(key).or_default().push(Box::new(data));
@@ -144,6 +150,15 @@ mod tests {
         assert_eq!(b.as_ptr(), at);
         assert!(b.iter().all(|&x| x == 0.0));
         assert_eq!(pool.state().idle_bytes, 0);
+    }
+
+    #[test]
+    fn buffers_from_outside_do_not_add_up() {
+        let pool = Pool::default();
+        for _ in 0..100 {
+            drop(pool.adopt(vec![0.0f64; 10_000]));
+        }
+        assert!(pool.state().idle_bytes <= 2 * 8 * 10_000);
     }
 
     #[test]

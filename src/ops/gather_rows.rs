@@ -42,11 +42,11 @@ impl<T: Real> GatherRowsOp for Cpu<T> {
     #[track_caller]
     fn gather_rows_forward(&self, x: &Tensor<Self>, rows: &Ids<Self>) -> Tensor<Self> {
         let c = x.cols();
-        let mut y = Vec::with_capacity(rows.len() * c);
-        for &row in rows.slice() {
-            y.extend_from_slice(&x.slice()[range("gather_rows", row, x.rows(), c)]);
+        let mut y = self.unset(&[rows.len(), c]);
+        for (y, &row) in y.slice_mut().chunks_exact_mut(c).zip(rows.slice()) {
+            y.copy_from_slice(&x.slice()[range("gather_rows", row, x.rows(), c)]);
         }
-        Tensor::from_vec(self, y, &[rows.len(), c])
+        y
     }
 
     #[track_caller]
