@@ -46,6 +46,12 @@ const WORKS: &[(&str, Line, &[&str])] = &[
          r2.png",
         &["r2.png"],
     ),
+    (
+        "cifar_training_files_only",
+        "train-tokenizer --data cifar --epochs 1 --batch 16 --set width=8 --set init_width=8 --set \
+         vocab=32 --out cifar_run",
+        &["cifar_run/summary.json"],
+    ),
     ("gradcheck", "gradcheck layer_norm --json g.json", &["g.json"]),
     ("bench_ops", "bench ops relu --json bo.json", &["bo.json"]),
     ("bench_step", "bench step --preset tiny --batch 2 --json bs.json", &["bs.json"]),
@@ -60,6 +66,18 @@ const FAILS: &[(&str, Line, &str)] = &[
     ("empty_folder", "train-tokenizer --data empty --out new", "empty: no images"),
     ("no_such_data", "train-tokenizer --data nowhere --out new", "nowhere"),
     ("no_such_scenes", "train-tokenizer --data synthetic:0 --out new", "synthetic:0"),
+    ("too_many_scenes", "train-tokenizer --data synthetic:4294967295 --out new", "10000000"),
+    (
+        "probe_into_a_run",
+        "probe --model beit --train synthetic:9 --test synthetic:9 --out beit",
+        "beit is not empty",
+    ),
+    ("probe_of_broken_images", "probe --model random --train classes --test classes", "max_bad"),
+    (
+        "probe_of_nothing_readable",
+        "probe --model random --train classes --test classes --set max_bad=1",
+        "none of 2 images can be read",
+    ),
     ("broken_images", "train-tokenizer --data broken --out new", "broken"),
     (
         "tokenizer_grid_differs",
@@ -167,6 +185,14 @@ fn folder() -> &'static Path {
                 std::fs::create_dir(path.join(new)).unwrap();
             }
             std::fs::write(path.join("file"), "").unwrap();
+            for class in ["a", "b"] {
+                std::fs::create_dir_all(path.join("classes").join(class)).unwrap();
+                std::fs::write(path.join("classes").join(class).join("x.png"), "no image").unwrap();
+            }
+            std::fs::create_dir(path.join("cifar")).unwrap();
+            let records: Vec<u8> =
+                (0..32 * 3073).map(|i| if i % 3073 == 0 { 3 } else { i as u8 }).collect();
+            std::fs::write(path.join("cifar/data_batch_1.bin"), records).unwrap();
             for i in 0..9 {
                 std::fs::write(path.join(format!("broken/{i}.jpg")), b"\xff\xd8\xff cut").unwrap();
             }

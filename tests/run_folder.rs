@@ -269,7 +269,8 @@ fn non_finite_checkpoint() {
     let tensors = [View::new("blocks.0.norm1.weight", &[2], Slice::F32(&bad))];
     let text = message(run.save(2, &(), &tensors));
     assert!(text.contains("blocks.0.norm1.weight is not finite at index 1"), "{text}");
-    let text = message(save_model(folder.path(), &ModelConfig::Beit(BeitConfig::test()), &tensors));
+    let text =
+        message(save_model(folder.path(), &ModelConfig::Beit(BeitConfig::test()), None, &tensors));
     assert!(text.contains("blocks.0.norm1.weight"), "{text}");
     assert!(!folder.path().join("model.safetensors").exists());
     drop(run);
@@ -432,7 +433,7 @@ fn model_pair() {
     let config = ModelConfig::Dvae(DvaeConfig::test());
     let values = vec![0.5; DvaeConfig::test().parameters() as usize];
     let tensors = [View::new("w", &[values.len()], Slice::F32(&values))];
-    save_model(folder.path(), &config, &tensors).unwrap();
+    save_model(folder.path(), &config, None, &tensors).unwrap();
     for path in [folder.path().to_path_buf(), folder.path().join("model.safetensors")] {
         let model = load_model(&path).unwrap();
         assert_eq!(model.config, config);
@@ -441,6 +442,9 @@ fn model_pair() {
     }
     let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
     assert!(text.starts_with("{\n  \"format\": \"beit\",\n  \"kind\": \"dvae\","), "{text}");
+    assert_eq!(load_model(folder.path()).unwrap().normalise, None);
+    save_model(folder.path(), &config, Some("imagenet"), &tensors).unwrap();
+    assert_eq!(load_model(folder.path()).unwrap().normalise.as_deref(), Some("imagenet"));
 }
 
 fn unusable_pairs() {
@@ -464,6 +468,8 @@ fn unusable_pairs() {
         (with("kind", json!("gan")), "unknown variant `gan`"),
         (with("wide", json!(3)), "unknown field `wide`"),
         (with("width", json!(16384)), "model of"),
+        (with("normalise", json!("max")), "normalise is \"max\", want half or imagenet"),
+        (with("two\nlines", json!(3)), r"unknown field `two\nlines`"),
         (with("groups", json!(0)), "groups = 0 is out of range"),
         (with("width", json!(-1)), "not a model configuration"),
         (full.to_string(), "its config.json describes a model of"),

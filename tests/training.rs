@@ -279,3 +279,77 @@ fn a_finished_run_says_so_and_other_settings_are_refused() {
     }
     assert!(before == model(&run));
 }
+
+/// A folder of `count` small images, those in `broken` unreadable.
+fn photos(folder: &Path, count: usize, broken: &[usize]) {
+    std::fs::create_dir(folder).unwrap();
+    for i in 0..count {
+        let path = folder.join(format!("{i:03}.png"));
+        if broken.contains(&i) {
+            std::fs::write(path, "no image").unwrap();
+        } else {
+            image::RgbImage::from_pixel(8, 8, image::Rgb([i as u8, 99, 7])).save(path).unwrap();
+        }
+    }
+}
+
+const SMALL: &[&str] = &[
+    "--epochs=2",
+    "--batch=8",
+    "--set=width=8",
+    "--set=init_width=8",
+    "--set=vocab=32",
+    "--set=max_bad=0.2",
+    "--set=log_every=1",
+];
+
+#[test]
+fn every_skipped_image_is_named_once_and_resume_notices_other_images() {
+    let folder = TempDir::new().unwrap();
+    let (images, run) = (folder.path().join("photos"), folder.path().join("run"));
+    photos(&images, 32, &[3, 11, 30]);
+    let data = format!("--data={}", images.display());
+    let settings: Vec<&str> = SMALL.iter().copied().chain([data.as_str()]).collect();
+    let said = finish(program("train-tokenizer", &settings, &run, &[])).stderr;
+    let said = String::from_utf8(said).unwrap();
+    let training = said.split("3 unreadable images were skipped").next().unwrap();
+    for i in [3, 11, 30] {
+        let count = training.matches(&format!("{i:03}.png")).count();
+        assert_eq!(count, 1, "image {i} in {said}");
+    }
+    // Unfinished again, with an image more.
+    std::fs::remove_file(run.join("summary.json")).unwrap();
+    std::fs::copy(images.join("000.png"), images.join("more.png")).unwrap();
+    let again = program("train-tokenizer", &settings, &run, &["--resume"]).output().unwrap();
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(!again.status.success() && said.contains("cannot resume: what data names"), "{said}");
+    std::fs::remove_file(images.join("more.png")).unwrap();
+    finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+    // A finished run needs no images any more.
+    std::fs::remove_dir_all(&images).unwrap();
+    finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    let folder = TempDir::new().unwrap();
+    let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();
+    let mut run = program("train-tokenizer", &settings, &folder.path().join("run"), &[]);
+    let mut child = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_kl_weight_falls_only_after_the_temperature_has() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    let kl = ["--set=temperature_fraction=1", "--set=kl_warmup=0", "--set=kl_weight=2"];
+    let more = ["--set=kl_weight_end=1", "--data=synthetic:32"];
+    let settings: Vec<&str> = SMALL.iter().copied().chain(kl).chain(more).collect();
+    finish(program("train-tokenizer", &settings, &run, &[]));
+    for line in std::fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["kl_weight"], 2.0, "{line}");
+    }
+}

@@ -21,8 +21,9 @@ pub struct AttentionMap<'a> {
     pub patch: (usize, usize),
     /// Block, from 0; the last one where `None`.
     pub layer: Option<usize>,
-    /// Mean and deviation of the view: `half` or `imagenet`.
-    pub normalise: &'a str,
+    /// Mean and deviation of the view, `half` or `imagenet`; where `None`, those that the model was
+    /// trained with.
+    pub normalise: Option<&'a str>,
 }
 
 /// Attention rows of one patch: `[H][Gh·Gw]`, the class token's column dropped, not renormalised.
@@ -59,7 +60,8 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
     let image = decode(map.image)?;
     let model = MaskedImageModel::new(bk, &config);
     let w = weights(bk, &file, &model.layout)?;
-    let augment = views((ih, iw), (ih, iw), map.normalise);
+    let augment =
+        views((ih, iw), (ih, iw), map.normalise.or(file.normalise.as_deref()).unwrap_or("half"));
     let view = eval_view(&augment, &image);
     let batch = MaskedBatch {
         images: Tensor::from_f32(bk, &view, &[1, ih, iw, 3]),

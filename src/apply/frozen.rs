@@ -1,6 +1,7 @@
 //! Models as they are used: weights on disk, frozen tokenizers, views of images.
 
 use crate::backend::Backend;
+use crate::data::loader::map_images;
 use crate::data::pixels::{HALF, IMAGENET};
 use crate::data::{AugmentConfig, Image, Source};
 use crate::error::{Error, Result};
@@ -8,9 +9,8 @@ use crate::models::config::BeitConfig;
 use crate::models::dvae::Dvae;
 use crate::params::{Layout, Params, export, import};
 use crate::real::Float;
-use crate::run::{Model, ModelConfig, Slice, View, load_model, save_model};
+use crate::run::{Model, ModelConfig, Slice, View, load_model, note, save_model};
 use crate::tensor::Tensor;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,8 @@ pub struct Tokenizer<B: Backend> {
     pub dvae: Dvae,
     /// Its weights.
     pub w: Params<B>,
+    /// Checksum of its file's tensors.
+    pub checksum: u32,
     path: PathBuf,
 }
 
@@ -29,7 +31,7 @@ impl<B: Backend> Tokenizer<B> {
         let file = load_model(path)?;
         let dvae = Dvae::new(file.dvae()?);
         let w = weights(bk, &file, &dvae.layout)?;
-        Ok(Self { dvae, w, path: path.to_path_buf() })
+        Ok(Self { dvae, w, checksum: file.tensors.checksum(""), path: path.to_path_buf() })
     }
 
     /// Refuses an encoder whose grid or vocabulary is another.
@@ -82,11 +84,13 @@ pub fn weights<B: Backend>(bk: &B, file: &Model, layout: &Layout) -> Result<Para
     Ok(Params::from_host(bk, layout, &values))
 }
 
-/// Writes `model.safetensors` and `config.json` under the original project's tensor names.
+/// Writes `model.safetensors` and `config.json` under the original project's tensor names; see
+/// [`save_model`].
 pub fn save_weights<B: Backend>(
     bk: &B,
     folder: &Path,
     config: &ModelConfig,
+    normalise: Option<&str>,
     w: &Params<B>,
 ) -> Result<()> {
     let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
@@ -99,7 +103,7 @@ pub fn save_weights<B: Backend>(
             values: Slice::F32(values),
         })
         .collect();
-    save_model(folder, config, &views)
+    save_model(folder, config, normalise, &views)
 }
 
 /// Views of an encoder of this size and a tokenizer of that size, with the mean and deviation of
@@ -117,10 +121,9 @@ pub fn load_all<T: Send>(
     indices: &[usize],
     f: impl Fn(&Image, usize) -> T + Sync,
 ) -> Vec<T> {
-    let load = |&i: &usize| source.load(i).map(|image| f(&image, i));
-    let loaded: Vec<Result<T>> = indices.par_iter().map(load).collect();
-    let keep = |item: Result<T>| item.map_err(|e| eprintln!("skipped: {e}")).ok();
-    loaded.into_iter().filter_map(keep).collect()
+    let (good, bad) = map_images(source, indices, f);
+    bad.values().for_each(|reason| note(&format!("skipped: {reason}")));
+    good.into_iter().map(|(_, item)| item).collect()
 }
 
 /// Indices of at most `most` images, spread evenly over the source, so that a folder sorted by class

@@ -7,11 +7,12 @@
 //! `Deviation:` features are taken once from the evaluation crop; the original augments (random
 //! crops, flips) in every epoch of its probe.
 
-use super::frozen::{load_all, views, weights};
+use super::frozen::{views, weights};
 use crate::backend::Backend;
 use crate::config::{Preset, ProbeRun};
 use crate::cpu::{Cpu, gemm};
 use crate::data::augment::eval_view;
+use crate::data::loader::{BadImages, check_bad, map_images};
 use crate::data::{Source, Split};
 use crate::error::{Error, Result};
 use crate::layers::linear::Linear;
@@ -25,7 +26,7 @@ use crate::params::{Init, Params, Registry, initial_values};
 use crate::real::Float;
 use crate::report::Report;
 use crate::rng::{Philox, Purpose};
-use crate::run::{Progress, load_model};
+use crate::run::{Progress, interrupted, load_model};
 use crate::tensor::{Ids, Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
@@ -57,6 +58,8 @@ pub struct ProbeSummary {
 pub struct Probed<B: Backend> {
     model: MaskedImageModel<B>,
     w: Params<B>,
+    /// Mean and deviation of the views it was trained with, or is to be trained with.
+    normalise: String,
 }
 
 impl<B: Backend> Probed<B> {
@@ -69,19 +72,23 @@ impl<B: Backend> Probed<B> {
                 Preset::Base => BeitConfig::base_patch16_224(),
                 Preset::Large => BeitConfig::large_patch16_224(),
             };
-            return Ok(Self::random(bk, &config, seed));
+            let mut probed = Self::random(bk, &config, seed);
+            if matches!(preset, Preset::Base | Preset::Large) {
+                probed.normalise = "imagenet".into();
+            }
+            return Ok(probed);
         }
         let file = load_model(Path::new(model))?;
         let model = MaskedImageModel::new(bk, file.beit()?);
         let w = weights(bk, &file, &model.layout)?;
-        Ok(Self { model, w })
+        Ok(Self { model, w, normalise: file.normalise.unwrap_or_else(|| "half".into()) })
     }
 
     /// An encoder at its initial weights.
     pub fn random(bk: &B, config: &BeitConfig, seed: u64) -> Self {
         let model = MaskedImageModel::new(bk, config);
         let w = Params::from_host(bk, &model.layout, &initial_values(&model.layout, seed));
-        Self { model, w }
+        Self { model, w, normalise: "half".into() }
     }
 
     /// Features of normalised images `[B,Ih,Iw,3]`: per block `[B,2C]`, class token then mean of the
@@ -132,7 +139,7 @@ fn table<B: Backend>(
     bk: &B,
     probed: &Probed<B>,
     source: &Source,
-    normalise: &str,
+    settings: &ProbeRun,
     what: &str,
 ) -> Result<Table> {
     let config = &probed.model.config;
@@ -141,21 +148,33 @@ fn table<B: Backend>(
         Table { blocks: vec![Vec::new(); depth], labels: Vec::new(), width: 2 * config.width };
     let indices: Vec<usize> = (0..source.len()).collect();
     let mut progress = Progress::new(what, source.len() as u64, 0, "images");
+    let normalise = match settings.normalise.as_str() {
+        "model" => &probed.normalise,
+        name => name,
+    };
     let augment = views((ih, iw), (ih, iw), normalise);
+    let mut bad = BadImages::new();
     for chunk in indices.chunks(64) {
-        let loaded =
-            load_all(source, chunk, |image, i| (eval_view(&augment, image), source.label(i)));
-        let (pixels, labels): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+        let (loaded, unread) = map_images(source, chunk, |image, _| eval_view(&augment, image));
+        for reason in unread.values() {
+            progress.note(&format!("skipped: {reason}"));
+        }
+        bad.extend(unread);
+        check_bad(&bad, settings.max_bad, source.len())?;
         progress.advance(chunk.len() as u64, "");
-        if labels.is_empty() {
+        if interrupted() {
+            return Err(stopped());
+        }
+        if loaded.is_empty() {
             continue;
         }
-        for label in labels {
-            table.labels.push(label.ok_or_else(|| {
+        let (numbers, pixels): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+        for i in numbers {
+            table.labels.push(source.label(i).ok_or_else(|| {
                 Error::config(format!(
                     "{}: a probe needs classes: put the images of each class into a folder of \
                      its name",
-                    source.name(chunk[0])
+                    source.name(i)
                 ))
             })?);
         }
@@ -165,7 +184,14 @@ fn table<B: Backend>(
         }
     }
     progress.finish();
+    if table.labels.is_empty() {
+        return Err(Error::config(format!("{what}: none of {} images can be read", source.len())));
+    }
     Ok(table)
+}
+
+fn stopped() -> Error {
+    Error::Interrupted("stopped; a probe cannot be continued, only started again".into())
 }
 
 /// Probes an encoder on labelled sources.
@@ -186,8 +212,8 @@ pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Resul
         )));
     }
     let classes = train.classes().to_vec();
-    let fitted = table(bk, probed, &train, &config.normalise, "features of train")?;
-    let measured = table(bk, probed, &test, &config.normalise, "features of test")?;
+    let fitted = table(bk, probed, &train, config, "features of train")?;
+    let measured = table(bk, probed, &test, config, "features of test")?;
     let linear = linear_accuracies(&fitted, &measured, classes.len(), config)?;
     let knn = (0..fitted.blocks.len())
         .map(|l| knn_accuracy(&fitted, &measured, l, classes.len(), config.knn_k))
@@ -296,6 +322,9 @@ fn linear_accuracies(
             })
         })?;
         progress.advance(1, "");
+        if interrupted() {
+            return Err(stopped());
+        }
     }
     progress.finish();
     let blocks = classifiers.iter().zip(&test.blocks);

@@ -27,8 +27,11 @@ pub struct Reconstruction<'a> {
     pub images: usize,
     /// Seed of the masks.
     pub seed: u64,
-    /// Mean and deviation of the encoder's view: `half` or `imagenet`.
-    pub normalise: &'a str,
+    /// Which part of a source that has two.
+    pub split: Split,
+    /// Mean and deviation of the encoder's view, `half` or `imagenet`; where `None`, those that the
+    /// encoder was trained with.
+    pub normalise: Option<&'a str>,
 }
 
 /// One row per image: original | masked | tokens decoded | predicted tokens decoded.
@@ -43,12 +46,13 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             let model = MaskedImageModel::new(bk, file.beit()?);
             tokenizer.fits(&model.config)?;
             let w = weights(bk, &file, &model.layout)?;
-            Some((model, w))
+            Some((model, w, file.normalise))
         }
     };
-    let source = Source::open(task.data, Split::Test, task.seed)?;
-    let size = encoder.as_ref().map_or((h, wide), |(m, _)| m.config.image);
-    let augment = views(size, (h, wide), task.normalise);
+    let source = Source::open(task.data, task.split, task.seed)?;
+    let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.image);
+    let trained = encoder.as_ref().and_then(|(.., normalise)| normalise.as_deref());
+    let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or("half"));
     let seen = load_all(&source, &spread(&source, task.images), |image, i| {
         (i, eval_views(&augment, image))
     });
@@ -78,7 +82,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
         tiles.push(Picture::from_unit(&original, h, wide));
         tiles.push(hidden);
         tiles.push(decoded(&tokens));
-        if let Some((model, w)) = &encoder {
+        if let Some((model, w, _)) = &encoder {
             let (ih, iw) = model.config.image;
             let rows = masked_rows(&mask, gh * gw);
             let batch = MaskedBatch {

@@ -178,9 +178,9 @@ pub struct AttentionArgs {
     /// Block, counted from 0 [default: the last].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Mean and deviation of the view, as in pretraining: half or imagenet.
-    #[arg(long, default_value = "half", value_parser = ["half", "imagenet"])]
-    pub normalise: String,
+    /// Mean and deviation of the view [default: those of the model's pretraining].
+    #[arg(long, value_parser = ["half", "imagenet"])]
+    pub normalise: Option<String>,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -204,9 +204,9 @@ pub struct ReconstructArgs {
     /// Seed of the masks.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Mean and deviation of the encoder's view, as in pretraining: half or imagenet.
-    #[arg(long, default_value = "half", value_parser = ["half", "imagenet"])]
-    pub normalise: String,
+    /// Mean and deviation of the encoder's view [default: those of its pretraining].
+    #[arg(long, value_parser = ["half", "imagenet"])]
+    pub normalise: Option<String>,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -259,7 +259,7 @@ pub struct StepArgs {
     #[arg(long, default_value = "tiny")]
     pub preset: String,
     /// Images of a step.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
     /// Timed steps; two more warm up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

@@ -11,11 +11,12 @@ use crate::cli::args::{
 use crate::cli::on_threads;
 use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
-use crate::error::{Error, Result};
+use crate::data::Split;
+use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
 use crate::models::dvae::Dvae;
 use crate::report::Report;
-use crate::run::{ModelConfig, install_interrupt, write_atomic};
+use crate::run::{ModelConfig, claim, install_interrupt, write_atomic};
 use crate::train::pretrain::PretrainSummary;
 use crate::train::tokenizer::TokenizerSummary;
 use std::path::Path;
@@ -62,9 +63,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 pub fn probe(args: &ProbeArgs) -> Result<()> {
     let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
     let config: ProbeRun = args.settings.layers(&own).resolve()?;
-    if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(Error::io("cannot create", out))?;
-    }
+    let _lock = args.out.as_deref().map(claim).transpose()?;
     let summary = on_threads(config.threads, || {
         let bk = Cpu::<f32>::new();
         let probed = Probed::open(&bk, &config.model, config.preset, config.seed)?;
@@ -87,7 +86,7 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
         image: &args.image,
         patch: args.patch,
         layer: args.layer,
-        normalise: &args.normalise,
+        normalise: args.normalise.as_deref(),
     };
     let picture = attention_picture(&Cpu::<f32>::new(), &map)?;
     picture.save(&args.out)?;
@@ -103,7 +102,8 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
         data: &args.data,
         images: usize::from(args.images),
         seed: args.seed,
-        normalise: &args.normalise,
+        split: Split::Test,
+        normalise: args.normalise.as_deref(),
     };
     let picture = reconstruction_picture(&Cpu::<f32>::new(), &task)?;
     picture.save(&args.out)?;

@@ -7,6 +7,7 @@ use crate::cli::commands::{print_pretrain, print_probe, print_report, print_toke
 use crate::cli::on_threads;
 use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
+use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::report::Report;
@@ -90,7 +91,8 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
                 data: "synthetic:64",
                 images: 8,
                 seed: 0,
-                normalise: &p.normalise,
+                split: Split::Test,
+                normalise: None,
             },
         )?;
         let report = Report::new("beit demo")

@@ -24,7 +24,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("beit: {error}");
+            crate::run::note(&format!("beit: {error}"));
             match error {
                 crate::Error::Interrupted(_) => ExitCode::from(130),
                 _ => ExitCode::FAILURE,

@@ -22,7 +22,8 @@ run_config! {
         epochs: usize = Int(1, 1_000_000);
         /// Images of one optimizer step (2048 in the paper).
         batch: usize = Int(1, 1 << 20);
-        /// Parts that a batch is computed in, to save memory; the result is that of the whole batch.
+        /// Parts that a batch is computed in, to save memory; the loss is that of the whole batch, drop
+        /// path is drawn for each part.
         accumulate: usize = Int(1, 1 << 20);
         /// Height and width of the encoder's view in pixels.
         image_size: ImageSize = Size;
@@ -66,7 +67,7 @@ run_config! {
         clip: f64 = Real(0.0, 1e6);
         /// Coefficient of the running average of the weights; 0 is off.
         ema: f64 = Real(0.0, 0.999999);
-        /// Masks: block (the original, at most masked_patches), block_exact (topped up or trimmed), random.
+        /// Masks: block (the original, at most masked_patches), block_exact (topped up), random.
         masking: String = Choice(&["block", "block_exact", "random"]);
         /// Patches masked in an image (75 of 196 in the paper).
         masked_patches: usize = Int(1, 1 << 20);

@@ -29,8 +29,9 @@ run_config! {
         weight_decay: f64 = Real(0.0, 10.0);
         /// Neighbours that vote in k-NN.
         knn_k: usize = Int(1, 1 << 20);
-        /// Mean and deviation of the encoder's view: half (0.5, 0.5) or imagenet.
-        normalise: String = Choice(&["half", "imagenet"]);
+        /// Mean and deviation of the encoder's view: half (0.5, 0.5), imagenet, or those of the model's
+        /// pretraining.
+        normalise: String = Choice(&["model", "half", "imagenet"]);
         /// Largest share of unreadable images before the run stops.
         max_bad: f64 = Real(0.0, 1.0);
         /// Threads; 0 is one per core. Never changes a result.
@@ -55,7 +56,7 @@ impl ProbeRun {
             lr: if original { 4e-3 } else { 0.1 },
             weight_decay: 1e-4,
             knn_k: 20,
-            normalise: if original { "imagenet" } else { "half" }.into(),
+            normalise: "model".into(),
             max_bad: 0.01,
             threads: 0,
         }

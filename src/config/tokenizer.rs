@@ -20,7 +20,8 @@ run_config! {
         epochs: usize = Int(1, 1_000_000);
         /// Images of one optimizer step.
         batch: usize = Int(1, 1 << 20);
-        /// Parts that a batch is computed in, to save memory; the result is that of the whole batch.
+        /// Parts that a batch is computed in, to save memory. Noise is drawn for each part, and the
+        /// usage term sees the codes of one part at a time; the loss is otherwise that of the batch.
         accumulate: usize = Int(1, 1 << 20);
         /// Height and width of the training view in pixels.
         image_size: ImageSize = Size;

@@ -8,7 +8,7 @@
 use super::geometry::{CropBox, Draws, RandomCrop, eval_geometry};
 use super::image::Image;
 use super::pixels::{HALF, PixelMap};
-use super::resize::{Filter, resize};
+use super::resize::{Filter, resize, resize_window};
 use crate::error::{Error, Result};
 use crate::rng::Philox;
 
@@ -226,7 +226,8 @@ pub fn probe_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Vec<f
 /// Evaluation crop: the image resized as a whole, then cropped at the centre.
 pub fn eval_crop(image: &Image, height: usize, width: usize, filter: Filter) -> Image {
     let g = eval_geometry(image.height, image.width, height, width);
-    resize(image, image.whole(), g.resized_height, g.resized_width, filter).crop(g.crop)
+    let sides = (g.resized_height, g.resized_width);
+    resize_window(image, image.whole(), sides, g.crop, filter)
 }
 
 /// The encoder's evaluation view `[Ih,Iw,3]`, bicubic, normalised.

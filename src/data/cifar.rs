@@ -135,6 +135,11 @@ impl Cifar {
         record.split_at(self.kind.label_bytes())
     }
 
+    /// Checksum of all records after that of `before`.
+    pub fn checksum(&self, before: u32) -> u32 {
+        crc32c::crc32c_append(before, &self.bytes)
+    }
+
     pub fn label(&self, i: usize) -> u32 {
         u32::from(self.record(i).0[self.kind.label_bytes() - 1])
     }

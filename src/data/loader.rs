@@ -97,7 +97,7 @@ fn allowed_bad(max_bad: f64, len: usize) -> usize {
 }
 
 /// An error once there are more unreadable images than `max_bad` allows.
-fn check_bad(bad: &BadImages, max_bad: f64, len: usize) -> Result<()> {
+pub fn check_bad(bad: &BadImages, max_bad: f64, len: usize) -> Result<()> {
     if bad.len() <= allowed_bad(max_bad, len) {
         return Ok(());
     }
@@ -239,18 +239,18 @@ impl<T> Drop for Loader<T> {
     }
 }
 
-/// `f(image, index)` of every readable image once, in the source's order, in parallel, and the
-/// unreadable ones: what an evaluation needs.
+/// `f(image, index)` of every readable image of `indices`, in that order, in parallel, and the
+/// unreadable ones.
 pub fn map_images<T: Send>(
     source: &Source,
-    max_bad: f64,
+    indices: &[usize],
     f: impl Fn(&Image, usize) -> T + Sync,
-) -> Result<(Vec<(usize, T)>, BadImages)> {
-    let each = |i: usize| match source.load(i) {
+) -> (Vec<(usize, T)>, BadImages) {
+    let each = |&i: &usize| match source.load(i) {
         Ok(image) => Ok((i, f(&image, i))),
         Err(error) => Err((i, error.to_string())),
     };
-    let all: Vec<_> = (0..source.len()).into_par_iter().map(each).collect();
+    let all: Vec<_> = indices.par_iter().map(each).collect();
     let (mut good, mut bad) = (Vec::with_capacity(all.len()), BadImages::new());
     for one in all {
         match one {
@@ -258,6 +258,5 @@ pub fn map_images<T: Send>(
             Err((i, reason)) => _ = bad.insert(i, reason),
         }
     }
-    check_bad(&bad, max_bad, source.len())?;
-    Ok((good, bad))
+    (good, bad)
 }

@@ -13,6 +13,7 @@
 
 use super::geometry::CropBox;
 use super::image::Image;
+use std::ops::Range;
 
 /// Interpolation filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,36 +60,46 @@ fn sinc(x: f64) -> f64 {
 /// Fractional bits of a weight: 32 less 8 of the sample and 2 for sign and overshoot.
 const BITS: u32 = 22;
 
-/// For every output sample of an axis: the first input sample and the weights from there on.
-fn weights(from: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<i32>)> {
+/// For every output sample of an axis that lies in the window: the first input sample and the weights from there on.
+fn weights(
+    from: usize,
+    to: usize,
+    window: Range<usize>,
+    filter: Filter,
+) -> impl Iterator<Item = (usize, Vec<i32>)> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
-    (0..to)
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * scale;
-            // `as` truncates and takes negative numbers to 0, which is the lower clip.
-            let first = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            // Pillow multiplies by the reciprocal; dividing would differ in the last bit.
-            let shrink = 1.0 / stretch;
-            let real: Vec<f64> =
-                (first..end).map(|k| filter.at((k as f64 - centre + 0.5) * shrink)).collect();
-            let unit = 1.0 / real.iter().sum::<f64>();
-            let whole = |w: f64| {
-                let w = w * unit * f64::from(1u32 << BITS);
-                (w + 0.5f64.copysign(w)) as i32
-            };
-            (first, real.into_iter().map(whole).collect())
-        })
-        .collect()
+    window.map(move |i| {
+        let centre = (i as f64 + 0.5) * scale;
+        // `as` truncates and takes negative numbers to 0, which is the lower clip.
+        let first = (centre - support + 0.5) as usize;
+        let end = ((centre + support + 0.5) as usize).min(from);
+        // Pillow multiplies by the reciprocal; dividing would differ in the last bit.
+        let shrink = 1.0 / stretch;
+        let real: Vec<f64> =
+            (first..end).map(|k| filter.at((k as f64 - centre + 0.5) * shrink)).collect();
+        let unit = 1.0 / real.iter().sum::<f64>();
+        let whole = |w: f64| {
+            let w = w * unit * f64::from(1u32 << BITS);
+            (w + 0.5f64.copysign(w)) as i32
+        };
+        (first, real.into_iter().map(whole).collect())
+    })
 }
 
-/// Rows `[from, stride]` to rows `[to, stride]`, each a mix of neighbouring input rows.
-fn mix_rows(rows: &[u8], stride: usize, from: usize, to: usize, filter: Filter) -> Vec<u8> {
-    let mut out = Vec::with_capacity(to * stride);
+/// Those of the rows `[to, stride]` that lie in the window, from the rows `[from, stride]`; each is a
+/// mix of neighbours.
+fn mix_rows(
+    rows: &[u8],
+    stride: usize,
+    (from, to): (usize, usize),
+    window: Range<usize>,
+    filter: Filter,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(window.len() * stride);
     let mut sum = vec![0i32; stride];
-    for (first, weights) in weights(from, to, filter) {
+    for (first, weights) in weights(from, to, window, filter) {
         sum.fill(1 << (BITS - 1));
         let rows = rows[first * stride..].chunks_exact(stride);
         for (row, &weight) in rows.zip(&weights) {
@@ -120,25 +131,63 @@ fn transpose(pixels: &[u8], height: usize, width: usize) -> Vec<u8> {
 /// The box of `image`, resampled to `height x width`. Only the box is read: its edges are edges.
 #[track_caller]
 pub fn resize(image: &Image, crop: CropBox, height: usize, width: usize, filter: Filter) -> Image {
+    resize_window(image, crop, (height, width), CropBox { top: 0, left: 0, height, width }, filter)
+}
+
+/// The `window` of the box of `image` after it was resampled to `height x width`; nothing outside the
+/// window is computed.
+#[track_caller]
+pub fn resize_window(
+    image: &Image,
+    crop: CropBox,
+    (height, width): (usize, usize),
+    window: CropBox,
+    filter: Filter,
+) -> Image {
     assert!(
         crop.height > 0 && crop.width > 0 && height > 0 && width > 0,
         "resize: {crop:?} to {height}x{width} has an empty side"
     );
-    let mut pixels: Vec<u8> = image.rows(crop).flatten().copied().collect();
-    if crop.width != width {
-        let columns = transpose(&pixels, crop.height, crop.width);
-        let columns = mix_rows(&columns, crop.height * 3, crop.width, width, filter);
-        pixels = transpose(&columns, width, crop.height);
+    let (bottom, right) = (window.top + window.height, window.left + window.width);
+    assert!(bottom <= height && right <= width, "resize: {window:?} is outside {height}x{width}");
+    // A side that keeps its length is copied.
+    let (kept_rows, kept_columns) = (crop.height == height, crop.width == width);
+    let mut read = crop;
+    if kept_rows {
+        (read.top, read.height) = (crop.top + window.top, window.height);
     }
-    if crop.height != height {
-        pixels = mix_rows(&pixels, width * 3, crop.height, height, filter);
+    if kept_columns {
+        (read.left, read.width) = (crop.left + window.left, window.width);
     }
-    Image { height, width, pixels }
+    let mut pixels: Vec<u8> = image.rows(read).flatten().copied().collect();
+    if !kept_columns {
+        let columns = transpose(&pixels, read.height, read.width);
+        let sides = (read.width, width);
+        let columns = mix_rows(&columns, read.height * 3, sides, window.left..right, filter);
+        pixels = transpose(&columns, window.width, read.height);
+    }
+    if !kept_rows {
+        let sides = (read.height, height);
+        pixels = mix_rows(&pixels, window.width * 3, sides, window.top..bottom, filter);
+    }
+    Image { height: window.height, width: window.width, pixels }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_is_that_part_of_the_whole() {
+        let image = Image::new(9, 14, (0..9 * 14 * 3).map(|i| (i * 37 % 256) as u8).collect());
+        let all = CropBox { top: 1, left: 2, height: 7, width: 11 };
+        let window = CropBox { top: 2, left: 1, height: 4, width: 3 };
+        for sides in [(6, 5), (7, 5), (6, 11), (7, 11), (13, 40)] {
+            let whole = resize(&image, all, sides.0, sides.1, Filter::Bicubic);
+            let part = resize_window(&image, all, sides, window, Filter::Bicubic);
+            assert_eq!(part, whole.crop(window), "{sides:?}");
+        }
+    }
 
     #[test]
     fn constant_images_stay_constant() {

@@ -16,6 +16,8 @@ pub(super) const NO_IMAGES_HELP: &str =
 const CACHE_BYTES: usize = 512 << 20;
 /// Scenes of `synthetic` when no count is given.
 pub const DEFAULT_SCENES: usize = 5_000;
+/// Most scenes of `synthetic`: beyond it, the order of an epoch alone takes hundreds of megabytes.
+const MOST_SCENES: usize = 10_000_000;
 /// Side of the scenes of `synthetic` in pixels.
 pub const SCENE_SIDE: usize = 64;
 
@@ -89,6 +91,20 @@ impl Source {
         self.cache.len()
     }
 
+    /// Tells one list of images from another: by their number, by the names of a folder's files, by all
+    /// bytes of CIFAR's.
+    pub fn checksum(&self) -> u32 {
+        let count = crc32c::crc32c(&(self.len() as u64).to_le_bytes());
+        match &self.kind {
+            Kind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
+                let sum = crc32c::crc32c_append(sum, path.as_os_str().as_encoded_bytes());
+                crc32c::crc32c_append(sum, b"\0")
+            }),
+            Kind::Cifar(cifar) => cifar.checksum(count),
+            Kind::Scenes(_) => count,
+        }
+    }
+
     /// Names of the classes; empty if nothing is labelled.
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -151,11 +167,11 @@ fn scene_count(spec: &str) -> Result<Option<usize>> {
         return Ok(Some(DEFAULT_SCENES));
     }
     let Some(count) = spec.strip_prefix("synthetic:") else { return Ok(None) };
-    match count.parse::<u32>() {
-        Ok(count) if count > 0 => Ok(Some(count as usize)),
+    match count.parse::<usize>() {
+        Ok(count) if (1..=MOST_SCENES).contains(&count) => Ok(Some(count)),
         _ => Err(Error::config(format!(
-            "{spec}: COUNT of synthetic:COUNT must be a whole number between 1 and {}",
-            u32::MAX
+            "{spec}: COUNT of synthetic:COUNT must be a whole number between 1 and {MOST_SCENES} (more \
+             come from another seed)"
         ))),
     }
 }

@@ -166,7 +166,7 @@ impl BeitConfig {
         real("layer_scale", self.layer_scale, 0.0, 10.0)?;
         real("drop_path", self.drop_path, 0.0, 0.99)?;
         real("layer_norm_eps", self.layer_norm_eps, 1e-12, 1e-2)?;
-        within("the number of patches", self.patches(), 1, 1 << 14)?;
+        within("the number of patches", self.patches(), 1, 1 << 12)?;
         affordable(self.parameters())
     }
 }

@@ -47,7 +47,7 @@ impl<B: Backend> State<B> {
             let step = self.step + 1;
             return Err(Error::Training(format!(
                 "step {step}: the gradient of {name} is not finite; nothing of this step was \
-                 saved. Lower lr, or resume with a smaller clip from the last checkpoint"
+                 saved. Start again with a lower lr or a smaller clip"
             )));
         }
         let (w, g) = (&mut self.w, &self.g);

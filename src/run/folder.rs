@@ -52,10 +52,7 @@ impl RunDir {
         config: &C,
         note: impl FnMut(String),
     ) -> Result<Opened> {
-        if path.exists() && !path.is_dir() {
-            let text = format!("{} is a file; --out needs a folder", path.display());
-            return Err(Error::config(text));
-        }
+        refuse_file(path)?;
         let empty = is_empty(path)?;
         let settings = path.join("config.toml");
         if !empty && !settings.exists() {
@@ -88,6 +85,16 @@ impl RunDir {
                 Ok(Opened::Resume(run(state.lengths)?, Box::new(checkpoint)))
             }
         }
+    }
+
+    /// True where `path` holds a finished run with these settings; nothing else need exist any more.
+    pub fn is_finished<C: RunConfig>(path: &Path, config: &C) -> Result<bool> {
+        let settings = path.join("config.toml");
+        if !settings.exists() || !path.join("summary.json").exists() {
+            return Ok(false);
+        }
+        same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+        Ok(true)
     }
 
     /// The folder.
@@ -134,6 +141,24 @@ impl RunDir {
             .map_err(|e| Error::Training(format!("summary cannot be written: {e}")))?;
         write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())
     }
+}
+
+/// Takes a new or empty folder for the results of a command that cannot be continued; it stays locked
+/// while the returned file is open.
+pub fn claim(path: &Path) -> Result<File> {
+    refuse_file(path)?;
+    if !is_empty(path)? {
+        return Err(not_empty(path, "give an empty or new folder"));
+    }
+    lock(path)
+}
+
+fn refuse_file(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        let text = format!("{} is a file; --out needs a folder", path.display());
+        return Err(Error::config(text));
+    }
+    Ok(())
 }
 
 fn not_empty(path: &Path, hint: &str) -> Error {

@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one asks the loop to finish its step and save, the second ends at once.
 
+use super::progress::note;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ pub fn install_interrupt() -> Result<()> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(STATUS);
         }
-        eprintln!("\nfinishing this step and saving; once more to end at once");
+        note("\nfinishing this step and saving; once more to end at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::config(format!("cannot handle Ctrl-C: {e}")))
 }

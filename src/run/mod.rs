@@ -18,9 +18,9 @@ mod safetensors;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
-pub use folder::{Opened, RunDir};
+pub use folder::{Opened, RunDir, claim};
 pub use interrupt::{install_interrupt, interrupted};
 pub use metrics::{Curve, read_curves};
 pub use model::{Model, ModelConfig, load_model, locate_model, save_model};
-pub use progress::Progress;
+pub use progress::{Progress, note};
 pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
+const NORMALISE: &str = "normalise";
 
 /// Longest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -42,6 +43,8 @@ impl ModelConfig {
 pub struct Model {
     /// Sizes.
     pub config: ModelConfig,
+    /// Mean and deviation of the views that an encoder was trained with: `half` or `imagenet`.
+    pub normalise: Option<String>,
     /// Weights.
     pub tensors: TensorFile,
 }
@@ -68,14 +71,21 @@ impl Model {
     }
 }
 
-/// Writes `model.safetensors` and `config.json` into `folder`; refuses non-finite weights.
-pub fn save_model(folder: &Path, config: &ModelConfig, tensors: &[View]) -> Result<()> {
+/// Writes `model.safetensors` and `config.json` into `folder`; refuses non-finite weights. An encoder
+/// says with `normalise` how its views were normalised, `half` or `imagenet`.
+pub fn save_model(
+    folder: &Path,
+    config: &ModelConfig,
+    normalise: Option<&str>,
+    tensors: &[View],
+) -> Result<()> {
     refuse_non_finite("model", tensors)?;
     let mut fields = Map::from_iter([("format".to_owned(), Value::from("beit"))]);
     match serde_json::to_value(config) {
         Ok(Value::Object(sizes)) => fields.extend(sizes),
         other => unreachable!("sizes are a JSON object: {other:?}"),
     }
+    fields.extend(normalise.map(|name| (NORMALISE.to_owned(), Value::from(name))));
     let text = format!("{:#}\n", Value::Object(fields));
     write_atomic(&folder.join(CONFIG), text.as_bytes())?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -106,7 +116,7 @@ pub fn locate_model(path: &Path) -> Result<(PathBuf, PathBuf)> {
 pub fn load_model(path: &Path) -> Result<Model> {
     let (weights, config_path) = locate_model(path)?;
     let tensors = TensorFile::read(&weights)?;
-    let config = read_config(&config_path)?;
+    let (config, normalise) = read_config(&config_path)?;
     let promised = config.validate().map_err(|e| Error::format(&config_path, e.to_string()))?;
     let real = |info: &&TensorInfo| info.dtype.is_some_and(|dtype| dtype.is_real());
     let found: u64 = tensors.tensors().values().filter(real).map(|t| t.elements() as u64).sum();
@@ -114,10 +124,10 @@ pub fn load_model(path: &Path) -> Result<Model> {
         let text = format!("holds {found} values, its {CONFIG} describes a model of {promised}");
         return Err(Error::format(&weights, text));
     }
-    Ok(Model { config, tensors })
+    Ok(Model { config, normalise, tensors })
 }
 
-fn read_config(path: &Path) -> Result<ModelConfig> {
+fn read_config(path: &Path) -> Result<(ModelConfig, Option<String>)> {
     let length = std::fs::metadata(path).map_err(Error::io("cannot read", path))?.len();
     if length > MAX_CONFIG {
         return Err(Error::format(
@@ -126,11 +136,25 @@ fn read_config(path: &Path) -> Result<ModelConfig> {
         ));
     }
     let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-    let wrong =
-        |e: serde_json::Error| Error::format(path, format!("not a model configuration: {e}"));
+    let wrong = |e: serde_json::Error| {
+        // The reason quotes the file.
+        let reason: String = e.to_string().chars().take(200).flat_map(char::escape_debug).collect();
+        Error::format(path, format!("not a model configuration: {reason}"))
+    };
     let mut fields: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
     if fields.remove("format").as_ref().and_then(Value::as_str) != Some("beit") {
         return Err(Error::format(path, "not a model configuration: want \"format\": \"beit\""));
     }
-    serde_json::from_value(Value::Object(fields)).map_err(wrong)
+    let normalise = match fields.remove(NORMALISE) {
+        None => None,
+        Some(Value::String(name)) if name == "half" || name == "imagenet" => Some(name),
+        Some(other) => {
+            return Err(Error::format(
+                path,
+                format!("{NORMALISE} is {other}, want half or imagenet"),
+            ));
+        }
+    };
+    let config = serde_json::from_value(Value::Object(fields)).map_err(wrong)?;
+    Ok((config, normalise))
 }

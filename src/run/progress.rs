@@ -1,8 +1,14 @@
 //! Progress with rate and time left: a bar on a terminal, plain lines elsewhere.
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+/// Writes a line to standard error. Nobody may be reading there: that is no reason to stop, as
+/// `eprintln!` would.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// Seconds between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -46,15 +52,15 @@ impl Progress {
             bar.inc(count);
         } else if self.last_line.elapsed() >= PLAIN_EVERY || self.done == self.total {
             self.last_line = Instant::now();
-            eprintln!("{}", self.line(self.started.elapsed(), message));
+            note(&self.line(self.started.elapsed(), message));
         }
     }
 
     /// Writes a line of its own without tearing the bar.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
         }
     }
 

@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::ops::adamw::{AdamW, Segment};
 use crate::optim::state::State;
 use crate::params::{Layout, initial_values};
-use crate::run::{Opened, Progress, RunDir, Slice, View, interrupted};
-use serde::Serialize;
+use crate::run::{Opened, Progress, RunDir, Slice, View, interrupted, note};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +59,10 @@ pub trait Task<B: Backend>: Sync {
 
     /// What to train.
     fn layout(&self) -> &Layout;
+    /// Checksums of what the run reads besides its images, by the setting that says where it is.
+    fn inputs(&self) -> Vec<(&'static str, u32)> {
+        Vec::new()
+    }
     /// What the loader's threads do with image number `index` in an epoch: a function of its
     /// arguments and the settings alone.
     fn sampler(&self) -> impl Fn(&Image, u32, usize) -> Self::Sample + Send + Sync + 'static;
@@ -82,6 +87,13 @@ pub trait Task<B: Backend>: Sync {
         window: &Self::Window,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String);
+}
+
+/// What a checkpoint holds besides tensors.
+#[derive(Serialize, Deserialize)]
+struct Kept<W> {
+    inputs: BTreeMap<String, u32>,
+    window: W,
 }
 
 /// A run whose steps are all done; what is left is to evaluate, save the model and finish the folder.
@@ -114,19 +126,29 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
         )));
     }
     let total = (per_epoch * pace.epochs) as u64;
-    let note = |line: String| eprintln!("{line}");
-    let (mut run, checkpoint) = match RunDir::open(out, resume, config, note)? {
+    let (mut run, checkpoint) = match RunDir::open(out, resume, config, |line| note(&line))? {
         Opened::Finished => return Ok(None),
         Opened::Fresh(run) => (run, None),
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
     };
+    let mut inputs = BTreeMap::from([("data".to_owned(), source.checksum())]);
+    inputs.extend(task.inputs().into_iter().map(|(key, sum)| (key.to_owned(), sum)));
     let layout = task.layout();
     let mut state = State::new(bk, layout, &initial_values(layout, pace.seed), pace.ema);
     let mut window = T::Window::default();
     if let Some(checkpoint) = checkpoint {
-        window = run.state(&checkpoint)?;
+        let kept: Kept<T::Window> = run.state(&checkpoint)?;
+        if let Some((key, _)) = inputs.iter().find(|(key, sum)| kept.inputs.get(*key) != Some(sum))
+        {
+            return Err(Error::config(format!(
+                "cannot resume: what {key} names is no longer what {} was started with; restore it, \
+                 or start again in another folder",
+                out.display()
+            )));
+        }
+        window = kept.window;
         state.restore(bk, checkpoint.step, |name| Ok(checkpoint.tensors.f32s(name)?.1))?;
-        eprintln!("resuming {} at step {} of {total}", out.display(), checkpoint.step);
+        note(&format!("resuming {} at step {} of {total}", out.display(), checkpoint.step));
     }
     let every = match pace.checkpoint_every {
         0 => per_epoch as u64,
@@ -144,13 +166,14 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
         task.sampler(),
     )?;
     let mut progress = Progress::new(C::KIND, total, state.step, "steps");
-    let mut named = 0;
+    let mut named = BTreeSet::new();
     while state.step < total {
         let batch = loader.next_batch()?;
-        for reason in loader.bad_images().values().skip(named) {
-            progress.note(&format!("skipped: {reason}"));
+        for (&index, reason) in loader.bad_images() {
+            if named.insert(index) {
+                progress.note(&format!("skipped: {reason}"));
+            }
         }
-        named = loader.bad_images().len();
         let at = At { step: state.step, per_epoch: per_epoch as u64, total };
         task.gradients(bk, &mut state, &batch.items, at, &mut window)?;
         let (segments, adamw) = task.optimizer(at);
@@ -166,7 +189,9 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
         progress.advance(1, &words);
         let stop = interrupted();
         if done.is_multiple_of(every) || done == total || stop {
-            save(bk, &mut run, &state, &window)?;
+            let kept = Kept { inputs, window };
+            save(bk, &mut run, &state, &kept)?;
+            Kept { inputs, window } = kept;
         }
         if stop && done < total {
             progress.finish();
@@ -177,8 +202,8 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
         }
     }
     progress.finish();
-    if named > 0 {
-        eprintln!("{named} unreadable images were skipped");
+    if !named.is_empty() {
+        note(&format!("{} unreadable images were skipped", named.len()));
     }
     drop(loader);
     let source = Arc::into_inner(source).expect("the loader has ended");
@@ -189,7 +214,7 @@ fn save<B: Backend>(
     bk: &B,
     run: &mut RunDir,
     state: &State<B>,
-    window: &impl Serialize,
+    kept: &impl Serialize,
 ) -> Result<()> {
     let buffers = state.to_host(bk);
     let views: Vec<View> = buffers
@@ -200,5 +225,5 @@ fn save<B: Backend>(
             values: Slice::F32(values),
         })
         .collect();
-    run.save(state.step, window, &views)
+    run.save(state.step, kept, &views)
 }

@@ -6,7 +6,7 @@ use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::backend::Backend;
 use crate::config::PretrainRun;
 use crate::data::augment::{Views, eval_views, two_views};
-use crate::data::{AugmentConfig, Image, MaskConfig, Masking, Source};
+use crate::data::{AugmentConfig, Image, MaskConfig, Masking, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::BeitConfig;
@@ -18,7 +18,7 @@ use crate::params::{Layout, Params};
 use crate::real::Float;
 use crate::report::Report;
 use crate::rng::{Philox, Purpose};
-use crate::run::ModelConfig;
+use crate::run::{ModelConfig, RunDir};
 use crate::tensor::{Ids, Master, Tensor};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use crate::train::drop_path;
@@ -215,6 +215,10 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     type Sample = Sample;
     type Window = Window;
 
+    fn inputs(&self) -> Vec<(&'static str, u32)> {
+        vec![("tokenizer", self.tokenizer.checksum)]
+    }
+
     fn layout(&self) -> &Layout {
         &self.model.layout
     }
@@ -325,6 +329,9 @@ pub fn pretrain<B: Backend>(
     resume: bool,
 ) -> Result<Option<PretrainSummary>> {
     let start = Instant::now();
+    if resume && RunDir::is_finished(out, config)? {
+        return Ok(None);
+    }
     let task = Pretraining::new(bk, config)?;
     let pace = Pace {
         data: config.data.clone(),
@@ -352,7 +359,8 @@ pub fn pretrain<B: Backend>(
         images: seen.images,
         seconds: start.elapsed().as_secs_f64(),
     };
-    save_weights(bk, out, &ModelConfig::Beit(task.model.config.clone()), w)?;
+    let sizes = ModelConfig::Beit(task.model.config.clone());
+    save_weights(bk, out, &sizes, Some(&config.normalise), w)?;
     let picture = reconstruction_picture(
         bk,
         &Reconstruction {
@@ -361,13 +369,14 @@ pub fn pretrain<B: Backend>(
             data: &config.data,
             images: 6,
             seed: config.seed,
-            normalise: &config.normalise,
+            split: Split::Train,
+            normalise: None,
         },
     )?;
     let row = |name: &str, value: f64| vec![name.to_string(), format!("{value:.4}")];
     Report::new("Pretraining")
         .table(
-            "Figures on evaluation views",
+            "Figures on central crops of training images",
             &["figure", "value"],
             &[
                 row("masked accuracy", summary.masked_accuracy),

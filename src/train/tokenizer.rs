@@ -6,7 +6,7 @@ use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::backend::Backend;
 use crate::config::TokenizerRun;
 use crate::data::augment::{eval_views, token_view};
-use crate::data::{AugmentConfig, Image};
+use crate::data::{AugmentConfig, Image, Split};
 use crate::error::{Error, Result};
 use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
 use crate::ops::adamw::{AdamW, Segment};
@@ -17,7 +17,7 @@ use crate::params::{Layout, Params};
 use crate::real::Float;
 use crate::report::Report;
 use crate::rng::{Philox, Purpose};
-use crate::run::ModelConfig;
+use crate::run::{ModelConfig, RunDir};
 use crate::tensor::{Master, Tensor};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use serde::{Deserialize, Serialize};
@@ -158,8 +158,10 @@ impl TokenizerTraining {
         let (cooling, warmup) = (c.temperature_fraction * total, c.kl_warmup * total);
         let kl_weight = if step < warmup {
             half_cosine(0.0, c.kl_weight, warmup, step)
+        } else if step < cooling {
+            c.kl_weight
         } else {
-            half_cosine(c.kl_weight, c.kl_weight_end, total - cooling, (step - cooling).max(0.0))
+            half_cosine(c.kl_weight, c.kl_weight_end, total - cooling, step - cooling)
         };
         DvaeStep {
             temperature: half_cosine(c.temperature_start, c.temperature_end, cooling, step),
@@ -322,6 +324,9 @@ pub fn train_tokenizer<B: Backend>(
     resume: bool,
 ) -> Result<Option<TokenizerSummary>> {
     let start = Instant::now();
+    if resume && RunDir::is_finished(out, config)? {
+        return Ok(None);
+    }
     let task = TokenizerTraining::new(config)?;
     let pace = Pace {
         data: config.data.clone(),
@@ -353,7 +358,7 @@ pub fn train_tokenizer<B: Backend>(
         images: hard.images,
         seconds: start.elapsed().as_secs_f64(),
     };
-    save_weights(bk, out, &ModelConfig::Dvae(task.dvae.config.clone()), w)?;
+    save_weights(bk, out, &ModelConfig::Dvae(task.dvae.config.clone()), None, w)?;
     let picture = reconstruction_picture(
         bk,
         &Reconstruction {
@@ -362,13 +367,14 @@ pub fn train_tokenizer<B: Backend>(
             data: &config.data,
             images: 6,
             seed: config.seed,
-            normalise: "half",
+            split: Split::Train,
+            normalise: None,
         },
     )?;
     let row = |name: &str, value: String| vec![name.to_string(), value];
     Report::new("Tokenizer")
         .table(
-            "Hard codes on evaluation views",
+            "Hard codes on central crops of training images",
             &["figure", "value"],
             &[
                 row("PSNR", format!("{:.2} dB", summary.psnr_db)),

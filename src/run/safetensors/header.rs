@@ -63,7 +63,7 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
     };
     let mut tensors = BTreeMap::new();
     for (name, value) in entries {
-        let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+        let shown = shown(&name);
         let entry: HeaderEntry = serde_json::from_value(value)
             .map_err(|e| wrong(format!("tensor {shown}: unusable header entry ({e})")))?;
         let info =
@@ -75,6 +75,7 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
     let mut end = 0;
     for (range, name) in ranges {
         if range.start != end {
+            let name = shown(name);
             let text = format!("tensor {name}: starts at byte {}, want {end}", range.start);
             return Err(wrong(text));
         }
@@ -84,6 +85,11 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
         return Err(wrong(format!("the tensors take {end} bytes, the file holds {data_length}")));
     }
     Ok((tensors, metadata))
+}
+
+/// A tensor's name as it can stand in a message, whatever is in it.
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 fn checked(entry: HeaderEntry, data_length: u64) -> Result<TensorInfo, String> {

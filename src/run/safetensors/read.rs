@@ -92,7 +92,7 @@ impl TensorFile {
     }
 
     /// Checksum of names, types, shapes, values and of `seed`, a text kept in the metadata.
-    pub(in crate::run) fn checksum(&self, seed: &str) -> u32 {
+    pub(crate) fn checksum(&self, seed: &str) -> u32 {
         let entries = self.tensors.iter().map(|(name, t)| {
             (name.as_str(), t.dtype, t.shape.as_slice(), &self.bytes[t.range.clone()])
         });
