@@ -6,6 +6,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// How the panics of a device that fails inside an op begin; the command line makes errors of them.
+pub const DEVICE_FAILURE: &str = "cuda: ";
+
 /// `Result` with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,6 +31,8 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// The GPU, its driver or a library of it cannot be used.
+    Device(String),
     /// A setting, an argument or a combination of them is not usable.
     Config(String),
     /// Training cannot go on (non-finite value, empty mask).
@@ -61,7 +66,9 @@ impl fmt::Display for Error {
                 write!(f, "{action} {}: {source}", path.display())
             }
             Self::Format { path, message } => write!(f, "{}: {message}", path.display()),
-            Self::Config(m) | Self::Training(m) | Self::Interrupted(m) => f.write_str(m),
+            Self::Device(m) | Self::Config(m) | Self::Training(m) | Self::Interrupted(m) => {
+                f.write_str(m)
+            }
         }
     }
 }

@@ -44,8 +44,9 @@
 //!
 //! Imports point one way: [`cli`] → [`train`] → [`apply`] → [`models`] → [`layers`] → [`ops`] →
 //! [`backend`] → [`tensor`] → [`real`]. A [`backend::Backend`] is the sum of the traits of all ops, in
-//! two precisions; layers and models are generic over it and name no device. Today there is one,
-//! [`cpu::Cpu`], with scalar `f64` (the judge) or `f32` (the trainer).
+//! two precisions; layers and models are generic over it and name no device. There are [`cpu::Cpu`],
+//! with scalar `f64` (the judge) or `f32` (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a
+//! GPU in `f64` (to be checked), `f32` (to be compared) or `bf16` (to train).
 //!
 //! # Your own functions
 //!
@@ -61,6 +62,8 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod data;
 pub mod error;
 pub mod layers;

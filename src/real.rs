@@ -9,8 +9,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// Anything a device buffer may hold.
-pub trait Element: Copy + Default + Debug + PartialEq + Send + Sync + 'static {}
+/// Anything a device buffer may hold: plain old data, so that it can be copied as bytes.
+pub trait Element: bytemuck::Pod + Default + Debug + PartialEq + Send + Sync {}
 
 /// A number that can be written down as f64: weights, activations, gradients.
 pub trait Float: Element {

@@ -50,7 +50,9 @@
 
 pub use super::report::{Comparison, LIMIT, Place, Report};
 use super::semantics;
+use super::subject::{Start, run};
 use crate::case::Case;
+use crate::cpu::Cpu;
 use crate::rng::{Philox, Purpose};
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::BTreeSet;
@@ -58,18 +60,24 @@ use std::collections::BTreeSet;
 /// Step of the difference quotient.
 pub const STEP: f64 = 1e-3;
 
+/// Values of the variables to all outputs in one array.
+pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
+/// Values of the variables and gradient of the outputs to one gradient per variable.
+pub type Backward<'a> = dyn Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>> + 'a;
+
 /// How much of each tensor is moved element by element.
-struct Effort {
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
     /// Tensors up to this size completely.
-    dense: usize,
+    pub dense: usize,
     /// This many elements of a larger one.
-    samples: usize,
+    pub samples: usize,
 }
 
 impl Effort {
     /// Ops have few tensors and are checked thoroughly. Layers and models have many and are made of
     /// ops so checked; what is left to prove there is the wiring, which every element shows.
-    fn new(tensors: usize) -> Self {
+    pub(super) fn new(tensors: usize) -> Self {
         if tensors <= 8 { Self { dense: 96, samples: 12 } } else { Self { dense: 12, samples: 4 } }
     }
 }
@@ -114,6 +122,17 @@ pub fn check(
     forward: impl Fn(&[Vec<f64>]) -> Vec<f64>,
     backward: impl Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>>,
 ) -> Report {
+    check_with(Effort::new(variables.len()), name, variables, &forward, &backward)
+}
+
+/// [`check`] with more or less effort.
+pub fn check_with(
+    effort: Effort,
+    name: &str,
+    variables: &[Variable],
+    forward: &Forward,
+    backward: &Backward,
+) -> Report {
     let mut report = Report::new(name);
     report.tensors = variables.iter().map(|v| v.name.clone()).collect();
     if variables.is_empty() {
@@ -125,11 +144,10 @@ pub fn check(
     let upstream = normal(&mut rng, outputs.len());
     let gradients = backward(&values, &upstream);
     report.faults.extend(semantics::of_function(
-        variables, &values, &outputs, &upstream, &gradients, &forward, &backward,
+        variables, &values, &outputs, &upstream, &gradients, forward, backward,
     ));
 
     let mut differences = Differences { forward, values, upstream };
-    let effort = Effort::new(variables.len());
     for (t, (variable, gradient)) in variables.iter().zip(&gradients).enumerate() {
         if gradient.len() != variable.values.len() {
             continue; // reported as a fault
@@ -172,7 +190,8 @@ pub fn check(
 /// Checks every differentiable input and every parameter of `case`, and that its backward adds to
 /// parameter gradients, gives the same bits on any number of threads, and touches no parameter.
 pub fn check_case<C: Case>(case: &C) -> Report {
-    semantics::check_case(case)
+    let on_cpu = |start: &Start| run(&Cpu::<f64>::new(), case, start);
+    semantics::check_case(&case.name(), &case.inputs(), &on_cpu, None, true)
 }
 
 fn normal(rng: &mut Philox, n: usize) -> Vec<f64> {
@@ -199,13 +218,13 @@ fn sample(gradient: &[f64], effort: &Effort, rng: &mut Philox) -> Vec<usize> {
 }
 
 /// Difference quotients of Σ u·forward.
-struct Differences<F> {
-    forward: F,
+struct Differences<'a> {
+    forward: &'a Forward<'a>,
     values: Vec<Vec<f64>>,
     upstream: Vec<f64>,
 }
 
-impl<F: Fn(&[Vec<f64>]) -> Vec<f64>> Differences<F> {
+impl Differences<'_> {
     /// dL/dt along `direction` of variable `t` and its round-off, at the largest of three steps, a
     /// factor 10 apart, that agrees with the next smaller one.
     fn along(&mut self, t: usize, direction: &[(usize, f64)]) -> (f64, f64) {

@@ -5,14 +5,21 @@
 //! checks what a backward promises beside its numbers ([`semantics`]); [`run::gradcheck`] walks over
 //! all cases of the crate and is what `beit gradcheck` runs.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod gradients;
 pub mod parity;
 pub mod report;
 pub mod run;
 pub mod semantics;
+pub mod subject;
+pub mod training;
 
-use crate::case::{Case, Visitor};
+use crate::case::{Case, Inputs, Visitor};
+use crate::cpu::Cpu;
+use report::Report;
 use std::sync::Arc;
+use subject::{Done, Start, run};
 
 /// Shows every case of the crate to `v`: what is checked and timed.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
@@ -22,16 +29,43 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
 }
 
 /// A case with its type forgotten, so that its code is compiled here once and not in every program
-/// that checks it.
+/// that checks it, and the judges once and not for every case.
 pub struct AnyCase {
     /// `op/instance`.
     pub name: String,
+    make: Box<dyn Fn() -> Inputs + Send + Sync>,
+    /// On the CPU in f64, the judge.
+    pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On the CPU in f32.
+    pub cpu_f32: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    pub cuda: cuda::OnCuda,
+}
+
+impl AnyCase {
+    fn new<C: Case>(case: C) -> Self {
+        let case = Arc::new(case);
+        let [a, b, c] = [case.clone(), case.clone(), case.clone()];
+        Self {
+            name: case.name(),
+            make: Box::new(move || a.inputs()),
+            cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
+            cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*c, start)),
+            #[cfg(feature = "cuda")]
+            cuda: cuda::OnCuda::new(case),
+        }
+    }
+
+    /// Inputs on the host, the same at every call.
+    pub fn inputs(&self) -> Inputs {
+        (self.make)()
+    }
+
     /// [`gradients::check_case`]
-    pub gradients: Box<dyn Fn() -> report::Report + Send + Sync>,
-    /// [`parity::check_f32`]
-    pub f32: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// [`parity::check_threads`]
-    pub threads: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    pub fn gradients(&self) -> Report {
+        semantics::check_case(&self.name, &self.inputs(), &*self.cpu_f64, None, true)
+    }
 }
 
 /// All cases of the crate.
@@ -41,14 +75,7 @@ pub fn cases() -> Vec<AnyCase> {
 
     impl Visitor for All {
         fn visit<C: Case>(&mut self, case: C) {
-            let case = Arc::new(case);
-            let [a, b, c] = [case.clone(), case.clone(), case.clone()];
-            self.0.push(AnyCase {
-                name: case.name(),
-                gradients: Box::new(move || gradients::check_case(&*a)),
-                f32: Box::new(move || parity::check_f32(&*b)),
-                threads: Box::new(move || parity::check_threads(&*c)),
-            });
+            self.0.push(AnyCase::new(case));
         }
     }
 

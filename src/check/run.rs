@@ -2,6 +2,8 @@
 
 use super::AnyCase;
 use super::report::{LIMIT, Report};
+#[cfg(feature = "cuda")]
+use crate::cuda::Device;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -9,6 +11,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 use std::sync::mpsc;
 
 /// Widest line of the table.
@@ -50,6 +54,28 @@ impl Summary {
 /// Checks all cases whose name contains `filter`, several at a time, and writes one line per case to
 /// `out` in the crate's order. An error where no case matches; whether all passed is in the summary.
 pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
+    judge(&chosen(filter)?, &AnyCase::gradients, out)
+}
+
+/// The same for the CUDA path in f64, against differences of its own forward.
+#[cfg(feature = "cuda")]
+pub fn gradcheck_cuda(
+    device: &Arc<Device>,
+    filter: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<Summary> {
+    let gradients = |case: &AnyCase| {
+        case.cuda_gradients(device).unwrap_or_else(|e| {
+            let mut report = Report::new(&case.name);
+            report.faults.push(e.to_string());
+            report
+        })
+    };
+    judge(&chosen(filter)?, &gradients, out)
+}
+
+/// All cases whose name contains `filter`.
+pub(super) fn chosen(filter: Option<&str>) -> Result<Vec<AnyCase>> {
     let mut entries = super::cases();
     if let Some(filter) = filter {
         let all = subjects(&entries);
@@ -60,10 +86,19 @@ pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
             )));
         }
     }
-    let print = |out: &mut dyn Write, lines: &[String]| {
-        let write = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
-        write.and_then(|()| out.flush()).map_err(Error::io("cannot write", "the table"))
-    };
+    Ok(entries)
+}
+
+fn print(out: &mut dyn Write, lines: &[String]) -> Result<()> {
+    let write = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    write.and_then(|()| out.flush()).map_err(Error::io("cannot write", "the table"))
+}
+
+fn judge(
+    entries: &[AnyCase],
+    gradients: &(dyn Fn(&AnyCase) -> Report + Sync),
+    out: &mut dyn Write,
+) -> Result<Summary> {
     print(&mut *out, &[row("", "case", "tensors", "checks", "worst", "at")])?;
     let mut reports = Vec::with_capacity(entries.len());
     std::thread::scope(|scope| {
@@ -72,7 +107,7 @@ pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
             // Taken in order by whoever is free, so that the table grows from the top.
             entries.iter().enumerate().par_bridge().for_each_with(sender, |sender, (i, entry)| {
                 // The receiver is gone only where the table could not be written.
-                let _ = sender.send((i, guarded(entry)));
+                let _ = sender.send((i, guarded(entry, gradients)));
             });
         });
         let mut waiting = BTreeMap::new();
@@ -91,8 +126,8 @@ pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
 }
 
 /// A case that panics fails; the others go on.
-fn guarded(entry: &AnyCase) -> Report {
-    catch_unwind(AssertUnwindSafe(|| (entry.gradients)())).unwrap_or_else(|panic| {
+fn guarded(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
+    catch_unwind(AssertUnwindSafe(|| gradients(entry))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         let mut report = Report::new(&entry.name);

@@ -4,10 +4,9 @@
 //! only in the second pass (a buffer that was not cleared, a gradient assigned where it should be
 //! added, a sum whose order depends on the threads) need these checks, which cost a few runs each.
 
-use super::gradients::{Report, Variable, check};
-use crate::case::{Case, Inputs, Io};
-use crate::cpu::Cpu;
-use std::collections::BTreeMap;
+use super::gradients::{Backward, Effort, Forward, Report, Variable, check_with};
+use super::subject::{Done, Run, Start};
+use crate::case::Inputs;
 use std::sync::OnceLock;
 
 /// Factor by which the upstream gradient is multiplied to see whether backward is linear in it: a
@@ -28,8 +27,8 @@ pub(super) fn of_function(
     outputs: &[f64],
     upstream: &[f64],
     gradients: &[Vec<f64>],
-    forward: impl Fn(&[Vec<f64>]) -> Vec<f64>,
-    backward: impl Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>>,
+    forward: &Forward,
+    backward: &Backward,
 ) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(i) = outputs.iter().position(|y| !y.is_finite()) {
@@ -72,15 +71,21 @@ pub(super) fn of_function(
     faults
 }
 
-/// See [`super::gradients::check_case`].
-pub(super) fn check_case<C: Case>(case: &C) -> Report {
-    let inputs = case.inputs();
+/// See [`super::gradients::check_case`]. `on_threads` is whether the device has threads to try.
+pub(super) fn check_case(
+    name: &str,
+    inputs: &Inputs,
+    run: &Run,
+    effort: Option<Effort>,
+    on_threads: bool,
+) -> Report {
+    let pools = if on_threads { pools() } else { &[] };
     if inputs.forward_only {
-        let mut report = Report::new(&case.name());
-        report.faults = forward_only_faults(case, &inputs);
+        let mut report = Report::new(name);
+        report.faults = forward_only_faults(inputs, run, pools);
         return report;
     }
-    let (variables, slots) = variables(&inputs);
+    let (variables, slots) = variables(inputs);
     let at = |values: &[Vec<f64>]| {
         let mut inputs = inputs.clone();
         for (slot, values) in slots.iter().zip(values) {
@@ -88,31 +93,34 @@ pub(super) fn check_case<C: Case>(case: &C) -> Report {
         }
         inputs
     };
-    let forward = |values: &[Vec<f64>]| run(case, &at(values), None, None).outputs.concat();
-    let shapes: Vec<usize> = run(case, &inputs, None, None).outputs.iter().map(Vec::len).collect();
+    let forward = |values: &[Vec<f64>]| run(&Start::forward(&at(values))).outputs.concat();
+    let shapes: Vec<usize> = run(&Start::forward(inputs)).outputs.iter().map(Vec::len).collect();
     let backward = |values: &[Vec<f64>], upstream: &[f64]| {
-        let done = run(case, &at(values), Some(split(upstream, &shapes)), None);
+        let done = run(&Start::backward(&at(values), &split(upstream, &shapes)));
         variables.iter().map(|v| done.gradients.get(&v.name).cloned().unwrap_or_default()).collect()
     };
-    let mut report = check(&case.name(), &variables, forward, backward);
+    let effort = effort.unwrap_or_else(|| Effort::new(variables.len()));
+    let mut report = check_with(effort, name, &variables, &forward, &backward);
     let upstream: Vec<Vec<f64>> = shapes
         .iter()
         .map(|&n| (0..n).map(|i| ((i * 37 % 64) as f64 - 31.5) / 16.0).collect())
         .collect();
-    report.faults.extend(case_faults(case, &inputs, &variables, &upstream));
+    report.faults.extend(case_faults(inputs, run, &variables, &upstream, pools));
     report
 }
 
 /// What only a case promises: rules about parameters, their gradients and threads.
-fn case_faults<C: Case>(
-    case: &C,
+fn case_faults(
     inputs: &Inputs,
+    run: &Run,
     variables: &[Variable],
     upstream: &[Vec<f64>],
+    pools: &[(rayon::ThreadPool, usize)],
 ) -> Vec<String> {
     let mut faults = Vec::new();
-    let plain = run(case, inputs, None, None);
-    let once = run(case, inputs, Some(upstream.to_vec()), None);
+    let plain = run(&Start::forward(inputs));
+    let both = Start::backward(inputs, upstream);
+    let once = run(&both);
     if !same_bits(&plain.outputs.concat(), &once.outputs.concat()) {
         faults.push("forward gives other outputs when backward is asked for".into());
     }
@@ -125,7 +133,7 @@ fn case_faults<C: Case>(
     for name in once.gradients.keys().filter(|n| variables.iter().all(|v| v.name != **n)) {
         faults.push(format!("backward returned a gradient for {name}, which has none"));
     }
-    let again = run(case, inputs, Some(upstream.to_vec()), Some(&once.arena));
+    let again = run(&Start { earlier: Some(&once.arena), ..both });
     let parameters = |done: &Done| -> Vec<Named> {
         let layout = inputs.layout.iter();
         layout.map(|p| (p.name.to_string(), done.arena[p.range.clone()].to_vec())).collect()
@@ -141,8 +149,8 @@ fn case_faults<C: Case>(
         }
     }
     let named = |done: &Done| -> Vec<Named> { done.gradients.clone().into_iter().collect() };
-    for (pool, threads) in pools() {
-        let there = pool.install(|| run(case, inputs, Some(upstream.to_vec()), None));
+    for (pool, threads) in pools {
+        let there = pool.install(|| run(&both));
         if !same_bits(&there.outputs.concat(), &once.outputs.concat()) {
             faults.push(format!("outputs differ on {threads} thread(s)"));
         }
@@ -154,14 +162,18 @@ fn case_faults<C: Case>(
 }
 
 /// Finite outputs, the same bits again and on any number of threads.
-fn forward_only_faults<C: Case>(case: &C, inputs: &Inputs) -> Vec<String> {
+fn forward_only_faults(
+    inputs: &Inputs,
+    run: &Run,
+    pools: &[(rayon::ThreadPool, usize)],
+) -> Vec<String> {
     let mut faults = Vec::new();
-    let outputs = run(case, inputs, None, None).outputs.concat();
+    let outputs = run(&Start::forward(inputs)).outputs.concat();
     if let Some(y) = outputs.iter().find(|y| !y.is_finite()) {
         faults.push(format!("an output is {y}"));
     }
-    for (pool, threads) in pools() {
-        let there = pool.install(|| run(case, inputs, None, None).outputs.concat());
+    for (pool, threads) in pools {
+        let there = pool.install(|| run(&Start::forward(inputs)).outputs.concat());
         if !same_bits(&there, &outputs) {
             faults.push(format!("outputs differ on {threads} thread(s)"));
         }
@@ -206,44 +218,6 @@ fn variables(inputs: &Inputs) -> (Vec<Variable>, Vec<Slot>) {
 
 /// An array and what it belongs to.
 type Named = (String, Vec<f64>);
-
-/// What a run left behind.
-struct Done {
-    outputs: Vec<Vec<f64>>,
-    /// Gradients of inputs and parameters by name.
-    gradients: BTreeMap<String, Vec<f64>>,
-    /// Gradients of all parameters as they lie in the buffer.
-    arena: Vec<f64>,
-    weights: Vec<f64>,
-}
-
-/// Runs the case, with a backward pass where there is `upstream`, adding to gradients `earlier`.
-fn run<C: Case>(
-    case: &C,
-    inputs: &Inputs,
-    upstream: Option<Vec<Vec<f64>>>,
-    earlier: Option<&[f64]>,
-) -> Done {
-    let bk = Cpu::<f64>::new();
-    let mut io = Io::new(&bk, inputs);
-    if let Some(upstream) = upstream {
-        io = io.with_upstream(upstream);
-    }
-    if let Some(earlier) = earlier {
-        io.g.master.copy_from_slice(earlier);
-    }
-    case.run(&bk, &mut io);
-    let mut gradients = io.grads;
-    for p in inputs.layout.iter() {
-        gradients.insert(p.name.to_string(), io.g.get(p).to_vec());
-    }
-    Done {
-        outputs: io.outputs,
-        gradients,
-        arena: io.g.master.to_vec(),
-        weights: io.w.master.to_vec(),
-    }
-}
 
 fn split(all: &[f64], lengths: &[usize]) -> Vec<Vec<f64>> {
     let mut rest = all;

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use crate::cli::device::DEVICES;
 use crate::config::Layers;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -44,7 +45,8 @@ pub enum Command {
                             runs/beit --data photos/ --out grid.png")]
     Reconstruct(ReconstructArgs),
     /// Check every hand-written gradient against finite differences in f64.
-    #[command(after_help = "Examples:\n  beit gradcheck\n  beit gradcheck attention --json a.json")]
+    #[command(after_help = "Examples:\n  beit gradcheck\n  beit gradcheck attention --json \
+                            a.json\n  beit gradcheck --device cuda --parity")]
     Gradcheck(GradcheckArgs),
     /// Time ops, training steps or the data pipeline.
     #[command(subcommand, after_help = "Example:\n  beit bench step --preset tiny --batch 64")]
@@ -66,6 +68,9 @@ pub struct DemoArgs {
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_parser = DEVICES)]
+    pub device: String,
 }
 
 /// What commands with settings share.
@@ -92,7 +97,7 @@ pub struct Settings {
     /// Threads; 0 is one per core. Never changes a result.
     #[arg(long)]
     threads: Option<i64>,
-    /// Where to compute: cpu.
+    /// Where to compute: auto (a GPU where one can be used, else the CPU), cpu or cuda [default: auto].
     #[arg(long)]
     device: Option<String>,
 }
@@ -181,6 +186,9 @@ pub struct AttentionArgs {
     /// Mean and deviation of the view [default: those of the model's pretraining].
     #[arg(long, value_parser = ["half", "imagenet"])]
     pub normalise: Option<String>,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_parser = DEVICES)]
+    pub device: String,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -207,6 +215,9 @@ pub struct ReconstructArgs {
     /// Mean and deviation of the encoder's view [default: those of its pretraining].
     #[arg(long, value_parser = ["half", "imagenet"])]
     pub normalise: Option<String>,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_parser = DEVICES)]
+    pub device: String,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -220,6 +231,12 @@ pub struct GradcheckArgs {
     /// Every comparison as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Whose gradients: those of the CPU, or of a GPU.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    pub device: String,
+    /// With --device cuda: instead of differences, compare f64, f32 and bf16 with the CPU in f64.
+    #[arg(long)]
+    pub parity: bool,
 }
 
 /// The kinds of timing.

@@ -8,32 +8,32 @@ use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
     AttentionArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, ReconstructArgs, TrainArgs,
 };
+use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::dvae::Dvae;
 use crate::report::Report;
 use crate::run::{ModelConfig, claim, install_interrupt, write_atomic};
-use crate::train::pretrain::PretrainSummary;
-use crate::train::tokenizer::TokenizerSummary;
+use crate::train::pretrain::{self, PretrainSummary};
+use crate::train::tokenizer::{self, TokenizerSummary};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    let config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
+    let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
+    let chosen = Chosen::open(&config.device, &config.precision)?;
+    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
     install_interrupt()?;
-    let summary = on_threads(config.threads, || {
-        crate::train::tokenizer::train_tokenizer(
-            &Cpu::<f32>::new(),
-            &config,
-            &args.out,
-            args.resume,
-        )
-    })?;
+    let (out, resume) = (&args.out, args.resume);
+    let summary = on_threads(
+        config.threads,
+        || on_device!(chosen, bk => tokenizer::train_tokenizer(&bk, &config, out, resume)),
+    )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
         None => say!("{} holds a finished run; nothing to do", args.out.display()),
@@ -45,12 +45,15 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
-    let config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    let chosen = Chosen::open(&config.device, &config.precision)?;
+    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
     install_interrupt()?;
-    let out = &args.train.out;
-    let summary = on_threads(config.threads, || {
-        crate::train::pretrain::pretrain(&Cpu::<f32>::new(), &config, out, args.train.resume)
-    })?;
+    let (out, resume) = (&args.train.out, args.train.resume);
+    let summary = on_threads(
+        config.threads,
+        || on_device!(chosen, bk => pretrain::pretrain(&bk, &config, out, resume)),
+    )?;
     match summary {
         Some(summary) => print_pretrain(&summary),
         None => say!("{} holds a finished run; nothing to do", out.display()),
@@ -63,11 +66,13 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 pub fn probe(args: &ProbeArgs) -> Result<()> {
     let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
     let config: ProbeRun = args.settings.layers(&own).resolve()?;
+    let chosen = Chosen::open(&config.device, &config.precision)?;
     let _lock = args.out.as_deref().map(claim).transpose()?;
     let summary = on_threads(config.threads, || {
-        let bk = Cpu::<f32>::new();
-        let probed = Probed::open(&bk, &config.model, config.preset, config.seed)?;
-        probing::probe(&bk, &probed, &config)
+        on_device!(chosen, bk => {
+            let probed = Probed::open(&bk, &config.model, config.preset, config.seed)?;
+            probing::probe(&bk, &probed, &config)
+        })
     })?;
     print_probe(&summary);
     if let Some(out) = &args.out {
@@ -88,7 +93,8 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
         layer: args.layer,
         normalise: args.normalise.as_deref(),
     };
-    let picture = attention_picture(&Cpu::<f32>::new(), &map)?;
+    let chosen = Chosen::open(&args.device, "f32")?;
+    let picture = on_device!(chosen, bk => attention_picture(&bk, &map))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
     Ok(())
@@ -105,7 +111,8 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
         split: Split::Test,
         normalise: args.normalise.as_deref(),
     };
-    let picture = reconstruction_picture(&Cpu::<f32>::new(), &task)?;
+    let chosen = Chosen::open(&args.device, "f32")?;
+    let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
     Ok(())
@@ -113,11 +120,46 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
 
 /// `beit gradcheck`: the status says whether everything passed.
 pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
-    let summary = crate::check::run::gradcheck(args.filter.as_deref(), &mut std::io::stdout())?;
+    let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
+    if args.device == "cuda" {
+        return gradcheck_cuda(args);
+    }
+    if args.parity {
+        return Err(Error::config("--parity compares a GPU with the CPU: add --device cuda"));
+    }
+    let summary = crate::check::run::gradcheck(filter, &mut out)?;
     if let Some(path) = &args.json {
         summary.write_json(path)?;
     }
     Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(feature = "cuda")]
+fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
+    use crate::check::cuda::{Parity, parity};
+    let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
+    let device = crate::cuda::Device::open()?;
+    say!("on {}", device.describe());
+    let passed = if args.parity {
+        let rows = parity(&device, filter, &mut out)?;
+        if let Some(path) = &args.json {
+            let json = serde_json::to_string_pretty(&rows).expect("plain numbers and names");
+            write_atomic(path, format!("{json}\n").as_bytes())?;
+        }
+        rows.iter().all(Parity::passed)
+    } else {
+        let summary = crate::check::run::gradcheck_cuda(&device, filter, &mut out)?;
+        if let Some(path) = &args.json {
+            summary.write_json(path)?;
+        }
+        summary.passed()
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gradcheck_cuda(_: &GradcheckArgs) -> Result<ExitCode> {
+    Err(Error::Device("this beit was built without its feature `cuda`".into()))
 }
 
 /// `beit info`

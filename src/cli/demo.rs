@@ -2,11 +2,12 @@
 
 use crate::apply::probe::{Probed, add_to_report, probe};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
+use crate::backend::Backend;
 use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
+use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
-use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
@@ -16,7 +17,7 @@ use crate::train::pretrain::{PretrainSummary, pretrain};
 use crate::train::tokenizer::{TokenizerSummary, train_tokenizer};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Scenes that tokenizer and encoder are trained on.
 const TRAIN: &str = "synthetic:4096";
@@ -29,17 +30,22 @@ const PROBE_TEST: &str = "synthetic:1024";
 pub fn demo(args: &DemoArgs) -> Result<()> {
     install_interrupt()?;
     let out = &args.out;
-    let (tok, enc) = (out.join("tokenizer"), out.join("beit"));
+    let (tok, enc) = folders(out);
     if !args.resume && out.is_dir() && out.read_dir().is_ok_and(|mut d| d.next().is_some()) {
         return Err(Error::config(format!(
             "{} is not empty: give --resume to continue that demo, or another folder",
             out.display()
         )));
     }
+    let chosen = Chosen::open(&args.device, "auto")?;
     let tokenizer_path = tok.to_string_lossy();
     let threads = args.threads as i64;
     let settings = |more: &[(&'static str, toml::Value)]| {
-        let mut flags = vec![("threads", threads.into())];
+        let mut flags = vec![
+            ("threads", threads.into()),
+            ("device", chosen.device().into()),
+            ("precision", chosen.precision().into()),
+        ];
         flags.extend(more.iter().cloned());
         Layers { file: None, set: Vec::new(), flags }
     };
@@ -56,81 +62,93 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         ("test", PROBE_TEST.into()),
     ])
     .resolve()?;
-    let bk = Cpu::<f32>::new();
-    on_threads(args.threads, || {
-        let tokenizer: TokenizerSummary = match train_tokenizer(&bk, &t, &tok, args.resume)? {
-            Some(summary) => summary,
-            None => read_summary(&tok)?,
-        };
-        print_tokenizer(&tokenizer);
-        let encoder: PretrainSummary = match pretrain(&bk, &p, &enc, args.resume)? {
-            Some(summary) => summary,
-            None => read_summary(&enc)?,
-        };
-        print_pretrain(&encoder);
-        let pretrained = probe(&bk, &Probed::open(&bk, &q.model, Preset::Tiny, q.seed)?, &q)?;
-        let start = Probed::random(&bk, &BeitConfig::tiny(), q.seed);
-        let random = probe(&bk, &start, &ProbeRun { model: "random".into(), ..q.clone() })?;
-        print_probe(&pretrained);
-        print_probe(&random);
-        let summary = json!({
-            "tokenizer": tokenizer,
-            "pretrain": encoder,
-            "probe": {
-                "pretrained": pretrained.best_linear.0,
-                "random_init": random.best_linear.0,
-                "pretrained_knn": pretrained.best_knn.0,
-                "random_init_knn": random.best_knn.0,
-            },
-        });
-        let picture = reconstruction_picture(
-            &bk,
-            &Reconstruction {
-                tokenizer: &tok,
-                model: Some(&enc),
-                data: "synthetic:64",
-                images: 8,
-                seed: 0,
-                split: Split::Test,
-                normalise: None,
-            },
-        )?;
-        let report = Report::new("beit demo")
-            .text(
-                "Tokenizer, masked pretraining and linear probe on built-in scenes. The last two \
+    on_threads(args.threads, || on_device!(chosen, bk => road(&bk, args, &t, &p, &q)))
+}
+
+/// The whole road on one backend.
+fn road<B: Backend>(
+    bk: &B,
+    args: &DemoArgs,
+    t: &TokenizerRun,
+    p: &PretrainRun,
+    q: &ProbeRun,
+) -> Result<()> {
+    let out = &args.out;
+    let (tok, enc) = folders(out);
+    let tokenizer: TokenizerSummary = match train_tokenizer(bk, t, &tok, args.resume)? {
+        Some(summary) => summary,
+        None => read_summary(&tok)?,
+    };
+    print_tokenizer(&tokenizer);
+    let encoder: PretrainSummary = match pretrain(bk, p, &enc, args.resume)? {
+        Some(summary) => summary,
+        None => read_summary(&enc)?,
+    };
+    print_pretrain(&encoder);
+    let pretrained = probe(bk, &Probed::open(bk, &q.model, Preset::Tiny, q.seed)?, q)?;
+    let start = Probed::random(bk, &BeitConfig::tiny(), q.seed);
+    let random = probe(bk, &start, &ProbeRun { model: "random".into(), ..q.clone() })?;
+    print_probe(&pretrained);
+    print_probe(&random);
+    let summary = json!({
+        "tokenizer": tokenizer,
+        "pretrain": encoder,
+        "probe": {
+            "pretrained": pretrained.best_linear.0,
+            "random_init": random.best_linear.0,
+            "pretrained_knn": pretrained.best_knn.0,
+            "random_init_knn": random.best_knn.0,
+        },
+    });
+    let picture = reconstruction_picture(
+        bk,
+        &Reconstruction {
+            tokenizer: &tok,
+            model: Some(&enc),
+            data: "synthetic:64",
+            images: 8,
+            seed: 0,
+            split: Split::Test,
+            normalise: None,
+        },
+    )?;
+    let report = Report::new("beit demo")
+        .text(
+            "Tokenizer, masked pretraining and linear probe on built-in scenes. The last two \
                  columns of the picture show what the tokens hold and what the encoder predicts \
                  for the hidden patches.",
-            )
-            .table(
-                "Figures",
-                &["figure", "value"],
-                &[
-                    vec!["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
-                    vec![
-                        "codebook perplexity".into(),
-                        format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
-                    ],
-                    vec!["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
-                    vec!["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
-                    vec![
-                        "linear probe, pretrained".into(),
-                        format!("{:.3}", pretrained.best_linear.0),
-                    ],
-                    vec!["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+        )
+        .table(
+            "Figures",
+            &["figure", "value"],
+            &[
+                vec!["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
+                vec![
+                    "codebook perplexity".into(),
+                    format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
                 ],
-            )
-            .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
-        let report = add_to_report(add_to_report(report, &pretrained), &random);
-        report.write(&out.join("report.html"))?;
-        write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
-        say!(
-            "linear probe: {:.3} pretrained, {:.3} random",
-            pretrained.best_linear.0,
-            random.best_linear.0
-        );
-        print_report(out);
-        Ok(())
-    })
+                vec!["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
+                vec!["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
+                vec!["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
+                vec!["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+            ],
+        )
+        .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
+    let report = add_to_report(add_to_report(report, &pretrained), &random);
+    report.write(&out.join("report.html"))?;
+    write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
+    say!(
+        "linear probe: {:.3} pretrained, {:.3} random",
+        pretrained.best_linear.0,
+        random.best_linear.0
+    );
+    print_report(out);
+    Ok(())
+}
+
+/// Where tokenizer and encoder go.
+fn folders(out: &Path) -> (PathBuf, PathBuf) {
+    (out.join("tokenizer"), out.join("beit"))
 }
 
 fn read_summary<T: DeserializeOwned>(run: &Path) -> Result<T> {

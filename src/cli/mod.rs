@@ -10,18 +10,21 @@ mod args;
 mod bench;
 mod commands;
 mod demo;
+mod device;
 
 use args::{Cli, Command};
 use clap::Parser;
+use std::any::Any;
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 /// Parses the arguments (the first is the program's name), runs the command, and turns an error into
 /// one message and a status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
-    match run(cli.command) {
+    match guarded(|| run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
             crate::run::note(&format!("beit: {error}"));
@@ -31,6 +34,26 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     }
+}
+
+/// Runs `f`; where a device fails inside an op, which panics, the driver's text is the error.
+fn guarded<T>(f: impl FnOnce() -> crate::Result<T>) -> crate::Result<T> {
+    let failure = |payload: &(dyn Any + Send)| {
+        let text = payload.downcast_ref::<String>()?;
+        text.strip_prefix(crate::error::DEVICE_FAILURE).map(str::to_owned)
+    };
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if failure(info.payload()).is_none() {
+            usual(info);
+        }
+    }));
+    std::panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+        match failure(&*payload) {
+            Some(text) => Err(crate::Error::Device(text)),
+            None => std::panic::resume_unwind(payload),
+        }
+    })
 }
 
 fn run(command: Command) -> crate::Result<ExitCode> {

@@ -14,8 +14,11 @@ run_config! {
         data: String = Text;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
-        /// Where it is computed.
-        device: String = Choice(&["cpu"]);
+        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
+        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
+        /// GPU, f32 on the CPU.
+        precision: String = Choice(&["auto", "f32", "bf16"]);
         /// Number that every random choice follows from.
         seed: u64 = Int(0, i64::MAX);
         /// Passes over the images (800 in the paper).
@@ -106,7 +109,8 @@ impl PretrainRun {
             preset,
             data: String::new(),
             tokenizer: String::new(),
-            device: "cpu".into(),
+            device: "auto".into(),
+            precision: "auto".into(),
             seed: 0,
             epochs: 800,
             batch: 2048,

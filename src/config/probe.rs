@@ -15,8 +15,11 @@ run_config! {
         train: String = Text;
         /// Labelled images to measure on.
         test: String = Text;
-        /// Where it is computed.
-        device: String = Choice(&["cpu"]);
+        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
+        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
+        /// GPU, f32 on the CPU.
+        precision: String = Choice(&["auto", "f32", "bf16"]);
         /// Number that every random choice follows from.
         seed: u64 = Int(0, i64::MAX);
         /// Passes over the features (100 in the original code, 50 in the paper).
@@ -47,7 +50,8 @@ impl ProbeRun {
             model: String::new(),
             train: String::new(),
             test: String::new(),
-            device: "cpu".into(),
+            device: "auto".into(),
+            precision: "auto".into(),
             seed: 0,
             // A few thousand images: 1000 epochs of small batches are 40,000 steps, where the original
             // takes 125,000, and with its step size they do not end near the minimum.

@@ -12,8 +12,11 @@ run_config! {
         preset: Preset = Choice(Preset::NAMES);
         /// Where the images come from: a folder, a CIFAR file or folder, or `synthetic[:COUNT]`.
         data: String = Text;
-        /// Where it is computed.
-        device: String = Choice(&["cpu"]);
+        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
+        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
+        /// GPU, f32 on the CPU.
+        precision: String = Choice(&["auto", "f32", "bf16"]);
         /// Number that every random choice follows from.
         seed: u64 = Int(0, i64::MAX);
         /// Passes over the images.
@@ -96,7 +99,8 @@ impl TokenizerRun {
         let original = Self {
             preset,
             data: String::new(),
-            device: "cpu".into(),
+            device: "auto".into(),
+            precision: "auto".into(),
             seed: 0,
             epochs: 100,
             batch: 512,

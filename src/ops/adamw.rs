@@ -9,12 +9,16 @@
 //! Source: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in the order and with the ε of
 //! `torch.optim.AdamW`; clipping as `torch.nn.utils.clip_grad_norm_`.
 
-use crate::backend::Storage;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::Cpu;
 use crate::params::Params;
 use crate::real::Real;
 use crate::simd_fn;
-use crate::tensor::Master;
+use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 
 /// Numbers that share a learning-rate scale and a decay: all before `end` and after the segment
@@ -44,6 +48,14 @@ pub struct AdamW {
     pub step: u64,
     /// Bound of the gradient's norm.
     pub max_norm: Option<f64>,
+}
+
+impl AdamW {
+    /// 1 − β₁ᵗ and 1 − β₂ᵗ.
+    fn bias_corrections(&self) -> [f64; 2] {
+        let step = i32::try_from(self.step).unwrap_or(i32::MAX);
+        [self.beta1, self.beta2].map(|beta| 1.0 - beta.powi(step))
+    }
 }
 
 /// The update of all parameters at once.
@@ -120,8 +132,7 @@ impl<T: Real> AdamWOp for Cpu<T> {
         let n = w.master.len();
         let covered = segments.last().is_some_and(|s| s.end >= n);
         assert!(n == 0 || covered, "adamw: the segments do not cover the {n} parameters");
-        let [bias1, bias2] = [adamw.beta1, adamw.beta2]
-            .map(|b| 1.0 - b.powi(i32::try_from(adamw.step).unwrap_or(i32::MAX)));
+        let [bias1, bias2] = adamw.bias_corrections();
         let mut start = 0;
         for segment in segments {
             let end = segment.end.min(n);
@@ -153,6 +164,68 @@ impl<T: Real> AdamWOp for Cpu<T> {
         let pieces = average_of.master.par_chunks_mut(PIECE).zip(w.master.par_chunks(PIECE));
         pieces.for_each(|(a, w)| average(a, w, decay, rest));
         average_of.elem = self.narrow_copy(&average_of.master);
+    }
+}
+
+/// Three updates and running averages of one size.
+pub struct AdamWCase {
+    instance: &'static str,
+    len: usize,
+    clipped: bool,
+}
+
+impl Case for AdamWCase {
+    fn name(&self) -> String {
+        format!("adamw/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let inputs = Inputs::new(&self.name()).master("g", &[self.len]);
+        inputs.param("w", &[self.len]).without_backward()
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (n, layout) = (self.len, io.w.layout.clone());
+        let g =
+            Params { layout: layout.clone(), master: bk.copy(io.master("g").buf()), elem: None };
+        let (mut m, mut v) = (Params::zeros(bk, &layout), Params::zeros(bk, &layout));
+        let start: Vec<B::Master> = io.w.to_host(bk);
+        let mut average = Params::from_host(bk, &layout, &start);
+        let norm = bk.global_norm(&g);
+        let segments = [
+            Segment { end: n / 3, lr_scale: 0.5, decay: 0.0 },
+            Segment { end: n, lr_scale: 1.0, decay: 0.05 },
+        ];
+        for step in 1..=3 {
+            let max_norm = self.clipped.then_some(0.5);
+            let adamw = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, step, max_norm };
+            let norm = self.clipped.then_some(&norm);
+            bk.adamw_update(&mut io.w, &g, &mut m, &mut v, norm, &segments, &adamw);
+            bk.ema_update(&mut average, &io.w, 0.75);
+        }
+        for arena in [&io.w.master, &m.master, &v.master, &average.master].map(|a| bk.copy(a)) {
+            io.output(bk, &Master::new(bk, arena, &[n]));
+        }
+        // What matrix products read where they have a copy of their own.
+        if let Some(copy) = io.w.elem.as_ref().map(|copy| bk.copy(copy)) {
+            io.output(bk, &Tensor::<B>::new(bk, copy, &[n]));
+        } else {
+            let same = bk.copy(&io.w.master);
+            io.output(bk, &Master::new(bk, same, &[n]));
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = 3.0 * self.len as f64;
+        Cost { flops_forward: 16.0 * n, elements_forward: 10.0 * n, ..Cost::default() }
+    }
+}
+
+/// One number, odd with clipping, and several pieces without.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, len, clipped) in [("one", 1, true), ("odd", 37, true), ("pieces", 70_001, false)]
+    {
+        v.visit(AdamWCase { instance, len, clipped });
     }
 }
 

@@ -17,6 +17,8 @@
 //! 2205.14135, algorithm 4. `Deviation:` BEiT multiplies q by 1/√D, here the product is scaled.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
@@ -190,7 +192,8 @@ impl Case for AttentionCase {
 }
 
 /// Smallest, odd, without bias, several samples per task, more queries than one block holds, a
-/// block of the tiny preset.
+/// block of the tiny preset, and other sizes of heads: on tensor cores, tiles that are filled up, more
+/// than one round of rows, more keys than are on chip at one time.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, [batch, tokens, heads, head], bias) in [
         ("one", [1, 1, 1, 1], true),
@@ -199,6 +202,10 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("groups", [19, 2, 8, 2], true),
         ("blocks", [1, cpu::QUERIES + 3, 1, 3], true),
         ("tiny", [2, 65, 4, 32], true),
+        ("head_8", [1, 18, 2, 8], true),
+        ("head_64", [2, 150, 1, 64], true),
+        ("head_80", [1, 37, 1, 80], true),
+        ("head_128", [1, 141, 1, 128], false),
     ] {
         v.visit(AttentionCase { instance, dims: Dims { batch, tokens, heads, head }, bias });
     }

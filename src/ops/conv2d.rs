@@ -19,6 +19,8 @@
 //! input is X already. Source: `dall_e/utils.py`, class Conv2d.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};

@@ -3,7 +3,11 @@
 //! Where `Elem` is narrower than `Master`, this is the only place where a stream loses precision.
 //! Backward of `to_elem` is `scale · dy` on the stream, which is `accumulate` of a scaled gradient.
 
-use crate::backend::Storage;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
 use crate::real::Real;
 use crate::tensor::{Master, Tensor};
@@ -42,5 +46,59 @@ impl<T: Real> ConvertOp for Cpu<T> {
         x.expect_shape("add", "x", acc.shape());
         let pieces = acc.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
         pieces.for_each(|(acc, x)| simd::add_assign(acc, x));
+    }
+}
+
+/// The op at one size: y = scale · x, and s + x.
+pub struct ConvertCase {
+    instance: &'static str,
+    shape: &'static [usize],
+    scale: f64,
+}
+
+impl Case for ConvertCase {
+    fn name(&self) -> String {
+        format!("convert/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs::new(&self.name()).master("x", self.shape).master("s", self.shape)
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, mut s) = (io.master("x"), io.master("s"));
+        io.output(bk, &bk.to_elem(&x, self.scale));
+        bk.add(&mut s, &x);
+        io.output(bk, &s);
+        if io.wants_backward() {
+            let (dy, ds): (Master<B>, Master<B>) = (io.upstream(bk, 0), io.upstream(bk, 1));
+            // y = scale x and s += x   =>   dx = scale dy + ds
+            let mut dx = ds.duplicate(bk);
+            bk.accumulate(&mut dx, &bk.to_elem(&dy, self.scale));
+            io.grad(bk, "x", &dx);
+            io.grad(bk, "s", &ds);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.shape.iter().product::<usize>() as f64;
+        Cost {
+            flops_forward: 2.0 * n,
+            flops_backward: 2.0 * n,
+            elements_forward: 5.0 * n,
+            elements_backward: 5.0 * n,
+        }
+    }
+}
+
+/// One element, odd, not scaled, and several pieces.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, scale) in [
+        ("one", &[1][..], 0.5),
+        ("odd", &[3, 5, 7], -0.375),
+        ("plain", &[2, 9], 1.0),
+        ("pieces", &[33, 500], 0.25),
+    ] {
+        v.visit(ConvertCase { instance, shape, scale });
     }
 }

@@ -15,6 +15,9 @@
 //! the largest tensor of pretraining. Source: BEiT, arXiv 2106.08254, eq. 2; soft targets as in
 //! timm's SoftTargetCrossEntropy.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::{Cpu, simd};

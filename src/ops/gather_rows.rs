@@ -10,6 +10,9 @@
 //! Kept for backward: nothing but rows (an input) and the shape of x. Source: BEiT
 //! `modeling_pretrain.py`, forward (`x[bool_masked_pos]`).
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};

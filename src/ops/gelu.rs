@@ -8,6 +8,9 @@
 //!
 //! Kept for backward: x. Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, rows_per_task};

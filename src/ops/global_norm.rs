@@ -4,7 +4,11 @@
 //! are added in order. A number that is not finite makes the norm not finite, which is how the
 //! trainer notices.
 
-use crate::backend::Storage;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::backend::{Backend, Storage};
+use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
 use crate::params::Params;
 use crate::real::Real;
@@ -23,6 +27,39 @@ impl<T: Real> GlobalNormOp for Cpu<T> {
             g.master.par_chunks(1 << 12).map(|x| simd::dot(x, x).to_f64()).collect();
         let norm = pieces.iter().sum::<f64>().sqrt();
         Master::from_f64(self, &[norm], &[1])
+    }
+}
+
+/// The op at one size.
+pub struct GlobalNormCase {
+    instance: &'static str,
+    len: usize,
+}
+
+impl Case for GlobalNormCase {
+    fn name(&self) -> String {
+        format!("global_norm/{}", self.instance)
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs::new(&self.name()).param("g", &[self.len]).without_backward()
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let norm = bk.global_norm(&io.w);
+        io.output(bk, &norm);
+    }
+
+    fn cost(&self) -> Cost {
+        let n = self.len as f64;
+        Cost { flops_forward: 2.0 * n, elements_forward: n, ..Cost::default() }
+    }
+}
+
+/// One number, odd, and several pieces.
+pub fn cases<V: Visitor>(v: &mut V) {
+    for (instance, len) in [("one", 1), ("odd", 37), ("pieces", 9001)] {
+        v.visit(GlobalNormCase { instance, len });
     }
 }
 

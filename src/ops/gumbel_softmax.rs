@@ -13,6 +13,9 @@
 //!
 //! Kept for backward: y. Source: arXiv 1611.01144, eq. 1 and 2.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::{Cpu, rows_per_task, simd};

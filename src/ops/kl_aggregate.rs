@@ -14,6 +14,9 @@
 //! Kept for backward: ℓ (by its owner) and m. Source: Hoffman and Johnson, "ELBO surgery", 2016, for
 //! the decomposition.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};

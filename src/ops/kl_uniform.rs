@@ -9,6 +9,9 @@
 //! Nothing is kept but ℓ. ln q comes from the log-sum-exp, never as ln(softmax). Source: arXiv
 //! 2102.12092, §2.1.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, rows_per_task, simd};

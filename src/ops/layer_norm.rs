@@ -11,6 +11,9 @@
 //! (1e-12 in files made by other programs): it belongs to the model. Source: Ba, Kiros and Hinton,
 //! arXiv 1607.06450, eq. 3.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};

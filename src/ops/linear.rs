@@ -9,6 +9,9 @@
 //!
 //! Kept for backward: x (by its owner). Source: any; the layout is that of `torch.nn.Linear`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};

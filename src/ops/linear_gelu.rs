@@ -7,6 +7,9 @@
 //!
 //! Kept for backward: x (by its owner) and a. Source: Hendrycks and Gimpel, arXiv 1606.08415, §2.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, gemm, rows_per_task, simd};

@@ -15,6 +15,9 @@
 //! `Deviation:` s is clamped to [−7, 3] (gradient of s 0 outside): the sources show no clamp, but the
 //! density is unbounded as b goes to 0. Kept for backward: x and out. Source: arXiv 2102.12092, A.3.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::Cpu;

@@ -6,6 +6,9 @@
 //! Backward: dx is dy at the chosen place, 0 elsewhere. Kept for backward: the choice. Source:
 //! `dall_e/encoder.py`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::Cpu;

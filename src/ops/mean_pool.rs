@@ -8,6 +8,9 @@
 //! Kept for backward: nothing but N. Source: BEiT `modeling_finetune.py`, forward_features with
 //! `use_mean_pooling`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};

@@ -1,6 +1,8 @@
-//! The ops, one file each: formula, derivation, CPU implementation, case.
+//! The ops, one file each: formula, derivation, CPU implementation, case. The CUDA side of op X is in
+//! `X/cuda.rs`, its kernels in `cuda/X.cu`.
 //!
-//! Adding an op means its file, its line in [`crate::backend`] and its line in [`visit_cases`].
+//! Adding an op means its file, its CUDA side, its line in [`crate::backend`] and its line in
+//! [`visit_cases`].
 
 pub mod adamw;
 pub mod attention;
@@ -32,11 +34,14 @@ use crate::case::Visitor;
 
 /// Shows every case of every op to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
+    adamw::cases(v);
     attention::cases(v);
     conv2d::cases(v);
+    convert::cases(v);
     cross_entropy::cases(v);
     gather_rows::cases(v);
     gelu::cases(v);
+    global_norm::cases(v);
     gumbel_softmax::cases(v);
     kl_aggregate::cases(v);
     kl_uniform::cases(v);

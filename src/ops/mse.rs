@@ -6,6 +6,9 @@
 //! Backward: dout_c = 2 scale (out_c − x_c); with respect to x it is the negative of that. Kept for
 //! backward: x and out. Source: the Gaussian likelihood's exponent, up to its constant.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::Cpu;

@@ -12,6 +12,9 @@
 //! Kept for backward: x; X is gathered again. Source: Dosovitskiy et al., arXiv 2010.11929, eq. 1;
 //! BEiT `modeling_finetune.py`, class PatchEmbed.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};

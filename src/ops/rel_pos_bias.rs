@@ -14,6 +14,9 @@
 //! Kept for backward: nothing. Source: BEiT `modeling_finetune.py`, class RelativePositionBias;
 //! Raffel et al., arXiv 1910.10683, section 2.1, for biases that depend on the offset alone.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::Cpu;

@@ -4,6 +4,9 @@
 //! The convolutions of the discrete VAE have it built in ([`super::conv2d`]). Source:
 //! `torch.nn.ReLU`, whose derivative at 0 is 0.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};
 use crate::cpu::Cpu;

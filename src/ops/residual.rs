@@ -12,6 +12,9 @@
 //! made again. Source: BEiT `modeling_finetune.py`, class Block (γ before DropPath); Touvron et al.,
 //! arXiv 2103.17239, eq. 5; Huang et al., arXiv 1603.09382.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};

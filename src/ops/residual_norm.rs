@@ -10,6 +10,9 @@
 //!
 //! Kept for backward: s', mean and rstd, branch. Source: as for the two parts.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};

@@ -15,6 +15,9 @@
 //! Kept for backward: the mask (an input). Source: BEiT `modeling_pretrain.py`, forward_features;
 //! Dosovitskiy et al., arXiv 2010.11929, eq. 1.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_rows, simd};

@@ -4,6 +4,9 @@
 //! Backward: `dx[b,i,j,c] = Σ_{u,v} dy[b,2i+u,2j+v,c]`. Nothing is kept. Source:
 //! `dall_e/decoder.py`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::Cpu;

@@ -1,0 +1,152 @@
+//! A case on a GPU, or on the emulator: gradients in f64 against differences of the GPU's own
+//! forward, f32 and bf16 against the CPU in f64.
+
+use super::gradients::Effort;
+use super::parity::Agreement;
+use super::report::Report;
+use super::subject::{Done, Start, run};
+use super::training::{Losses, difference, ten_steps as steps};
+use super::{AnyCase, parity, semantics};
+use crate::case::Case;
+use crate::cpu::Cpu;
+use crate::cuda::{Cuda, Device};
+use crate::error::{Error, Result};
+use half::bf16;
+use serde::Serialize;
+use std::io::Write;
+use std::sync::Arc;
+
+/// What is moved of each tensor: the CPU's check of the same case is thorough, and its results are
+/// compared with the GPU's; here it is to be seen that forward and backward of the GPU belong together.
+const EFFORT: Effort = Effort { dense: 3, samples: 2 };
+
+type On<T> = Box<dyn Fn(&Cuda<T>, &Start) -> Done + Send + Sync>;
+
+/// A case in the three precisions.
+pub struct OnCuda {
+    f64: On<f64>,
+    f32: On<f32>,
+    bf16: On<bf16>,
+}
+
+impl OnCuda {
+    pub(super) fn new<C: Case>(case: Arc<C>) -> Self {
+        let [a, b, c] = [case.clone(), case.clone(), case];
+        Self {
+            f64: Box::new(move |bk, start| run(bk, &*a, start)),
+            f32: Box::new(move |bk, start| run(bk, &*b, start)),
+            bf16: Box::new(move |bk, start| run(bk, &*c, start)),
+        }
+    }
+}
+
+impl AnyCase {
+    /// Gradients of the CUDA path in f64 against finite differences of it, and what a backward
+    /// promises beside.
+    pub fn cuda_gradients(&self, device: &Arc<Device>) -> Result<Report> {
+        let bk = Cuda::<f64>::on(device)?;
+        let on_cuda = |start: &Start| (self.cuda.f64)(&bk, start);
+        Ok(semantics::check_case(&self.name, &self.inputs(), &on_cuda, Some(EFFORT), false))
+    }
+
+    /// See [`parity::check_device_f64`].
+    pub fn cuda_f64(&self, device: &Arc<Device>) -> Result<Agreement> {
+        let bk = Cuda::<f64>::on(device)?;
+        Ok(parity::check_device_f64(self, &|start| (self.cuda.f64)(&bk, start)))
+    }
+
+    /// See [`parity::check_device_f32`].
+    pub fn cuda_f32(&self, device: &Arc<Device>) -> Result<Agreement> {
+        let bk = Cuda::<f32>::on(device)?;
+        Ok(parity::check_device_f32(self, &|start| (self.cuda.f32)(&bk, start)))
+    }
+
+    /// See [`parity::check_device_bf16`].
+    pub fn cuda_bf16(&self, device: &Arc<Device>) -> Result<Agreement> {
+        let bk = Cuda::<bf16>::on(device)?;
+        Ok(parity::check_device_bf16(self, &|start| (self.cuda.bf16)(&bk, start)))
+    }
+}
+
+/// Agreement of a case with the CPU in f64, one per precision.
+#[derive(Debug, Serialize)]
+pub struct Parity {
+    /// `op/instance`, or what else was compared.
+    pub case: String,
+    /// In f64.
+    pub f64: Agreement,
+    /// In f32, allowed three times what the CPU's f32 is off.
+    pub f32: Agreement,
+    /// In bf16, allowed some roundings.
+    pub bf16: Agreement,
+}
+
+impl Parity {
+    /// Whether nothing is farther off than it may be.
+    pub fn passed(&self) -> bool {
+        [&self.f64, &self.f32, &self.bf16].iter().all(|a| a.fault.is_none())
+    }
+
+    /// A line of the table, and the faults below it.
+    fn lines(&self) -> Vec<String> {
+        let status = if self.passed() { "ok" } else { "FAIL" };
+        let all = [("f64", &self.f64), ("f32", &self.f32), ("bf16", &self.bf16)];
+        let mut line = format!("{status:4} {:36}", self.case);
+        for (_, a) in all {
+            line += &format!(" {:>8.1e} {:>8.1e}", a.forward, a.backward);
+        }
+        let faults = all.into_iter().filter_map(|(_, a)| a.fault.as_ref());
+        std::iter::once(line).chain(faults.map(|fault| format!("     {fault}"))).collect()
+    }
+}
+
+/// Compares all cases whose name contains `filter`, and without a filter ten training steps, with the
+/// CPU; one line each to `out`.
+pub fn parity(
+    device: &Arc<Device>,
+    filter: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<Vec<Parity>> {
+    let mut all = Vec::new();
+    let mut print = |lines: &[String]| -> Result<()> {
+        let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+        written.map_err(Error::io("cannot write", "the table"))
+    };
+    let columns = ["f64 fwd", "bwd", "f32 fwd", "bwd", "bf16 fwd", "bwd"];
+    let columns = columns.map(|c| format!("{c:>8}")).join(" ");
+    print(&[format!("     {:36} {columns}", "error against CPU f64")])?;
+    for case in &super::run::chosen(filter)? {
+        let (f64, f32, bf16) =
+            (case.cuda_f64(device)?, case.cuda_f32(device)?, case.cuda_bf16(device)?);
+        let row = Parity { case: case.name.clone(), f64, f32, bf16 };
+        print(&row.lines())?;
+        all.push(row);
+    }
+    if filter.is_none() {
+        let row = ten_steps(device)?;
+        print(&row.lines())?;
+        all.push(row);
+    }
+    let failed = all.iter().filter(|row| !row.passed()).count();
+    print(&[format!("{} rows, {failed} failed", all.len())])?;
+    Ok(all)
+}
+
+/// Losses of ten training steps: f64 within 1e-10 of CPU f64, f32 within 1e-5 of CPU f32, bf16 within
+/// 2e-2 of CPU f64. Rounding grows from step to step, which sets these limits.
+fn ten_steps(device: &Arc<Device>) -> Result<Parity> {
+    let (f64, f32) = (steps(&Cpu::<f64>::new()), steps(&Cpu::<f32>::new()));
+    let agree = |losses: &Losses, judge: &Losses, limit: f64| {
+        let off = difference(losses, judge);
+        // NaN must not pass.
+        let fine = off <= limit;
+        let fault = (!fine).then(|| format!("losses off by {off:e}, allowed {limit:e}"));
+        Agreement { forward: off, backward: off, fault }
+    };
+    Ok(Parity {
+        case: "ten training steps".into(),
+        f64: agree(&steps(&Cuda::<f64>::on(device)?), &f64, 1e-10),
+        f32: agree(&steps(&Cuda::<f32>::on(device)?), &f32, 1e-5),
+        bf16: agree(&steps(&Cuda::<bf16>::on(device)?), &f64, 2e-2),
+    })
+}

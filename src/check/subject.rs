@@ -1,0 +1,69 @@
+//! What is judged: a case on some backend, with the types of both forgotten.
+//!
+//! Only [`run`] is compiled for each case and each backend; whoever judges works on plain numbers.
+
+use crate::backend::Backend;
+use crate::case::{Case, Inputs, Io};
+use crate::real::Float;
+use std::collections::BTreeMap;
+
+/// What a run starts from.
+#[derive(Clone, Copy)]
+pub struct Start<'a> {
+    /// Inputs and parameters.
+    pub inputs: &'a Inputs,
+    /// Gradients of the outputs; without them there is no backward pass.
+    pub upstream: Option<&'a [Vec<f64>]>,
+    /// What the parameter gradients hold before; zeros where `None`.
+    pub earlier: Option<&'a [f64]>,
+}
+
+impl<'a> Start<'a> {
+    /// A forward pass.
+    pub fn forward(inputs: &'a Inputs) -> Self {
+        Self { inputs, upstream: None, earlier: None }
+    }
+
+    /// Both passes.
+    pub fn backward(inputs: &'a Inputs, upstream: &'a [Vec<f64>]) -> Self {
+        Self { inputs, upstream: Some(upstream), earlier: None }
+    }
+}
+
+/// What a run left behind, widened.
+pub struct Done {
+    /// Outputs in order.
+    pub outputs: Vec<Vec<f64>>,
+    /// Gradients of inputs and parameters by name.
+    pub gradients: BTreeMap<String, Vec<f64>>,
+    /// Gradients of all parameters as they lie in the buffer.
+    pub arena: Vec<f64>,
+    /// The parameters after the run.
+    pub weights: Vec<f64>,
+}
+
+/// A case on a backend.
+pub type Run<'a> = dyn Fn(&Start) -> Done + Sync + 'a;
+
+/// Runs `case` once on `bk`.
+pub fn run<B: Backend, C: Case>(bk: &B, case: &C, start: &Start) -> Done {
+    let mut io = Io::new(bk, start.inputs);
+    if let Some(upstream) = start.upstream {
+        io = io.with_upstream(upstream.to_vec());
+    }
+    if let Some(earlier) = start.earlier {
+        io.g.master = bk.upload(earlier.iter().map(|&x| B::Master::from_f64(x)).collect());
+    }
+    case.run(bk, &mut io);
+    finish(bk, io, start.inputs)
+}
+
+fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs) -> Done {
+    let widen = |all: Vec<B::Master>| all.into_iter().map(Float::to_f64).collect::<Vec<f64>>();
+    let (arena, weights) = (widen(io.g.to_host(bk)), widen(io.w.to_host(bk)));
+    let mut gradients = io.grads;
+    for p in inputs.layout.iter() {
+        gradients.insert(p.name.to_string(), arena[p.range.clone()].to_vec());
+    }
+    Done { outputs: io.outputs, gradients, arena, weights }
+}

@@ -1,0 +1,118 @@
+//! Where a command computes: `--device auto|cpu|cuda` and the precision there.
+
+use crate::error::{Error, Result};
+use crate::run::note;
+
+#[cfg(feature = "cuda")]
+use crate::cuda::Device;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
+
+/// Legal values of `--device`.
+pub const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
+
+/// A device in one precision.
+pub enum Chosen {
+    /// The CPU in f32.
+    Cpu,
+    /// A GPU in f32.
+    #[cfg(feature = "cuda")]
+    CudaF32(Arc<Device>),
+    /// A GPU in bf16.
+    #[cfg(feature = "cuda")]
+    CudaBf16(Arc<Device>),
+}
+
+/// Runs `$body` with `$bk` bound to the chosen backend.
+macro_rules! on_device {
+    ($chosen:expr, $bk:ident => $body:expr) => {
+        match &$chosen {
+            $crate::cli::device::Chosen::Cpu => {
+                let $bk = $crate::cpu::Cpu::<f32>::new();
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            $crate::cli::device::Chosen::CudaF32(device) => {
+                let $bk = $crate::cuda::Cuda::<f32>::on(device)?;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            $crate::cli::device::Chosen::CudaBf16(device) => {
+                let $bk = $crate::cuda::Cuda::<half::bf16>::on(device)?;
+                $body
+            }
+        }
+    };
+}
+pub(super) use on_device;
+
+impl Chosen {
+    /// Opens what `device` names. `auto` takes the GPU where one can be used, else the CPU, and says
+    /// which on standard error. `precision` is `auto` (bf16 on a GPU, f32 on the CPU), `f32` or
+    /// `bf16`.
+    pub fn open(device: &str, precision: &str) -> Result<Self> {
+        let gpu = match device {
+            "cpu" => None,
+            "cuda" => Some(Self::gpu(precision)?),
+            _ => match Self::gpu(precision) {
+                Ok(gpu) => Some(gpu),
+                Err(why) => {
+                    note(&format!("computing on the CPU ({})", short(&why)));
+                    None
+                }
+            },
+        };
+        match gpu {
+            Some(gpu) => {
+                note(&format!("computing on {}", gpu.describe()));
+                Ok(gpu)
+            }
+            None if precision == "bf16" => Err(Error::config(
+                "precision = bf16 needs a GPU (--device cuda); the CPU computes in f32",
+            )),
+            None => Ok(Self::Cpu),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu(precision: &str) -> Result<Self> {
+        let device = Device::open()?;
+        Ok(if precision == "f32" { Self::CudaF32(device) } else { Self::CudaBf16(device) })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn gpu(_: &str) -> Result<Self> {
+        Err(Error::Device("this beit was built without its feature `cuda`".into()))
+    }
+
+    /// `cpu` or `cuda`.
+    pub fn device(&self) -> &'static str {
+        if matches!(self, Self::Cpu) { "cpu" } else { "cuda" }
+    }
+
+    /// `f32` or `bf16`.
+    pub fn precision(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::CudaBf16(_) => "bf16",
+            _ => "f32",
+        }
+    }
+
+    /// Device and precision in words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Cpu => "the CPU in f32".into(),
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(d) | Self::CudaBf16(d) => {
+                format!("{} in {}", d.describe(), self.precision())
+            }
+        }
+    }
+}
+
+/// The reason without the advice, which `auto` has followed already.
+fn short(why: &Error) -> String {
+    let text = why.to_string();
+    text.split(';').next().unwrap_or(&text).to_string()
+}

@@ -1,0 +1,446 @@
+//! The CUDA backend: our kernels of `cuda/`, products through cuBLAS, all on one stream.
+//!
+//! `Cuda<f64>` is there to be checked against finite differences, `Cuda<f32>` to be compared with the
+//! CPU, `Cuda<bf16>` to train: operands of matrix products and activations inside a branch are bf16,
+//! everything else f32. The three are the same host code and the same kernel sources; each kernel is
+//! compiled once per precision.
+//!
+//! An op's launches are in its folder (`src/ops/layer_norm/cuda.rs`), its kernels in `cuda/` under
+//! its name. Nothing in an op waits for the GPU; a copy to the host does.
+//!
+//! The crate builds without CUDA and finds the driver at run time ([`Device::missing`]). The tests
+//! run the very same kernels and host code on the CPU (`cuda/README.md`).
+
+#![allow(unsafe_code)]
+
+pub mod device;
+
+pub use device::{Buffer, Device};
+
+use crate::backend::Storage;
+use crate::error::Result;
+use crate::params::{Param, Params};
+use crate::real::{Element, Float, Real};
+use crate::tensor::Tensor;
+use cudarc::cublas::result::gemm_ex;
+use cudarc::cublas::sys::{cublasComputeType_t as Compute, cublasGemmAlgo_t as Algorithm};
+use cudarc::cublas::sys::{cublasOperation_t as Operation, cudaDataType};
+use half::bf16;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The two types of a precision and its kernels.
+pub trait Precision: Copy + Send + Sync + 'static {
+    /// See [`Storage::Elem`].
+    type Elem: Float + BlasType;
+    /// See [`Storage::Master`].
+    type Master: Real + BlasType;
+    /// End of the kernels' names.
+    const SUFFIX: &'static str;
+    /// The kernels.
+    const PTX: &'static str;
+    /// Whether `Elem` is narrower than `Master`.
+    const NARROW: bool;
+}
+
+/// A number that cuBLAS knows.
+pub trait BlasType: Element {
+    /// Its name there.
+    const TYPE: cudaDataType;
+}
+
+impl BlasType for f64 {
+    const TYPE: cudaDataType = cudaDataType::CUDA_R_64F;
+}
+impl BlasType for f32 {
+    const TYPE: cudaDataType = cudaDataType::CUDA_R_32F;
+}
+impl BlasType for bf16 {
+    const TYPE: cudaDataType = cudaDataType::CUDA_R_16BF;
+}
+
+macro_rules! precision {
+    ($name:ident, $master:ident, $narrow:literal) => {
+        impl Precision for $name {
+            type Elem = $name;
+            type Master = $master;
+            const SUFFIX: &'static str = stringify!($name);
+            const PTX: &'static str =
+                include_str!(concat!("../cuda/ptx/", stringify!($name), ".ptx"));
+            const NARROW: bool = $narrow;
+        }
+    };
+}
+precision!(f64, f64, false);
+precision!(f32, f32, false);
+precision!(bf16, f32, true);
+
+/// A GPU in precision `T`. Clones are the same GPU and the same stream.
+#[derive(Clone)]
+pub struct Cuda<T> {
+    device: Arc<Device>,
+    precision: PhantomData<T>,
+}
+
+impl<T: Precision> Cuda<T> {
+    /// The first GPU.
+    pub fn open() -> Result<Self> {
+        Self::on(&Device::open()?)
+    }
+
+    /// A device that is open already, in this precision.
+    pub fn on(device: &Arc<Device>) -> Result<Self> {
+        device.load(T::SUFFIX, T::PTX)?;
+        Ok(Self { device: device.clone(), precision: PhantomData })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+}
+
+/// One argument of a kernel: 8 bytes, whatever it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Argument(u64);
+
+impl From<usize> for Argument {
+    fn from(x: usize) -> Self {
+        Self(x as u64)
+    }
+}
+impl From<i64> for Argument {
+    fn from(x: i64) -> Self {
+        Self(x as u64)
+    }
+}
+impl From<bool> for Argument {
+    fn from(x: bool) -> Self {
+        Self(x.into())
+    }
+}
+impl From<f64> for Argument {
+    fn from(x: f64) -> Self {
+        Self(x.to_bits())
+    }
+}
+impl<E> From<Pointer<E>> for Argument {
+    fn from(p: Pointer<E>) -> Self {
+        Self(p.address)
+    }
+}
+impl<E> From<&Buffer<E>> for Argument {
+    fn from(b: &Buffer<E>) -> Self {
+        Self(b.address())
+    }
+}
+impl<E> From<&mut Buffer<E>> for Argument {
+    fn from(b: &mut Buffer<E>) -> Self {
+        Self(b.address())
+    }
+}
+impl<T: Precision, E: Element> From<&Tensor<Cuda<T>, E>> for Argument {
+    fn from(t: &Tensor<Cuda<T>, E>) -> Self {
+        t.buf().into()
+    }
+}
+impl<T: Precision, E: Element> From<&mut Tensor<Cuda<T>, E>> for Argument {
+    fn from(t: &mut Tensor<Cuda<T>, E>) -> Self {
+        t.buf().into()
+    }
+}
+/// Null where there is none.
+impl<A: Into<Argument>> From<Option<A>> for Argument {
+    fn from(x: Option<A>) -> Self {
+        x.map_or(Self(0), Into::into)
+    }
+}
+
+/// The arguments of a launch.
+macro_rules! args {
+    ($($x:expr),* $(,)?) => { &[$($crate::cuda::Argument::from($x)),*] };
+}
+pub(crate) use args;
+
+/// A place in device memory.
+pub(crate) struct Pointer<E> {
+    address: u64,
+    element: PhantomData<E>,
+}
+
+impl<E> Clone for Pointer<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Pointer<E> {}
+
+impl<E> Pointer<E> {
+    /// `n` elements on.
+    pub(crate) fn plus(self, n: usize) -> Self {
+        Self { address: self.address + (n * size_of::<E>()) as u64, ..self }
+    }
+}
+
+impl<E> Buffer<E> {
+    /// Its first element.
+    pub(crate) fn start(&self) -> Pointer<E> {
+        Pointer { address: self.address(), element: PhantomData }
+    }
+}
+
+impl<T: Precision, E: Element> Tensor<Cuda<T>, E> {
+    /// Its first element.
+    pub(crate) fn start(&self) -> Pointer<E> {
+        self.buf().start()
+    }
+}
+
+impl<T: Precision> Params<Cuda<T>> {
+    /// The numbers of one parameter.
+    pub(crate) fn at(&self, param: &Param) -> Pointer<T::Master> {
+        self.master.start().plus(param.range.start)
+    }
+
+    /// The numbers of one parameter as matrix products read them.
+    pub(crate) fn elem_at(&self, param: &Param) -> Pointer<T::Elem> {
+        let start = match &self.elem {
+            Some(copy) => copy.start(),
+            // Not narrow: the two types are one.
+            None => Pointer { address: self.master.address(), element: PhantomData },
+        };
+        start.plus(param.range.start)
+    }
+}
+
+/// Blocks and threads of a launch.
+#[derive(Clone, Copy)]
+pub(crate) struct Grid {
+    blocks: [usize; 2],
+    threads: usize,
+}
+
+/// Threads of a block at most.
+const THREADS: usize = 256;
+
+impl Grid {
+    /// A thread per element; beyond a million blocks, threads take several.
+    pub(crate) fn each(n: usize) -> Self {
+        let threads = n.next_multiple_of(32).clamp(32, THREADS);
+        Self { blocks: [n.div_ceil(threads).min(1 << 20), 1], threads }
+    }
+
+    /// As many blocks of as many threads.
+    pub(crate) fn blocks(blocks: [usize; 2], threads: usize) -> Self {
+        Self { blocks, threads }
+    }
+
+    /// A block per row of `cols` elements.
+    pub(crate) fn rows(rows: usize, cols: usize) -> Self {
+        Self { blocks: [rows, 1], threads: cols.next_multiple_of(32).clamp(32, THREADS) }
+    }
+
+    /// A thread per column, a row of blocks per piece.
+    pub(crate) fn pieces(cols: usize, pieces: usize) -> Self {
+        let threads = cols.next_multiple_of(32).clamp(32, THREADS);
+        Self { blocks: [cols.div_ceil(threads), pieces], threads }
+    }
+}
+
+/// Rows cut into pieces whose sums are added in order; by the number of rows alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Pieces {
+    /// Rows of a piece.
+    pub step: usize,
+    /// Pieces.
+    pub count: usize,
+}
+
+impl Pieces {
+    /// At most 256 pieces, none shorter than 32 rows.
+    pub(crate) fn of(rows: usize) -> Self {
+        let step = rows.div_ceil(256).max(32);
+        Self { step, count: rows.div_ceil(step) }
+    }
+}
+
+/// A factor of a product: row-major, as it is or transposed.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor<E> {
+    at: Pointer<E>,
+    transposed: bool,
+}
+
+/// The matrix as it lies there.
+pub(crate) fn plain<E>(at: Pointer<E>) -> Factor<E> {
+    Factor { at, transposed: false }
+}
+
+/// The transpose of the matrix that lies there.
+pub(crate) fn transposed<E>(at: Pointer<E>) -> Factor<E> {
+    Factor { at, transposed: true }
+}
+
+impl<T: Precision> Cuda<T> {
+    /// Gives a kernel to the stream.
+    #[track_caller]
+    pub(crate) fn launch(&self, name: &str, grid: Grid, arguments: &[Argument]) {
+        self.device.launch((name, T::SUFFIX), grid, 0, arguments);
+    }
+
+    /// The same with `shared` bytes of dynamic shared memory.
+    #[track_caller]
+    pub(crate) fn launch_shared(&self, name: &str, grid: Grid, shared: usize, args: &[Argument]) {
+        self.device.launch((name, T::SUFFIX), grid, shared, args);
+    }
+
+    /// Where kernels report wrong ids.
+    pub(crate) fn fault(&self) -> Argument {
+        self.device.fault()
+    }
+
+    /// Elements of unspecified value, for the use of one op.
+    #[track_caller]
+    pub(crate) fn scratch<E: Element>(&self, n: usize) -> Buffer<E> {
+        Buffer::unset(&self.device, n)
+    }
+
+    /// A tensor of unspecified numbers, for an op that writes every element.
+    #[track_caller]
+    pub(crate) fn unset<E: Element>(&self, shape: &[usize]) -> Tensor<Self, E> {
+        Tensor::new(self, self.scratch(shape.iter().product()), shape)
+    }
+
+    /// `C <- alpha A B + beta C`; A is m x k, B is k x n, C is m x n and lies as it is. Sums are
+    /// taken in `Master`; f32 products do not use TF32.
+    #[track_caller]
+    pub(crate) fn gemm<C: BlasType>(
+        &self,
+        (m, k, n): (usize, usize, usize),
+        alpha: f64,
+        a: Factor<T::Elem>,
+        b: Factor<T::Elem>,
+        beta: f64,
+        c: Pointer<C>,
+    ) {
+        if m == 0 || n == 0 {
+            return;
+        }
+        assert!(k > 0, "gemm: an empty sum");
+        let [m, k, n] = [m, k, n].map(|x| i32::try_from(x).expect("gemm: a side beyond 2^31"));
+        let operation = |transposed: bool| {
+            if transposed { Operation::CUBLAS_OP_T } else { Operation::CUBLAS_OP_N }
+        };
+        let (alpha, beta) = (T::Master::from_f64(alpha), T::Master::from_f64(beta));
+        let compute = match T::Master::TYPE {
+            cudaDataType::CUDA_R_64F => Compute::CUBLAS_COMPUTE_64F,
+            _ => Compute::CUBLAS_COMPUTE_32F,
+        };
+        // cuBLAS counts along columns: what it computes is Cᵀ = Bᵀ Aᵀ, for which nothing moves.
+        // SAFETY: the caller's matrices have these sizes; the factors are read at the call.
+        let done = self.device.with_blas(|handle| unsafe {
+            gemm_ex(
+                handle,
+                operation(b.transposed),
+                operation(a.transposed),
+                n,
+                m,
+                k,
+                std::ptr::from_ref(&alpha).cast(),
+                b.at.address as *const _,
+                T::Elem::TYPE,
+                if b.transposed { k } else { n },
+                a.at.address as *const _,
+                T::Elem::TYPE,
+                if a.transposed { m } else { k },
+                std::ptr::from_ref(&beta).cast(),
+                c.address as *mut _,
+                C::TYPE,
+                n,
+                compute,
+                Algorithm::CUBLAS_GEMM_DEFAULT,
+            )
+        });
+        done.unwrap_or_else(|e| {
+            device::fail(&format!("product {m} x {k} x {n}"), format!("{:?}", e.0))
+        });
+    }
+
+    /// Adds sums of pieces, [count, stride], to `out`, `n` numbers from `from` on.
+    #[track_caller]
+    pub(crate) fn add_partials(
+        &self,
+        partials: &Buffer<T::Master>,
+        (from, n, stride): (usize, usize, usize),
+        pieces: usize,
+        out: Pointer<T::Master>,
+    ) {
+        let at = partials.start().plus(from);
+        self.launch("add_partials", Grid::each(n), args![at, out, n, pieces, stride]);
+    }
+
+    /// Adds the column sums of x `[rows, cols]`, in either type, to `out`.
+    #[track_caller]
+    pub(crate) fn add_column_sums<E: Element>(
+        &self,
+        x: Pointer<E>,
+        (rows, cols): (usize, usize),
+        out: Pointer<T::Master>,
+    ) {
+        let narrow = size_of::<E>() < size_of::<T::Master>();
+        let pieces = Pieces::of(rows);
+        let partials = self.scratch(pieces.count * cols);
+        let kernel = if narrow || !T::NARROW { "column_sums" } else { "column_sums_master" };
+        let grid = Grid::pieces(cols, pieces.count);
+        self.launch(kernel, grid, args![x, &partials, rows, cols, pieces.step]);
+        self.add_partials(&partials, (0, cols, cols), pieces.count, out);
+    }
+}
+
+impl<T: Precision> Storage for Cuda<T> {
+    type Elem = T::Elem;
+    type Master = T::Master;
+    type Buf<E: Element> = Buffer<E>;
+
+    #[track_caller]
+    fn upload<E: Element>(&self, host: Vec<E>) -> Buffer<E> {
+        Buffer::upload(&self.device, &host)
+    }
+    #[track_caller]
+    fn download<E: Element>(&self, buf: &Buffer<E>) -> Vec<E> {
+        buf.download()
+    }
+    #[track_caller]
+    fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+        let mut buffer = self.scratch(n);
+        buffer.clear(0..n);
+        buffer
+    }
+    #[track_caller]
+    fn copy<E: Element>(&self, buf: &Buffer<E>) -> Buffer<E> {
+        buf.duplicate()
+    }
+    #[track_caller]
+    fn clear<E: Element>(&self, buf: &mut Buffer<E>) {
+        buf.clear(0..buf.len());
+    }
+    #[track_caller]
+    fn clear_range<E: Element>(&self, buf: &mut Buffer<E>, range: Range<usize>) {
+        buf.clear(range);
+    }
+    fn len<E: Element>(&self, buf: &Buffer<E>) -> usize {
+        buf.len()
+    }
+    fn narrow_copy(&self, master: &Buffer<T::Master>) -> Option<Buffer<T::Elem>> {
+        T::NARROW.then(|| {
+            let (copy, n) = (self.scratch(master.len()), master.len());
+            self.launch("to_elem", Grid::each(n), args![master, &copy, 1.0, n]);
+            copy
+        })
+    }
+    #[track_caller]
+    fn synchronize(&self) {
+        self.device.synchronize();
+    }
+}

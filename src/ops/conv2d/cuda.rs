@@ -1,0 +1,137 @@
+//! Convolution on CUDA: products with what lies under the kernel at each pixel, written out a chunk
+//! of pixels at a time (`cuda/conv2d.cu`).
+
+use super::{Conv, Conv2dOp, Geometry};
+use crate::cuda::{Cuda, Factor, Grid, Pointer, Precision, args, plain, transposed};
+use crate::ops::relu::ReluOp;
+use crate::params::Params;
+use crate::tensor::{Master, Tensor};
+
+/// Numbers of one chunk of X at most (128 MiB of bf16), if a pixel's fit.
+const CHUNK: usize = 1 << 26;
+
+impl Geometry {
+    /// Numbers under the kernel at one pixel.
+    fn taps(&self) -> usize {
+        self.kernel * self.span()
+    }
+}
+
+/// Calls `work` with each chunk of X: its first pixel, its pixels, and where it is.
+#[track_caller]
+fn for_columns<T: Precision>(
+    bk: &Cuda<T>,
+    geo: &Geometry,
+    (x, relu): (&Tensor<Cuda<T>>, bool),
+    mut work: impl FnMut(usize, usize, Factor<T::Elem>),
+) {
+    let (taps, pixels) = (geo.taps(), x.rows());
+    let step = (CHUNK / taps.max(1)).clamp(1, pixels.max(1));
+    if geo.kernel == 1 && !relu {
+        if pixels > 0 {
+            work(0, pixels, plain(x.start()));
+        }
+        return;
+    }
+    let columns = bk.scratch::<T::Elem>(step * taps);
+    for first in (0..pixels).step_by(step) {
+        let count = step.min(pixels - first);
+        let n = count * taps;
+        let arguments =
+            args![x, &columns, n, first, geo.height, geo.width, geo.input, geo.kernel, relu,];
+        bk.launch("conv2d_columns", Grid::each(n), arguments);
+        work(first, count, plain(columns.start()));
+    }
+}
+
+/// y += scale · X Wᵀ, in either type of y.
+#[track_caller]
+fn convolve<T: Precision, C: crate::cuda::BlasType>(
+    bk: &Cuda<T>,
+    geo: &Geometry,
+    input: (&Tensor<Cuda<T>>, bool),
+    weight: Pointer<T::Elem>,
+    (scale, beta): (f64, f64),
+    y: Pointer<C>,
+) {
+    for_columns(bk, geo, input, |first, count, columns| {
+        let sizes = (count, geo.taps(), geo.output);
+        let y = y.plus(first * geo.output);
+        bk.gemm(sizes, scale, columns, transposed(weight), beta, y);
+    });
+}
+
+impl<T: Precision> Conv2dOp for Cuda<T> {
+    #[track_caller]
+    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self> {
+        let geo = Geometry::new("conv2d", x.shape(), &conv);
+        let y: Tensor<Self> = self.unset(&[x.shape()[0], geo.height, geo.width, geo.output]);
+        let (n, bias) = (y.len(), w.at(conv.bias));
+        self.launch("fill_rows", Grid::each(n), args![&y, bias, 1.0, n, geo.output]);
+        let weight = w.elem_at(conv.weight);
+        convolve(self, &geo, (x, conv.relu), weight, (1.0, 1.0), y.start());
+        y
+    }
+
+    #[track_caller]
+    fn conv2d_residual_forward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        conv: Conv,
+        scale: f64,
+        residual: Option<Master<Self>>,
+    ) -> Master<Self> {
+        let geo = Geometry::new("conv2d", x.shape(), &conv);
+        let shape = [x.shape()[0], geo.height, geo.width, geo.output];
+        let bias = w.at(conv.bias);
+        let (y, kernel) = match residual {
+            Some(y) => {
+                y.expect_shape("conv2d", "residual", &shape);
+                (y, "add_rows")
+            }
+            None => (self.unset(&shape), "fill_rows_master"),
+        };
+        let n = y.len();
+        self.launch(kernel, Grid::each(n), args![&y, bias, scale, n, geo.output]);
+        let weight = w.elem_at(conv.weight);
+        convolve(self, &geo, (x, conv.relu), weight, (scale, 1.0), y.start());
+        y
+    }
+
+    #[track_caller]
+    fn conv2d_backward(
+        &self,
+        x: &Tensor<Self>,
+        w: &Params<Self>,
+        conv: Conv,
+        dy: &Tensor<Self>,
+        g: &mut Params<Self>,
+        need_dx: bool,
+    ) -> Option<Tensor<Self>> {
+        let geo = Geometry::new("conv2d_backward", x.shape(), &conv);
+        let shape = [x.shape()[0], geo.height, geo.width, geo.output];
+        dy.expect_shape("conv2d_backward", "dy", &shape);
+        // y = X Wᵀ + bias   =>   dbias += column sums of dy, dW += dyᵀ X
+        self.add_column_sums(dy.start(), (dy.rows(), geo.output), g.at(conv.bias));
+        let dw = g.at(conv.weight);
+        for_columns(self, &geo, (x, conv.relu), |first, count, columns| {
+            let dy = transposed(dy.start().plus(first * geo.output));
+            self.gemm((geo.output, count, geo.taps()), 1.0, dy, columns, 1.0, dw);
+        });
+        if !need_dx {
+            return None;
+        }
+        // A convolution of dy with the kernel flipped and its channels swapped.
+        let swapped = Geometry { input: geo.output, output: geo.input, ..geo };
+        let flipped = self.scratch(conv.weight.len());
+        let (n, taps) = (flipped.len(), geo.kernel * geo.kernel);
+        let weight = w.elem_at(conv.weight);
+        let arguments = args![weight, &flipped, n, taps, geo.input, geo.output];
+        self.launch("conv2d_flip", Grid::each(n), arguments);
+        let dx: Tensor<Self> = self.unset(x.shape());
+        convolve(self, &swapped, (dy, false), flipped.start(), (1.0, 0.0), dx.start());
+        // f(x) = max(x, 0)
+        Some(if conv.relu { self.relu_backward(x, &dx) } else { dx })
+    }
+}

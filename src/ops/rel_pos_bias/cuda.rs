@@ -1,0 +1,39 @@
+//! The relative-position bias on CUDA: `cuda/rel_pos_bias.cu`.
+
+use super::{RelPosBiasOp, RelPosIndex, expect_table};
+use crate::cuda::{Cuda, Grid, Precision, args};
+use crate::params::{Param, Params};
+use crate::tensor::Master;
+
+impl<T: Precision> RelPosBiasOp for Cuda<T> {
+    #[track_caller]
+    fn rel_pos_bias_forward(
+        &self,
+        w: &Params<Self>,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+    ) -> Master<Self> {
+        let heads = expect_table("rel_pos_bias", table, index);
+        let n = index.tokens();
+        let bias = self.unset(&[heads, n, n]);
+        let arguments = args![w.at(table), &index.index, &bias, heads, n * n];
+        self.launch("rel_pos_bias_forward", Grid::each(heads * n * n), arguments);
+        bias
+    }
+
+    #[track_caller]
+    fn rel_pos_bias_backward(
+        &self,
+        table: &Param,
+        index: &RelPosIndex<Self>,
+        dbias: &Master<Self>,
+        g: &mut Params<Self>,
+    ) {
+        let heads = expect_table("rel_pos_bias_backward", table, index);
+        let (n, rows) = (index.tokens(), table.shape[0]);
+        dbias.expect_shape("rel_pos_bias_backward", "dbias", &[heads, n, n]);
+        let arguments =
+            args![&index.starts, &index.entries, dbias, g.at(table), rows, heads, n * n];
+        self.launch("rel_pos_bias_backward", Grid::each(rows * heads), arguments);
+    }
+}

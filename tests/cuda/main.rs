@@ -1,0 +1,138 @@
+//! Every case on the CUDA backend, run by the emulator: the kernels and host code that a GPU runs.
+//! Streams run only when something waits for them.
+//!
+//! One test each: f64, gradients against finite differences of the CUDA path itself; f32 and bf16
+//! against the CPU in f64; f32 again with the threads of a block in reversed and in shuffled order.
+//! What the emulator cannot show is in `cuda/README.md`; a GPU shows it by
+//! `beit gradcheck --device cuda --parity`.
+
+mod faults;
+
+use beit::check::AnyCase;
+use beit::check::training::{self, Losses};
+use beit::cpu::Cpu;
+use beit::cuda::{Cuda, Device, Precision};
+use beit::ops::gather_rows::GatherRowsOp;
+use beit::ops::gumbel_softmax::gumbel;
+use beit::rng::{Philox, Purpose};
+use beit::tensor::{Ids, Tensor};
+use cuda_emu::Order;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::Arc;
+
+/// A device of the emulator whose blocks run their threads in this order.
+fn device(order: Order) -> Result<Arc<Device>, Failed> {
+    cuda_emu::set_order(order);
+    Device::open().map_err(|e| e.to_string().into())
+}
+
+fn gradients(case: &AnyCase) -> Result<(), Failed> {
+    let device = device(Order::Forward)?;
+    let report = case.cuda_gradients(&device).map_err(|e| e.to_string())?;
+    if !report.passed() {
+        return Err(report.failures(8).join("\n").into());
+    }
+    case.cuda_f64(&device).map_err(text)?.ok().map_err(Into::into)
+}
+
+fn f32(case: &AnyCase, order: Order) -> Result<(), Failed> {
+    case.cuda_f32(&device(order)?).map_err(text)?.ok().map_err(Into::into)
+}
+
+fn bf16(case: &AnyCase) -> Result<(), Failed> {
+    case.cuda_bf16(&device(Order::Forward)?).map_err(text)?.ok().map_err(Into::into)
+}
+
+fn text(error: beit::Error) -> Failed {
+    error.to_string().into()
+}
+
+/// Ten steps of both models within `limit` of the CPU's losses.
+fn ten_steps<T: Precision>(judge: &Losses, limit: f64) -> Result<(), Failed> {
+    let losses = training::ten_steps(&Cuda::<T>::on(&device(Order::Forward)?).map_err(text)?);
+    let off = training::difference(&losses, judge);
+    // NaN must not pass.
+    if off <= limit { Ok(()) } else { Err(format!("off by {off:e}: {losses:?}, {judge:?}").into()) }
+}
+
+/// The Gumbel noise that the kernel draws is the CPU's to the last place but one, and its words the
+/// same: another word would be another number altogether.
+fn gumbel_noise() -> Result<(), Failed> {
+    let bk = Cuda::<f32>::on(&device(Order::Forward)?).map_err(text)?;
+    let (seed, step, n) = (7 << 32 | 5, 3 << 32 | 1, 4099);
+    let noise = bk.gumbel_noise(&[n], seed, step).to_vec(&bk);
+    let stream = Philox::new(seed, Purpose::Gumbel, step as u32, (step >> 32) as u32);
+    for (i, got) in noise.into_iter().enumerate() {
+        let want = gumbel(stream.block_at(i as u32 / 4)[i % 4]) as f32;
+        if !(want.next_down()..=want.next_up()).contains(&got) {
+            return Err(format!("element {i}: {got:e} on CUDA, {want:e} on the CPU").into());
+        }
+    }
+    Ok(())
+}
+
+/// Two runs give the same bits.
+fn repeats() -> Result<(), Failed> {
+    let run = || -> Result<Losses, Failed> {
+        Ok(training::ten_steps(&Cuda::<half::bf16>::on(&device(Order::Forward)?).map_err(text)?))
+    };
+    if run()? == run()? { Ok(()) } else { Err("the losses of two runs differ".into()) }
+}
+
+/// An id beyond its range is found, named, and reads nothing.
+fn wrong_ids() -> Result<(), Failed> {
+    let bk = Cuda::<f32>::on(&device(Order::Forward)?).map_err(text)?;
+    let message = |f: &dyn Fn()| -> String {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        std::panic::set_hook(hook);
+        let payload = caught.expect_err("must panic");
+        payload.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    let x = Tensor::<Cuda<f32>>::zeros(&bk, &[2, 3, 4]);
+    let rows = Ids::from_vec(&bk, vec![5, 6], &[2]);
+    let gathered = message(&|| drop(bk.gather_rows_forward(&x, &rows).to_vec(&bk)));
+    if gathered != "cuda: gather_rows: row 6 is asked for, x has 6" {
+        return Err(gathered.into());
+    }
+    Ok(())
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    if !cuda_emu::AVAILABLE {
+        println!("skipped: all CUDA tests; the emulator needs Linux and a C++ compiler");
+        return;
+    }
+    cuda_emu::install();
+    let mut trials = Vec::new();
+    for case in beit::check::cases() {
+        let case = Arc::new(case);
+        let mut add = |suffix: &str, test: fn(&AnyCase) -> Result<(), Failed>| {
+            let (name, case) = (case.name.replace('/', "_"), case.clone());
+            trials.push(Trial::test(format!("cuda_{name}_{suffix}"), move || test(&case)));
+        };
+        add("f64", gradients);
+        add("f32", |case| f32(case, Order::Forward));
+        add("f32_reversed", |case| f32(case, Order::Reverse));
+        add("f32_shuffled", |case| f32(case, Order::Shuffle));
+        add("bf16", bf16);
+    }
+    let judge = Arc::new(training::ten_steps(&Cpu::<f64>::new()));
+    let cpu_f32 = Arc::new(training::ten_steps(&Cpu::<f32>::new()));
+    let (a, c) = (judge.clone(), judge);
+    trials.push(Trial::test("cuda_ten_steps_f64", move || ten_steps::<f64>(&a, 1e-10)));
+    trials.push(Trial::test("cuda_ten_steps_f32", move || ten_steps::<f32>(&cpu_f32, 1e-5)));
+    trials.push(Trial::test("cuda_ten_steps_bf16", move || ten_steps::<half::bf16>(&c, 2e-2)));
+    trials.push(Trial::test("cuda_gumbel_noise", gumbel_noise));
+    trials.push(Trial::test("cuda_repeats", repeats));
+    trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
+    trials.extend(faults::trials());
+    let done = libtest_mimic::run(&arguments, trials);
+    println!(
+        "These ran on the emulator. Left for a GPU: the compiled PTX, cuBLAS, speed \
+         (beit gradcheck --device cuda --parity; cuda/device-check.sh)"
+    );
+    done.exit();
+}

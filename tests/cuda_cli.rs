@@ -1,0 +1,137 @@
+//! Whole commands of the program on the emulator's libraries, and what it says where a GPU cannot be
+//! used.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// A folder with the emulator's libraries, or nothing where they could not be built.
+fn emulator() -> Option<TempDir> {
+    if !cuda_emu::AVAILABLE {
+        println!("skipped: the emulator needs Linux and a C++ compiler");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    cuda_emu::copy_to(folder.path()).unwrap();
+    Some(folder)
+}
+
+fn beit(libraries: &Path, folder: &Path, line: &str, settings: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_beit"))
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .env("LD_LIBRARY_PATH", libraries)
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Values of one key of the lines of metrics.
+fn metrics(run: &Path, key: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|line| line[key].as_f64().unwrap()).collect()
+}
+
+/// Largest difference of two series, relative to the largest number of the second: the tokenizer's
+/// loss, a log-density, passes through 0. NaN where a number is missing or none.
+fn difference(a: &[f64], b: &[f64]) -> f64 {
+    if a.len() != b.len() || a.iter().any(|x| x.is_nan()) {
+        return f64::NAN;
+    }
+    let largest = b.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f64::max)
+}
+
+#[test]
+fn cuda_without_a_driver_is_one_clear_line() {
+    let (nothing, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for line in ["demo --out d", "pretrain --data synthetic:8 --tokenizer t --out p"] {
+        let start = Instant::now();
+        let line = format!("{line} --device cuda");
+        let done = beit(nothing.path(), folder.path(), &line, &[]);
+        let seconds = start.elapsed().as_secs_f64();
+        let text = stderr(&done);
+        if text.contains("computing on") {
+            println!("skipped: this machine has a driver");
+            return;
+        }
+        assert_eq!(done.status.code(), Some(1), "{text}");
+        assert!(text.starts_with("beit: no CUDA driver: looked for libcuda.so"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        println!("{line}: {seconds:.3} s");
+    }
+    let done = beit(
+        nothing.path(),
+        folder.path(),
+        "probe --model random --train synthetic:40 \
+        --test synthetic:20 --epochs 1",
+        &[],
+    );
+    assert!(stderr(&done).contains("computing on the CPU (no CUDA driver"), "{}", stderr(&done));
+}
+
+#[test]
+fn cuda_devices_that_cannot_be_used_are_named() {
+    let Some(libraries) = emulator() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = |settings: &[(&str, &str)]| {
+        let line = "train-tokenizer --data synthetic:16 --batch 8 --epochs 1 --out t --device cuda";
+        let done = beit(libraries.path(), folder.path(), line, settings);
+        assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+        stderr(&done)
+    };
+    let old = run(&[("EMU_CAPABILITY", "75")]);
+    assert!(old.contains("compute capability 7.5; the kernels need 8.0"), "{old}");
+    let small = run(&[("EMU_MEMORY", "3000000")]);
+    assert!(small.contains("out of GPU memory: asked for"), "{small}");
+    assert!(small.contains("of 3 MiB are free") && small.contains("lower batch"), "{small}");
+    assert!(!small.contains("panicked"), "{small}");
+    std::fs::remove_file(libraries.path().join("libcublas.so")).unwrap();
+    let no_blas = run(&[]);
+    assert!(no_blas.contains("no cuBLAS: looked for libcublas.so"), "{no_blas}");
+}
+
+/// Ten steps of tokenizer and encoder of the tiny preset on the CPU in f32, and from the same seed on
+/// CUDA in `precision`: losses within `limit`.
+fn ten_steps(precision: &str, limit: f64) {
+    let Some(libraries) = emulator() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let common = "--data synthetic:20 --batch 2 --epochs 1 --seed 3 --set log_every=1";
+    let run = |line: String| {
+        let done = beit(libraries.path(), folder.path(), &line, &[]);
+        assert!(done.status.success(), "{line}: {}", stderr(&done));
+    };
+    for (name, device) in
+        [("cpu", "cpu".into()), ("cuda", format!("cuda --set precision={precision}"))]
+    {
+        run(format!("train-tokenizer {common} --out tok-{name} --device {device}"));
+        // Both encoders learn the tokens of one tokenizer.
+        let own = "--tokenizer tok-cpu --set drop_path=0.1";
+        run(format!("pretrain {common} {own} --out enc-{name} --device {device}"));
+    }
+    for kind in ["tok", "enc"] {
+        let losses = |name: &str| metrics(&folder.path().join(format!("{kind}-{name}")), "loss");
+        let (cuda, cpu) = (losses("cuda"), losses("cpu"));
+        assert_eq!(cpu.len(), 10);
+        let off = difference(&cuda, &cpu);
+        println!("{kind} {precision}: {off:.1e}");
+        // NaN must not pass.
+        assert!(off <= limit, "{kind} {precision}: {off:e}, {cuda:?}, {cpu:?}");
+    }
+}
+
+#[test]
+fn cuda_ten_steps_of_the_tiny_preset_f32() {
+    ten_steps("f32", 1e-5);
+}
+
+#[test]
+fn cuda_ten_steps_of_the_tiny_preset_bf16() {
+    ten_steps("bf16", 2e-2);
+}
