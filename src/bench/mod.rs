@@ -4,6 +4,8 @@
 //! same sizes, because absolute numbers say nothing on a shared machine.
 
 pub mod data;
+#[cfg(feature = "cuda")]
+pub mod device;
 pub mod ops;
 pub mod step;
 

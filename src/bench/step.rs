@@ -1,15 +1,15 @@
 //! `beit bench step`: whole masked-image-modelling steps on data that lies in memory: forward,
 //! backward, clipping, AdamW. `benches/peers/torch_step.py` times the same work in PyTorch.
 
-use crate::backend::Storage;
+use crate::backend::Backend;
 use crate::bench::{Times, peak_memory_mib};
-use crate::cpu::{Cpu, gemm};
+use crate::cpu::gemm;
 use crate::error::Result;
 use crate::models::beit::{MaskedBatch, MaskedImageModel, forward_flops, masked_rows};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::models::dvae::Dvae;
 use crate::ops::adamw::{AdamW, Segment};
-use crate::ops::cross_entropy::{CrossEntropyOp, Target};
+use crate::ops::cross_entropy::{Losses, Target};
 use crate::optim::state::State;
 use crate::params::{Params, initial_values, parameter_count};
 use crate::rng::{Philox, Purpose};
@@ -52,10 +52,10 @@ pub struct StepResult {
     pub images_per_s: f64,
     /// Matrix products of forward and backward over the median step.
     pub gflops: f64,
-    /// Best rate of single-precision matrix products at this model's shapes, in this process.
-    pub sgemm_gflops: f64,
-    /// `gflops / sgemm_gflops`.
-    pub fraction_of_sgemm: f64,
+    /// Best rate of plain matrix products on the same device in this process.
+    pub matmul_gflops: f64,
+    /// `gflops / matmul_gflops`.
+    pub fraction_of_matmul: f64,
     /// Largest resident size of the process.
     pub peak_mem_mib: Option<f64>,
     /// Median milliseconds of each section; where parts of a batch run at the same time, their share
@@ -65,14 +65,20 @@ pub struct StepResult {
     pub loss: f64,
 }
 
-/// Times whole steps.
-pub fn run(bench: &StepBench) -> Result<StepResult> {
-    let bk = Cpu::<f32>::new();
+/// Times whole steps on `bk`, on which a plain matrix product reaches `matmul_gflops`. Where the device
+/// works by itself (`asynchronous`), steps are timed without waiting inside them, and the sections in
+/// as many further steps with a wait after each section.
+pub fn run<B: Backend>(
+    bk: &B,
+    bench: &StepBench,
+    matmul_gflops: f64,
+    asynchronous: bool,
+) -> Result<StepResult> {
     let (config, b) = (&bench.config, bench.batch);
     config.validate()?;
     let (np, (ih, iw)) = (config.patches(), config.image);
-    let model = MaskedImageModel::new(&bk, config);
-    let mut state = State::new(&bk, &model.layout, &initial_values(&model.layout, 0), 0.0);
+    let model = MaskedImageModel::new(bk, config);
+    let mut state = State::new(bk, &model.layout, &initial_values(&model.layout, 0), 0.0);
     let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay: 0.05 }];
     let mut rng = Philox::new(0, Purpose::Bench, 0, 0);
     let normal = |rng: &mut Philox, n: usize| -> Vec<f32> {
@@ -91,54 +97,62 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
     let scale = 1.0 / rows.len() as f64;
     let tokenizer = bench.tokenizer.as_ref().map(|config| {
         let dvae = Dvae::new(config);
-        let w = Params::from_host(&bk, &dvae.layout, &initial_values(&dvae.layout, 1));
+        let w = Params::from_host(bk, &dvae.layout, &initial_values(&dvae.layout, 1));
         (dvae, w)
     });
 
     let px = ih * iw * 3;
-    let part = |w: &Params<_>, part: Range<usize>, step: u64, g: &mut Params<_>| {
+    let part = |w: &Params<B>, part: Range<usize>, step: u64, wait: bool, g: &mut Params<B>| {
+        let mark = || {
+            if wait {
+                bk.synchronize();
+            }
+            Instant::now()
+        };
         let start = Instant::now();
         if let Some((dvae, w)) = &tokenizer {
             let (ih, iw) = dvae.config.image;
-            let x = vec![0.5; part.len() * ih * iw * 3];
-            dvae.tokens(&bk, w, &Tensor::from_vec(&bk, x, &[part.len(), ih, iw, 3]));
+            let x = images.iter().cycle().take(part.len() * ih * iw * 3).copied();
+            let x: Vec<f32> = x.collect();
+            dvae.tokens(bk, w, &Tensor::from_f32(bk, &x, &[part.len(), ih, iw, 3]));
         }
-        let tokenized = Instant::now();
+        let tokenized = mark();
         let hidden = part.start * bench.masked..part.end * bench.masked;
         let mask = &mask[part.start * np..part.end * np];
         let rows = masked_rows(mask, np);
         let m = rows.len();
         let batch = MaskedBatch {
-            images: Tensor::from_vec(
-                &bk,
-                images[part.start * px..part.end * px].to_vec(),
+            images: Tensor::from_f32(
+                bk,
+                &images[part.start * px..part.end * px],
                 &[part.len(), ih, iw, 3],
             ),
             mask: Ids::from_vec(
-                &bk,
+                bk,
                 mask.iter().map(|&m| u32::from(m)).collect(),
                 &[part.len(), np],
             ),
-            rows: Ids::from_vec(&bk, rows, &[m]),
-            drop_path: drop_path(&bk, config, b, &part, 0, step),
+            rows: Ids::from_vec(bk, rows, &[m]),
+            drop_path: drop_path(bk, config, b, &part, 0, step),
         };
-        let labels = Ids::from_vec(&bk, labels[hidden].to_vec(), &[m]);
-        let (logits, cache) = model.forward(&bk, w, &batch, true, &mut |_, _, _| {});
-        let forward = Instant::now();
+        let labels = Ids::from_vec(bk, labels[hidden].to_vec(), &[m]);
+        let (logits, cache) = model.forward(bk, w, &batch, true, &mut |_, _, _| {});
+        let forward = mark();
         let target = Target::Hard { labels: &labels, ignore: None };
         let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, scale);
-        model.backward(&bk, w, &batch, cache, dlogits, g, false, &mut |_| {});
-        let loss: f64 = losses.rows.to_f64(&bk).iter().sum();
-        let marks = [start, tokenized, forward, Instant::now()];
-        (loss, [0, 1, 2].map(|i| (marks[i + 1] - marks[i]).as_secs_f64()))
+        model.backward(bk, w, &batch, cache, dlogits, g, false, &mut |_| {});
+        let marks = [start, tokenized, forward, mark()];
+        (losses, [0, 1, 2].map(|i| (marks[i + 1] - marks[i]).as_secs_f64()))
     };
     let (mut steps, mut sections) = (Vec::new(), vec![Vec::new(); 4]);
     let mut loss = 0.0;
     // Two steps of warm-up, as the peer has.
-    for step in 0..bench.steps + 2 {
+    let further = if asynchronous { bench.steps } else { 0 };
+    for step in 0..bench.steps + 2 + further {
+        let wait = step >= bench.steps + 2;
         let start = Instant::now();
         let w = &state.w;
-        let parts = bk.in_parts(b, &mut state.g, |range, g| part(w, range, step as u64, g));
+        let parts = bk.in_parts(b, &mut state.g, |range, g| part(w, range, step as u64, wait, g));
         let backward = Instant::now();
         let adamw = AdamW {
             lr: 1e-3,
@@ -148,13 +162,20 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
             step: step as u64 + 1,
             max_norm: Some(3.0),
         };
-        state.update(&bk, &segments, &adamw)?;
+        state.update(bk, &segments, &adamw)?;
+        bk.synchronize();
         let end = Instant::now();
-        loss = parts.iter().map(|(loss, _)| loss).sum::<f64>() * scale;
+        let sum = |losses: &Losses<B>| losses.rows.to_f64(bk).iter().sum::<f64>();
+        loss = parts.iter().map(|(losses, _)| sum(losses)).sum::<f64>() * scale;
         if step < 2 {
             continue;
         }
-        steps.push((end - start).as_secs_f64());
+        if !wait {
+            steps.push((end - start).as_secs_f64());
+        }
+        if asynchronous && !wait {
+            continue;
+        }
         // Parts run at the same time: their seconds are scaled to what the clock saw.
         let sums = [0, 1, 2].map(|i| parts.iter().map(|(_, seconds)| seconds[i]).sum::<f64>());
         let clock = (backward - start).as_secs_f64() / sums.iter().sum::<f64>();
@@ -168,7 +189,6 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
     let sections_ms = names.into_iter().zip(sections);
     let sections_ms = sections_ms.map(|(n, s)| (n, 1e3 * Times::new(s).median())).collect();
     let gflops = 3e-9 * b as f64 * forward_flops(config, bench.masked) / times.median();
-    let sgemm_gflops = best_sgemm(config, b, bench.masked);
     Ok(StepResult {
         batch: b,
         params: parameter_count(&model.layout),
@@ -177,8 +197,8 @@ pub fn run(bench: &StepBench) -> Result<StepResult> {
         step_ms_range: [1e3 * times.min(), 1e3 * times.max()],
         images_per_s: b as f64 / times.median(),
         gflops,
-        sgemm_gflops,
-        fraction_of_sgemm: gflops / sgemm_gflops,
+        matmul_gflops,
+        fraction_of_matmul: gflops / matmul_gflops,
         peak_mem_mib: peak_memory_mib(),
         sections_ms,
         loss,

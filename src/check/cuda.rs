@@ -129,6 +129,14 @@ pub fn parity(
     }
     let failed = all.iter().filter(|row| !row.passed()).count();
     print(&[format!("{} rows, {failed} failed", all.len())])?;
+    let used = device.resources();
+    let most = |i: usize| used.iter().map(|(_, r)| r[i]).max().unwrap_or(0);
+    print(&[format!(
+        "{} kernels: up to {} registers, {} bytes of local memory (spills)",
+        used.len(),
+        most(0),
+        most(2)
+    )])?;
     Ok(all)
 }
 

@@ -254,6 +254,9 @@ pub enum BenchCommand {
     /// Whole pretraining steps on data in memory.
     #[command(after_help = "Example:\n  beit bench step --preset base --batch 8")]
     Step(StepArgs),
+    /// The ops on a GPU at the sizes of an encoder, against a copy and a matrix product there.
+    #[command(after_help = "Example:\n  beit bench device --preset base --batch 256")]
+    Device(DeviceArgs),
     /// Images per second of each stage of the data pipeline, on one core.
     #[command(after_help = "Example:\n  beit bench data --data photos/")]
     Data {
@@ -287,6 +290,29 @@ pub struct StepArgs {
     /// Also turn the images into tokens in every step, with the preset's tokenizer.
     #[arg(long)]
     pub tokenizer: bool,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    pub device: String,
+    /// On a GPU: bf16 or f32.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    pub precision: String,
+    /// Results as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `bench device`.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// tiny, small, base or large.
+    #[arg(long, default_value = "base")]
+    pub preset: String,
+    /// Images.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+    /// bf16 or f32.
+    #[arg(long, default_value = "bf16", value_parser = ["f32", "bf16"])]
+    pub precision: String,
     /// Results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

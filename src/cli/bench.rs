@@ -1,9 +1,17 @@
 //! `beit bench`: times as tables and JSON.
 
+#[cfg(feature = "cuda")]
+use crate::bench::device::Row;
 use crate::bench::{data, ops, step};
-use crate::cli::args::{BenchCommand, StepArgs};
+use crate::cli::args::{BenchCommand, DeviceArgs, StepArgs};
+use crate::cli::device::Chosen;
+#[cfg(feature = "cuda")]
+use crate::cli::device::on_device;
 use crate::cli::on_threads;
 use crate::config::Preset;
+use crate::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
 use crate::error::{Error, Result};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::run::write_atomic;
@@ -42,6 +50,7 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
             write_json(json.as_deref(), &rows)
         }
         BenchCommand::Step(args) => step_command(args),
+        BenchCommand::Device(args) => device_command(args),
         BenchCommand::Data { data: source, preset, json } => {
             let result = data::run(source, sizes(preset)?)?;
             say!("{}", result.table());
@@ -69,14 +78,19 @@ fn step_command(args: &StepArgs) -> Result<()> {
         steps: args.steps as usize,
         tokenizer: args.tokenizer.then_some(dvae),
     };
-    let r = on_threads(args.threads, || step::run(&bench))?;
-    say!(
-        "{} at batch {}, {} threads, f32: {} parameters",
-        args.preset,
-        r.batch,
-        r.threads,
-        r.params
-    );
+    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let r = on_threads(args.threads, || match &chosen {
+        Chosen::Cpu => {
+            let sgemm = step::best_sgemm(&bench.config, bench.batch, bench.masked);
+            step::run(&Cpu::<f32>::new(), &bench, sgemm, false)
+        }
+        #[cfg(feature = "cuda")]
+        _ => on_device!(chosen, bk => step::run(&bk, &bench, chosen.matmul_gflops()?, true)),
+    })?;
+    chosen.warn_if_emulated();
+    let (name, device) = (&args.preset, chosen.describe());
+    say!("{name} at batch {} on {device}, {} threads", r.batch, r.threads);
+    say!("  parameters      {:>10}", r.params);
     say!(
         "  step            {:>10.1} ms (from {:.1} to {:.1})",
         r.step_ms,
@@ -88,15 +102,54 @@ fn step_command(args: &StepArgs) -> Result<()> {
     }
     say!("  images/s        {:>10.2}", r.images_per_s);
     say!("  GFLOP/s         {:>10.1}", r.gflops);
-    say!(
-        "  of best sgemm   {:>10.2} ({:.1} GFLOP/s at this model's shapes)",
-        r.fraction_of_sgemm,
-        r.sgemm_gflops
-    );
+    say!("  of best matmul  {:>10.2} ({:.1} GFLOP/s)", r.fraction_of_matmul, r.matmul_gflops);
     if let Some(peak) = r.peak_mem_mib {
-        say!("  peak memory     {peak:>10.0} MiB");
+        say!("  peak memory     {peak:>10.0} MiB of the host");
+    }
+    let peak_device_mib = chosen.peak_mib();
+    if let Some(peak) = peak_device_mib {
+        say!("                  {peak:>10.0} MiB of the GPU");
+    }
+    #[derive(Serialize)]
+    struct Labelled<'a> {
+        device: String,
+        emulated: bool,
+        peak_device_mib: Option<f64>,
+        preset: &'a str,
+        #[serde(flatten)]
+        result: &'a step::StepResult,
+    }
+    let (device, emulated) = (chosen.describe(), chosen.is_emulated());
+    let preset = args.preset.as_str();
+    let labelled = Labelled { device, emulated, peak_device_mib, preset, result: &r };
+    write_json(args.json.as_deref(), &labelled)
+}
+
+#[cfg(feature = "cuda")]
+fn device_command(args: &DeviceArgs) -> Result<()> {
+    use crate::bench::device;
+    let (config, _, _) = sizes(&args.preset)?;
+    let chosen = Chosen::open("cuda", &args.precision)?;
+    let (batch, budget) = (args.batch as usize, if chosen.is_emulated() { 0.0 } else { 0.2 });
+    let r = match &chosen {
+        Chosen::CudaF32(d) => device::run(&Cuda::<f32>::on(d)?, &config, batch, budget),
+        Chosen::CudaBf16(d) => device::run(&Cuda::<half::bf16>::on(d)?, &config, batch, budget),
+        Chosen::Cpu => unreachable!("a GPU was asked for"),
+    };
+    chosen.warn_if_emulated();
+    say!("{} at batch {} on {} in {}", args.preset, args.batch, r.device, r.precision);
+    say!("matmul {:.1} TFLOP/s, copy {:.0} GB/s", r.matmul_tflops, r.copy_gbps);
+    say!("{:<30} {:>10} {:>9} {:>9}  of the ceiling", "op", "µs", "TFLOP/s", "GB/s");
+    for row in &r.rows {
+        let Row { op, us, tflops, gbps, fraction, ceiling, .. } = row;
+        say!("{op:<30} {us:>10.1} {tflops:>9.2} {gbps:>9.1}  {fraction:.2} of {ceiling}");
     }
     write_json(args.json.as_deref(), &r)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn device_command(_: &DeviceArgs) -> Result<()> {
+    Err(Error::Device("this beit was built without its feature `cuda`".into()))
 }
 
 fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {

@@ -99,6 +99,44 @@ impl Chosen {
         }
     }
 
+    /// Whether it is the stand-in of the tests.
+    pub fn is_emulated(&self) -> bool {
+        match self {
+            Self::Cpu => false,
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(d) | Self::CudaBf16(d) => d.is_emulated(),
+        }
+    }
+
+    /// The most that tensors have held on the GPU, in MiB.
+    pub fn peak_mib(&self) -> Option<f64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(d) | Self::CudaBf16(d) => Some(d.peak_bytes() as f64 / (1 << 20) as f64),
+        }
+    }
+
+    /// Says so where times mean nothing.
+    pub fn warn_if_emulated(&self) {
+        if self.is_emulated() {
+            say!("ON THE EMULATOR: these times say nothing about a GPU");
+        }
+    }
+
+    /// Rate of a large matrix product on the GPU.
+    #[cfg(feature = "cuda")]
+    pub fn matmul_gflops(&self) -> Result<f64> {
+        use crate::bench::device::matmul_tflops;
+        use crate::cuda::Cuda;
+        Ok(1e3
+            * match self {
+                Self::Cpu => return Err(Error::config("the CPU has its own ceiling")),
+                Self::CudaF32(d) => matmul_tflops(&Cuda::<f32>::on(d)?),
+                Self::CudaBf16(d) => matmul_tflops(&Cuda::<half::bf16>::on(d)?),
+            })
+    }
+
     /// Device and precision in words.
     pub fn describe(&self) -> String {
         match self {

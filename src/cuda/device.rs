@@ -34,6 +34,8 @@ pub struct Device {
     fault: CUdeviceptr,
     /// Bytes of all buffers.
     held: AtomicUsize,
+    /// The most they ever were.
+    peak: AtomicUsize,
 }
 
 /// Stops: a device failed inside an op, where there is nothing to return an error to.
@@ -126,6 +128,7 @@ impl Device {
             functions: Mutex::default(),
             fault,
             held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
         }))
     }
 
@@ -147,6 +150,11 @@ impl Device {
     /// Whether this is the stand-in of `cuda/emulator`: its results count, its timings do not.
     pub fn is_emulated(&self) -> bool {
         self.context.name().is_ok_and(|name| name == "host emulation")
+    }
+
+    /// The most bytes that buffers have held at one time.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
     }
 
     /// Loads the kernels of one precision unless they are there.
@@ -325,7 +333,8 @@ impl<E: Element> Buffer<E> {
         // SAFETY: the stream is live.
         let address = unsafe { result::malloc_async(device.stream.cu_stream(), bytes) };
         let address = address.unwrap_or_else(|_| device.out_of_memory(bytes));
-        device.held.fetch_add(bytes, Ordering::Relaxed);
+        let held = device.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        device.peak.fetch_max(held, Ordering::Relaxed);
         Self { address, len, device: device.clone(), element: PhantomData }
     }
 
