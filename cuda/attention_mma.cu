@@ -386,6 +386,7 @@ MMA_KERNELS(32)
 MMA_KERNELS(64)
 MMA_KERNELS(96)
 MMA_KERNELS(128)
+#undef MMA_KERNELS
 
 // dbias [H,N,N] += dS [batch,H,N,stride] summed over the samples in their order. One thread per
 // element of dbias.

@@ -4,6 +4,7 @@
 #include "attention_mma.cu"
 #include "common.cu"
 #include "conv2d.cu"
+#include "conv2d_mma.cu"
 #include "convert.cu"
 #include "cross_entropy.cu"
 #include "gather_rows.cu"

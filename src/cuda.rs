@@ -177,6 +177,11 @@ impl<E> Clone for Pointer<E> {
 impl<E> Copy for Pointer<E> {}
 
 impl<E> Pointer<E> {
+    /// Whether the address is a multiple of `bytes`.
+    pub(crate) fn is_aligned(self, bytes: u64) -> bool {
+        self.address.is_multiple_of(bytes)
+    }
+
     /// `n` elements on.
     pub(crate) fn plus(self, n: usize) -> Self {
         Self { address: self.address + (n * size_of::<E>()) as u64, ..self }

@@ -210,7 +210,8 @@ impl Case for Conv2dCase {
     }
 }
 
-/// All three kernels, images smaller than the kernel, odd and rectangular, every option.
+/// All three kernels, images smaller than the kernel, odd and rectangular, every option; on tensor
+/// cores, channels and pixels that fill no tile, one and several tiles each way.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, output, kernel, relu, residual) in [
         ("one", [1, 1, 1, 1], 1, 1, false, false),
@@ -220,6 +221,9 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("k7_small_image", [1, 2, 3, 2], 2, 7, false, false),
         ("k7_residual", [2, 8, 7, 1], 2, 7, false, true),
         ("tiny", [2, 16, 16, 32], 8, 3, true, false),
+        ("k1_wide", [1, 5, 7, 16], 24, 1, true, false),
+        ("k3_wide_residual", [2, 12, 11, 8], 72, 3, true, true),
+        ("k7_wide", [1, 6, 5, 8], 6, 7, false, false),
     ] {
         v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
     }

@@ -13,7 +13,7 @@ struct Fault {
     edit: Edit<'static>,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 13] = [
     Fault {
         name: "missing_barrier",
         precision: "F32",
@@ -65,6 +65,18 @@ const FAULTS: [Fault; 11] = [
             "s[t][e] = j < n ? x * LOG2_E : -INFINITY;",
             "s[t][e] = x * LOG2_E;",
         ),
+    },
+    Fault {
+        name: "missing_wait_for_a_tile",
+        precision: "BF16",
+        tests: "cuda_conv2d_k3_wide_residual_bf16",
+        edit: ("conv2d_mma.cu", "cp_async_wait<STAGES - 2>();", ""),
+    },
+    Fault {
+        name: "tile_read_before_all_have_copied",
+        precision: "BF16",
+        tests: "cuda_conv2d_k3_wide_residual_bf16",
+        edit: ("conv2d_mma.cu", "__syncthreads();  // this tile is there for all", "//"),
     },
     Fault {
         name: "wrong_index",

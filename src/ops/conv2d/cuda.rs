@@ -1,5 +1,6 @@
-//! Convolution on CUDA: products with what lies under the kernel at each pixel, written out a chunk
-//! of pixels at a time (`cuda/conv2d.cu`).
+//! Convolution on CUDA. At bf16 with channels in multiples of 8, on tensor cores with X gathered tile by
+//! tile (`cuda/conv2d_mma.cu`); else, and for the gradient of W, as products with X written out a chunk
+//! of pixels at a time (`cuda/conv2d.cu`), which judges the other.
 
 use super::{Conv, Conv2dOp, Geometry};
 use crate::cuda::{Cuda, Factor, Grid, Pointer, Precision, args, plain, transposed};
@@ -15,6 +16,48 @@ impl Geometry {
     fn taps(&self) -> usize {
         self.kernel * self.span()
     }
+}
+
+/// What the tensor-core form makes of a convolution.
+enum Made<'a, T: Precision> {
+    /// y = conv + bias, 0 where the mask is not above 0.
+    Elem { y: &'a Tensor<Cuda<T>>, mask: Option<&'a Tensor<Cuda<T>>> },
+    /// sums = scale (conv + bias), or that added to them.
+    Master { sums: &'a Master<Cuda<T>>, add: bool, scale: f64 },
+}
+
+/// Runs the tensor-core form, where it can; else says so and does nothing.
+#[track_caller]
+fn convolve_tiled<T: Precision>(
+    bk: &Cuda<T>,
+    geo: &Geometry,
+    (x, relu): (&Tensor<Cuda<T>>, bool),
+    weight: Pointer<T::Elem>,
+    bias: Option<Pointer<T::Master>>,
+    made: Made<T>,
+) -> bool {
+    // It copies 16 bytes at a time.
+    let aligned = weight.is_aligned(16) && geo.input.is_multiple_of(8);
+    // A product as it is belongs to cuBLAS.
+    let product = geo.kernel == 1 && !relu;
+    if !T::NARROW || !aligned || !geo.output.is_multiple_of(2) || product {
+        return false;
+    }
+    let pixels = x.rows();
+    let outputs = if geo.output <= 64 { 64 } else { 128 };
+    let grid = Grid::blocks([pixels.div_ceil(128), geo.output.div_ceil(outputs)], 256);
+    let shared = 3 * (128 + outputs) * 40 * size_of::<T::Elem>();
+    let (y, mask, sums, add, scale) = match made {
+        Made::Elem { y, mask } => (Some(y), mask, None, false, 1.0),
+        Made::Master { sums, add, scale } => (None, None, Some(sums), add, scale),
+    };
+    let arguments = args![
+        x, weight, bias, y, sums, mask, scale, add, pixels, geo.height, geo.width, geo.input,
+        geo.output, geo.kernel, relu,
+    ];
+    let name = if outputs == 64 { "conv2d_mma_64" } else { "conv2d_mma_128" };
+    bk.launch_shared(name, grid, shared, arguments);
+    true
 }
 
 /// Calls `work` with each chunk of X: its first pixel, its pixels, and where it is.
@@ -66,9 +109,12 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
     fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self> {
         let geo = Geometry::new("conv2d", x.shape(), &conv);
         let y: Tensor<Self> = self.unset(&[x.shape()[0], geo.height, geo.width, geo.output]);
-        let (n, bias) = (y.len(), w.at(conv.bias));
+        let (n, bias, weight) = (y.len(), w.at(conv.bias), w.elem_at(conv.weight));
+        let made = Made::Elem { y: &y, mask: None };
+        if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
+            return y;
+        }
         self.launch("fill_rows", Grid::each(n), args![&y, bias, 1.0, n, geo.output]);
-        let weight = w.elem_at(conv.weight);
         convolve(self, &geo, (x, conv.relu), weight, (1.0, 1.0), y.start());
         y
     }
@@ -84,17 +130,16 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
     ) -> Master<Self> {
         let geo = Geometry::new("conv2d", x.shape(), &conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        let bias = w.at(conv.bias);
-        let (y, kernel) = match residual {
-            Some(y) => {
-                y.expect_shape("conv2d", "residual", &shape);
-                (y, "add_rows")
-            }
-            None => (self.unset(&shape), "fill_rows_master"),
-        };
+        let (bias, weight, add) = (w.at(conv.bias), w.elem_at(conv.weight), residual.is_some());
+        let y = residual.unwrap_or_else(|| self.unset(&shape));
+        y.expect_shape("conv2d", "residual", &shape);
+        let made = Made::Master { sums: &y, add, scale };
+        if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
+            return y;
+        }
         let n = y.len();
+        let kernel = if add { "add_rows" } else { "fill_rows_master" };
         self.launch(kernel, Grid::each(n), args![&y, bias, scale, n, geo.output]);
-        let weight = w.elem_at(conv.weight);
         convolve(self, &geo, (x, conv.relu), weight, (scale, 1.0), y.start());
         y
     }
@@ -130,6 +175,10 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let arguments = args![weight, &flipped, n, taps, geo.input, geo.output];
         self.launch("conv2d_flip", Grid::each(n), arguments);
         let dx: Tensor<Self> = self.unset(x.shape());
+        let made = Made::Elem { y: &dx, mask: conv.relu.then_some(x) };
+        if convolve_tiled(self, &swapped, (dy, false), flipped.start(), None, made) {
+            return Some(dx);
+        }
         convolve(self, &swapped, (dy, false), flipped.start(), (1.0, 0.0), dx.start());
         // f(x) = max(x, 0)
         Some(if conv.relu { self.relu_backward(x, &dx) } else { dx })
