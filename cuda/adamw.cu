@@ -9,10 +9,12 @@
 #endif
 
 // Segment s ends before ends[s] and has factors[2 s] = 1 - lr decay, factors[2 s + 1] = lr / (1 -
-// beta1^t). The clip factor follows from `norm` (null: 1). One thread per number.
+// beta1^t). The clip factor follows from `norm` (null: 1); where it is not finite, nothing changes. One
+// thread per number.
 KERNEL(adamw_update)(master* w, elem* copy, const master* g, master* m, master* v,
                      const master* norm, double max_norm, const double* ends, const double* factors,
                      double beta1, double beta2, double root2, double eps, Index n) {
+  if (norm && !(fabs(*norm) < master(INFINITY))) return;
   const double ratio = norm ? max_norm / ((double)*norm + 1e-6) : 1.0;
   const master clip = (master)(ratio < 1.0 ? ratio : 1.0);
   FOR_EACH(i, n) {

@@ -41,3 +41,16 @@ KERNEL(gather_rows_backward)(const unsigned* rows, const elem* dy, elem* dx, Ind
   }
 }
 EXPORT(gather_rows_backward)
+
+// y[m] = x[places[m]] of `count` ids. One thread per m.
+KERNEL(gather_ids)(const unsigned* x, const unsigned* places, unsigned* y, Index n, Index count,
+                   unsigned long long* fault) {
+  FOR_EACH(m, n) {
+    if (places[m] < count) {
+      y[m] = x[places[m]];
+    } else {
+      report_fault(fault, FAULT_ROW, count, places[m]);
+    }
+  }
+}
+EXPORT(gather_ids)

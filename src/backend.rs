@@ -11,6 +11,21 @@ use crate::params::Params;
 use crate::real::{Element, Float, Real};
 use std::ops::Range;
 
+/// Numbers on their way to the host.
+pub struct Later<T>(Box<dyn FnOnce() -> Vec<T> + Send>);
+
+impl<T: Element> Later<T> {
+    /// What `wait` does.
+    pub fn new(wait: impl FnOnce() -> Vec<T> + Send + 'static) -> Self {
+        Self(Box::new(wait))
+    }
+
+    /// The numbers, when they have arrived.
+    pub fn wait(self) -> Vec<T> {
+        (self.0)()
+    }
+}
+
 /// Buffers of a device.
 pub trait Storage: Clone + Send + Sync + Sized + 'static {
     /// Operands of matrix products, activations inside a branch.
@@ -20,10 +35,19 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     /// `n` elements on the device.
     type Buf<T: Element>: Send + Sync;
 
+    /// Whether ops return before their work is done. The training loop then prepares a step while the
+    /// device is at the one before.
+    const ASYNCHRONOUS: bool = false;
+
     /// Moves host memory to the device.
     fn upload<T: Element>(&self, host: Vec<T>) -> Self::Buf<T>;
     /// Copies device memory to the host; waits for work in flight.
     fn download<T: Element>(&self, buf: &Self::Buf<T>) -> Vec<T>;
+    /// Sends a copy of the buffer as it is after all work given so far; does not wait.
+    fn read_later<T: Element>(&self, buf: &Self::Buf<T>) -> Later<T> {
+        let host = self.download(buf);
+        Later::new(|| host)
+    }
     /// `n` zeros.
     fn zeros<T: Element>(&self, n: usize) -> Self::Buf<T>;
     /// A second buffer with the same content.

@@ -14,10 +14,11 @@
 #![allow(unsafe_code)]
 
 pub mod device;
+mod transfer;
 
 pub use device::{Buffer, Device};
 
-use crate::backend::Storage;
+use crate::backend::{Later, Storage};
 use crate::error::Result;
 use crate::params::{Param, Params};
 use crate::real::{Element, Float, Real};
@@ -407,10 +408,15 @@ impl<T: Precision> Storage for Cuda<T> {
     type Elem = T::Elem;
     type Master = T::Master;
     type Buf<E: Element> = Buffer<E>;
+    const ASYNCHRONOUS: bool = true;
 
     #[track_caller]
     fn upload<E: Element>(&self, host: Vec<E>) -> Buffer<E> {
-        Buffer::upload(&self.device, &host)
+        transfer::upload(&self.device, &host)
+    }
+    #[track_caller]
+    fn read_later<E: Element>(&self, buf: &Buffer<E>) -> Later<E> {
+        transfer::read_later(&self.device, buf)
     }
     #[track_caller]
     fn download<E: Element>(&self, buf: &Buffer<E>) -> Vec<E> {

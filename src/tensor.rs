@@ -3,7 +3,7 @@
 //! There are no views, strides, broadcasting rules or operators. An op opens what it needs inside
 //! itself; what a tensor means (`[B,N,C]`, `[B,H,W,C]`, ...) is said where it is made.
 
-use crate::backend::Storage;
+use crate::backend::{Later, Storage};
 use crate::real::{Element, Float};
 
 /// `[d0, d1, ...]`, row-major, of `T` on backend `B`. Without a second parameter it holds the
@@ -43,6 +43,11 @@ impl<B: Storage, T: Element> Tensor<B, T> {
     /// Copies the elements to the host, row-major.
     pub fn to_vec(&self, bk: &B) -> Vec<T> {
         bk.download(&self.buf)
+    }
+
+    /// The elements on their way to the host, row-major; does not wait.
+    pub fn read_later(&self, bk: &B) -> Later<T> {
+        bk.read_later(&self.buf)
     }
 
     /// A second tensor with the same content.

@@ -10,7 +10,7 @@ use crate::models::dvae::Dvae;
 use crate::params::{Layout, Params, export, import};
 use crate::real::Float;
 use crate::run::{Model, ModelConfig, Slice, View, load_model, note, save_model};
-use crate::tensor::Tensor;
+use crate::tensor::{Ids, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -57,9 +57,9 @@ impl<B: Backend> Tokenizer<B> {
         Ok(())
     }
 
-    /// Tokens of mapped pixels `[B,H,W,3]` on the host, image by image, row-major.
-    pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Vec<u32> {
-        self.dvae.tokens(bk, &self.w, x).to_vec(bk)
+    /// Tokens of mapped pixels `[B,H,W,3]`, image by image, row-major.
+    pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Ids<B> {
+        self.dvae.tokens(bk, &self.w, x)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ops::cross_entropy::{Losses, Target};
 use crate::optim::state::State;
 use crate::params::{Params, initial_values, parameter_count};
 use crate::rng::{Philox, Purpose};
-use crate::tensor::{Ids, Tensor};
+use crate::tensor::{Ids, Master};
 use crate::train::drop_path;
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -101,6 +101,15 @@ pub fn run<B: Backend>(
         (dvae, w)
     });
 
+    // Where the device works by itself, its images lie there already, as the peer's do.
+    let elem =
+        |pixels: &[f32], shape: [usize; 4]| bk.to_elem(&Master::from_f32(bk, pixels, &shape), 1.0);
+    let resident = asynchronous.then(|| elem(&images, [b, ih, iw, 3]));
+    let views = tokenizer.as_ref().map(|(dvae, _)| {
+        let (ih, iw) = dvae.config.image;
+        let pixels = images.iter().cycle().take(b * ih * iw * 3).copied();
+        elem(&pixels.collect::<Vec<_>>(), [b, ih, iw, 3])
+    });
     let px = ih * iw * 3;
     let part = |w: &Params<B>, part: Range<usize>, step: u64, wait: bool, g: &mut Params<B>| {
         let mark = || {
@@ -110,11 +119,13 @@ pub fn run<B: Backend>(
             Instant::now()
         };
         let start = Instant::now();
-        if let Some((dvae, w)) = &tokenizer {
-            let (ih, iw) = dvae.config.image;
-            let x = images.iter().cycle().take(part.len() * ih * iw * 3).copied();
-            let x: Vec<f32> = x.collect();
-            dvae.tokens(bk, w, &Tensor::from_f32(bk, &x, &[part.len(), ih, iw, 3]));
+        if let (Some((dvae, w)), Some(views)) = (&tokenizer, &views) {
+            let rows: Vec<u32> = part.clone().map(|i| i as u32).collect();
+            let flat = views.len() / b;
+            let (count, (ih, iw)) = (rows.len(), dvae.config.image);
+            let own = views.duplicate(bk).reshape(&[b, flat]);
+            let own = bk.gather_rows_forward(&own, &Ids::from_vec(bk, rows, &[count]));
+            dvae.tokens(bk, w, &own.reshape(&[count, ih, iw, 3]));
         }
         let tokenized = mark();
         let hidden = part.start * bench.masked..part.end * bench.masked;
@@ -122,11 +133,10 @@ pub fn run<B: Backend>(
         let rows = masked_rows(mask, np);
         let m = rows.len();
         let batch = MaskedBatch {
-            images: Tensor::from_f32(
-                bk,
-                &images[part.start * px..part.end * px],
-                &[part.len(), ih, iw, 3],
-            ),
+            images: match &resident {
+                Some(all) => all.duplicate(bk),
+                None => elem(&images[part.start * px..part.end * px], [part.len(), ih, iw, 3]),
+            },
             mask: Ids::from_vec(
                 bk,
                 mask.iter().map(|&m| u32::from(m)).collect(),

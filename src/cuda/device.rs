@@ -1,9 +1,11 @@
 //! One GPU: its context, one stream, the compiled kernels, cuBLAS, and memory.
 //!
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
-//! waits but a copy to the host. Opening a device returns an error that says what is missing; what
-//! fails later, inside an op, panics with the driver's text ([`DEVICE_FAILURE`]).
+//! waits but a copy to the host; copies that nobody waits for are in [`super::transfer`]. Opening a
+//! device returns an error that says what is missing; what fails later, inside an op, panics with the
+//! driver's text ([`DEVICE_FAILURE`]).
 
+use super::transfer::Transfers;
 use super::{Argument, Grid};
 use crate::error::{DEVICE_FAILURE, Error, Result};
 use crate::real::Element;
@@ -26,6 +28,7 @@ const PLAIN_SHARED: usize = 48 << 10;
 pub struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    transfers: Transfers,
     /// Used under the lock: a handle is for one thread at a time.
     blas: Mutex<CudaBlas>,
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
@@ -44,8 +47,19 @@ pub(super) fn fail(what: &str, error: impl std::fmt::Display) -> ! {
     panic!("{DEVICE_FAILURE}{what}: {error}")
 }
 
+/// Panics where kernels reported a wrong id in this word (`report_fault` in `cuda/prelude.cuh`).
+#[track_caller]
+pub(super) fn check_fault(word: u64) {
+    let (code, place, value) = (word >> 56, word >> 32 & 0xff_ffff, word as u32);
+    match code {
+        0 => {}
+        1 => fail("gather_rows", format!("row {value} is asked for, x has {place}")),
+        _ => fail("cross_entropy", format!("label {value} of row {place} is beyond the classes")),
+    }
+}
+
 /// The driver's name and text of an error.
-fn text(error: &DriverError) -> String {
+pub(super) fn text(error: &DriverError) -> String {
     let name = error.error_name().ok().map(|s| s.to_string_lossy().into_owned());
     let text = error.error_string().ok().map(|s| s.to_string_lossy().into_owned());
     let code = format!("{:?}", error.0);
@@ -109,6 +123,7 @@ impl Device {
             ));
         }
         let stream = context.new_stream().map_err(|e| device_error("cannot make a stream", &e))?;
+        let second = context.new_stream().map_err(|e| device_error("cannot make a stream", &e))?;
         let blas = CudaBlas::new(stream.clone())
             .map_err(|e| Error::Device(format!("cuBLAS does not start: {:?}", e.0)))?;
         keep_freed_memory(&context)
@@ -123,6 +138,7 @@ impl Device {
         Ok(Arc::new(Self {
             context,
             stream,
+            transfers: Transfers::new(second),
             blas: Mutex::new(blas),
             modules: Mutex::default(),
             functions: Mutex::default(),
@@ -246,8 +262,20 @@ impl Device {
         Argument(self.fault)
     }
 
+    pub(super) fn fault_address(&self) -> CUdeviceptr {
+        self.fault
+    }
+
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    pub(super) fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
     #[track_caller]
-    fn bind(&self) {
+    pub(super) fn bind(&self) {
         self.context.bind_to_thread().unwrap_or_else(|e| fail("context", text(&e)));
     }
 
@@ -262,14 +290,7 @@ impl Device {
         copied
             .and_then(|()| self.stream.synchronize())
             .unwrap_or_else(|e| fail("a kernel", text(&e)));
-        let (code, place, value) = (word[0] >> 56, word[0] >> 32 & 0xff_ffff, word[0] as u32);
-        match code {
-            0 => {}
-            1 => fail("gather_rows", format!("row {value} is asked for, x has {place}")),
-            _ => {
-                fail("cross_entropy", format!("label {value} of row {place} is beyond the classes"))
-            }
-        }
+        check_fault(word[0]);
     }
 
     #[track_caller]
@@ -299,7 +320,7 @@ impl Drop for Device {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What is behind these locks is valid after a panic: maps and a handle.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -328,10 +349,16 @@ impl<E: Element> Buffer<E> {
     /// Elements of unspecified value.
     #[track_caller]
     pub(super) fn unset(device: &Arc<Device>, len: usize) -> Self {
+        Self::unset_on(device, &device.stream, len)
+    }
+
+    /// The same for a stream that the working stream is made to wait for; freed on the latter.
+    #[track_caller]
+    pub(super) fn unset_on(device: &Arc<Device>, stream: &CudaStream, len: usize) -> Self {
         let bytes = (len * size_of::<E>()).max(1);
         device.bind();
         // SAFETY: the stream is live.
-        let address = unsafe { result::malloc_async(device.stream.cu_stream(), bytes) };
+        let address = unsafe { result::malloc_async(stream.cu_stream(), bytes) };
         let address = address.unwrap_or_else(|_| device.out_of_memory(bytes));
         let held = device.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         device.peak.fetch_max(held, Ordering::Relaxed);

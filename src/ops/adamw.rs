@@ -60,7 +60,8 @@ impl AdamW {
 
 /// The update of all parameters at once.
 pub trait AdamWOp: Storage {
-    /// Changes `w`, `m` and `v`; `norm` `[1]` is the gradient's norm, read only where `max_norm` is set.
+    /// Changes `w`, `m` and `v`; `norm` `[1]` is the gradient's norm, needed where `max_norm` is set. Where
+    /// it is given and not finite, nothing changes.
     #[allow(clippy::too_many_arguments)]
     fn adamw_update(
         &self,
@@ -129,6 +130,9 @@ impl<T: Real> AdamWOp for Cpu<T> {
             let norm = norm.expect("adamw: max_norm needs the norm").slice()[0].to_f64();
             (max / (norm + 1e-6)).min(1.0)
         });
+        if norm.is_some_and(|norm| !norm.slice()[0].is_finite()) {
+            return;
+        }
         let n = w.master.len();
         let covered = segments.last().is_some_and(|s| s.end >= n);
         assert!(n == 0 || covered, "adamw: the segments do not cover the {n} parameters");

@@ -24,6 +24,9 @@ pub trait GatherRowsOp: Storage {
     /// x `[..,C]`, rows `[M]` -> y `[M,C]`.
     fn gather_rows_forward(&self, x: &Tensor<Self>, rows: &Ids<Self>) -> Tensor<Self>;
 
+    /// Ids x `[..]` taken as one row of numbers, places `[M]` -> `x[places[m]]` `[M]`.
+    fn gather_ids(&self, x: &Ids<Self>, places: &Ids<Self>) -> Ids<Self>;
+
     /// dy `[M,C]` -> dx of `shape`.
     fn gather_rows_backward(
         &self,
@@ -50,6 +53,12 @@ impl<T: Real> GatherRowsOp for Cpu<T> {
             y.copy_from_slice(&x.slice()[range("gather_rows", row, x.rows(), c)]);
         }
         y
+    }
+
+    #[track_caller]
+    fn gather_ids(&self, x: &Ids<Self>, places: &Ids<Self>) -> Ids<Self> {
+        let pick = |&place: &u32| x.slice()[range("gather_ids", place, x.len(), 1).start];
+        Ids::from_vec(self, places.slice().iter().map(pick).collect(), &[places.len()])
     }
 
     #[track_caller]
@@ -94,6 +103,10 @@ impl Case for GatherRowsCase {
         let (x, rows) = (io.elem("x"), io.ids("rows"));
         let y = bk.gather_rows_forward(&x, &rows);
         io.output(bk, &y);
+        // Ids have no gradient; the last picked first.
+        let backwards: Vec<u32> = (0..self.rows as u32).rev().collect();
+        let picked = bk.gather_ids(&rows, &Ids::from_vec(bk, backwards, &[self.rows]));
+        assert!(picked.to_vec(bk).iter().eq(rows.to_vec(bk).iter().rev()), "gather_ids");
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
             let dx = bk.gather_rows_backward(&rows, &dy, self.shape);

@@ -1,10 +1,11 @@
 //! What an optimizer step changes: weights, moments, running average and the step count.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Later};
 use crate::error::{Error, Result};
 use crate::ops::adamw::{AdamW, Segment};
-use crate::params::{Layout, Params};
+use crate::params::{Layout, Param, Params};
 use crate::real::Float;
+use crate::tensor::Master;
 
 /// Weights and everything that follows them through training.
 pub struct State<B: Backend> {
@@ -36,22 +37,40 @@ impl<B: Backend> State<B> {
         let norm = bk.global_norm(&self.g);
         let value = norm.to_f64(bk)[0];
         if !value.is_finite() {
-            let g = self.g.to_host(bk);
-            let bad = self
-                .g
-                .layout
-                .iter()
-                .rev()
-                .find(|p| g[p.range.clone()].iter().any(|x| !x.to_f64().is_finite()));
-            let name = bad.map_or("(their norm overflows)", |p| &p.name);
-            let step = self.step + 1;
-            return Err(Error::Training(format!(
-                "step {step}: the gradient of {name} is not finite; nothing of this step was \
-                 saved. Start again with a lower lr or a smaller clip"
-            )));
+            return Err(self.not_finite(bk, self.step + 1));
         }
+        self.apply(bk, &norm, segments, adamw);
+        Ok(value)
+    }
+
+    /// The same without waiting: the norm comes later, and where it is not finite, weights and moments
+    /// have not changed.
+    pub fn update_later(
+        &mut self,
+        bk: &B,
+        segments: &[Segment],
+        adamw: &AdamW,
+    ) -> Later<B::Master> {
+        let norm = bk.global_norm(&self.g);
+        self.apply(bk, &norm, segments, adamw);
+        norm.read_later(bk)
+    }
+
+    /// The error of step `step`, whose gradients are in `g`.
+    pub fn not_finite(&self, bk: &B, step: u64) -> Error {
+        let g = self.g.to_host(bk);
+        let broken = |p: &&Param| g[p.range.clone()].iter().any(|x| !x.to_f64().is_finite());
+        let bad = self.g.layout.iter().rev().find(broken);
+        let name = bad.map_or("(their norm overflows)", |p| &p.name);
+        Error::Training(format!(
+            "step {step}: the gradient of {name} is not finite; nothing of this step was saved. \
+             Start again with a lower lr or a smaller clip"
+        ))
+    }
+
+    fn apply(&mut self, bk: &B, norm: &Master<B>, segments: &[Segment], adamw: &AdamW) {
         let (w, g) = (&mut self.w, &self.g);
-        bk.adamw_update(w, g, &mut self.m, &mut self.v, Some(&norm), segments, adamw);
+        bk.adamw_update(w, g, &mut self.m, &mut self.v, Some(norm), segments, adamw);
         if let Some((average, decay)) = &mut self.average {
             // A young average would remember the initial weights: (1 + t)/(10 + t) until it passes
             // the coefficient, as in the exponential moving averages of TensorFlow.
@@ -60,7 +79,6 @@ impl<B: Backend> State<B> {
         }
         self.g.clear(bk);
         self.step += 1;
-        Ok(value)
     }
 
     /// The weights to evaluate and to save: the running average where there is one.

@@ -4,19 +4,21 @@
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Later};
 use crate::config::RunConfig;
 use crate::data::{Image, Loader, LoaderConfig, Source, Split};
 use crate::error::{Error, Result};
 use crate::ops::adamw::{AdamW, Segment};
 use crate::optim::state::State;
 use crate::params::{Layout, initial_values};
+use crate::real::Float;
 use crate::run::{Opened, Progress, RunDir, Slice, View, interrupted, note};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Settings that every kind of training has.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub trait Task<B: Backend>: Sync {
     type Sample: Send + 'static;
     /// Sums since the last line of metrics; part of a checkpoint.
     type Window: Default + Serialize + DeserializeOwned;
+    /// What a step saw, on its way to the host.
+    type Seen;
 
     /// What to train.
     fn layout(&self) -> &Layout;
@@ -66,15 +70,18 @@ pub trait Task<B: Backend>: Sync {
     /// What the loader's threads do with image number `index` in an epoch: a function of its
     /// arguments and the settings alone.
     fn sampler(&self) -> impl Fn(&Image, u32, usize) -> Self::Sample + Send + Sync + 'static;
-    /// Adds the gradients of one optimizer step to `state.g` and what was seen to `window`.
+    /// Adds the gradients of one optimizer step to `state.g`. Waits for nothing.
     fn gradients(
         &self,
         bk: &B,
         state: &mut State<B>,
         samples: &[Self::Sample],
         at: At,
-        window: &mut Self::Window,
-    ) -> Result<()>;
+    ) -> Result<Self::Seen>;
+    /// Adds what a step saw to `window`; false where its loss is not finite.
+    fn absorb(&self, seen: Self::Seen, window: &mut Self::Window) -> bool;
+    /// Name of the first tensor that is not finite when the step is computed again.
+    fn diagnose(&self, bk: &B, state: &State<B>, samples: &[Self::Sample], at: At) -> String;
     /// Learning rate and decay of one step.
     fn optimizer(&self, at: At) -> (Vec<Segment>, AdamW);
     /// A line of metrics from the sums (and, where it must look closer, the last batch), and the
@@ -87,6 +94,77 @@ pub trait Task<B: Backend>: Sync {
         window: &Self::Window,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String);
+}
+
+/// A step that was given to the device and not yet looked at.
+struct InFlight<B: Backend, T: Task<B>> {
+    at: At,
+    samples: Vec<T::Sample>,
+    seen: T::Seen,
+    norm: Later<B::Master>,
+}
+
+/// Adds what a step saw to `window`, or says why it cannot go on.
+fn absorb<B: Backend, T: Task<B>>(
+    (bk, task, state): (&B, &T, &State<B>),
+    samples: &[T::Sample],
+    seen: T::Seen,
+    at: At,
+    window: &mut T::Window,
+) -> Result<()> {
+    if task.absorb(seen, window) {
+        return Ok(());
+    }
+    let (step, place) = (at.step + 1, task.diagnose(bk, state, samples, at));
+    Err(Error::Training(format!(
+        "step {step}: the loss is not finite; the first tensor that is not finite is {place}. \
+         Nothing of this step was saved: lower lr and start again"
+    )))
+}
+
+/// Waits for a step; its samples and the norm of its gradient.
+fn settle<B: Backend, T: Task<B>>(
+    bk: &B,
+    task: &T,
+    state: &mut State<B>,
+    step: InFlight<B, T>,
+    window: &mut T::Window,
+) -> Result<(Vec<T::Sample>, f64)> {
+    let InFlight { at, samples, seen, norm } = step;
+    absorb((bk, task, state), &samples, seen, at, window)?;
+    let norm = norm.wait()[0].to_f64();
+    if !norm.is_finite() {
+        // Its gradients are cleared and its weights are not changed: make them again to name one.
+        state.g.clear(bk);
+        task.gradients(bk, state, &samples, at)?;
+        return Err(state.not_finite(bk, at.step + 1));
+    }
+    Ok((samples, norm))
+}
+
+/// Seconds that the loop waited, and for what.
+#[derive(Default)]
+struct Waits {
+    images: f64,
+    device: f64,
+}
+
+impl Waits {
+    fn timed<R>(seconds: &mut f64, f: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = f();
+        *seconds += start.elapsed().as_secs_f64();
+        result
+    }
+
+    /// Which of the two a run waits for.
+    fn say(&self) {
+        let binds = if self.images > self.device { "images bind" } else { "device binds" };
+        note(&format!(
+            "waited {:.1} s for images and {:.1} s for the device: the {binds}",
+            self.images, self.device
+        ));
+    }
 }
 
 /// What a checkpoint holds besides tensors.
@@ -167,28 +245,50 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
     )?;
     let mut progress = Progress::new(C::KIND, total, state.step, "steps");
     let mut named = BTreeSet::new();
+    let (mut flight, mut waits) = (None::<InFlight<B, T>>, Waits::default());
     while state.step < total {
-        let batch = loader.next_batch()?;
+        let batch = Waits::timed(&mut waits.images, || loader.next_batch())?;
         for (&index, reason) in loader.bad_images() {
             if named.insert(index) {
                 progress.note(&format!("skipped: {reason}"));
             }
         }
         let at = At { step: state.step, per_epoch: per_epoch as u64, total };
-        task.gradients(bk, &mut state, &batch.items, at, &mut window)?;
+        let mut samples = batch.items;
+        let seen = task.gradients(bk, &mut state, &samples, at)?;
         let (segments, adamw) = task.optimizer(at);
-        let norm = state.update(bk, &segments, &adamw)?;
-        let done = state.step;
+        let done = at.step + 1;
+        let (log, stop) =
+            (done.is_multiple_of(pace.log_every as u64) || done == total, interrupted());
+        let keep = done.is_multiple_of(every) || done == total || stop;
+        let mut norm = f64::NAN;
+        if B::ASYNCHRONOUS {
+            // The device is at this step while the next one is prepared.
+            let norm_later = state.update_later(bk, &segments, &adamw);
+            let this = InFlight { at, samples, seen, norm: norm_later };
+            let mut settle = |step| {
+                Waits::timed(&mut waits.device, || settle(bk, task, &mut state, step, &mut window))
+            };
+            if let Some(last) = flight.replace(this) {
+                settle(last)?;
+            }
+            samples = Vec::new();
+            if log || keep {
+                (samples, norm) = settle(flight.take().expect("just put there"))?;
+            }
+        } else {
+            absorb((bk, task, &state), &samples, seen, at, &mut window)?;
+            norm = state.update(bk, &segments, &adamw)?;
+        }
         let mut words = String::new();
-        if done.is_multiple_of(pace.log_every as u64) || done == total {
-            let (mut line, text) = task.metrics(bk, &state, &batch.items, &window, at);
+        if log {
+            let (mut line, text) = task.metrics(bk, &state, &samples, &window, at);
             line.extend([("lr", adamw.lr), ("grad_norm", norm)]);
             run.log(done, &line)?;
             (window, words) = (T::Window::default(), text);
         }
         progress.advance(1, &words);
-        let stop = interrupted();
-        if done.is_multiple_of(every) || done == total || stop {
+        if keep {
             let kept = Kept { inputs, window };
             save(bk, &mut run, &state, &kept)?;
             Kept { inputs, window } = kept;
@@ -202,6 +302,9 @@ pub fn train<B: Backend, T: Task<B>, C: RunConfig>(
         }
     }
     progress.finish();
+    if B::ASYNCHRONOUS {
+        waits.say();
+    }
     if !named.is_empty() {
         note(&format!("{} unreadable images were skipped", named.len()));
     }

@@ -3,7 +3,7 @@
 
 use crate::apply::frozen::{Tokenizer, load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::backend::Backend;
+use crate::backend::{Backend, Later};
 use crate::config::PretrainRun;
 use crate::data::augment::{Views, eval_views, two_views};
 use crate::data::{AugmentConfig, Image, MaskConfig, Masking, Source, Split};
@@ -19,7 +19,7 @@ use crate::real::Float;
 use crate::report::Report;
 use crate::rng::{Philox, Purpose};
 use crate::run::{ModelConfig, RunDir};
-use crate::tensor::{Ids, Master, Tensor};
+use crate::tensor::{Ids, Master};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use crate::train::drop_path;
 use serde::{Deserialize, Serialize};
@@ -74,11 +74,11 @@ pub struct Pretraining<B: Backend> {
     augment: AugmentConfig,
 }
 
-/// What the model said about the masked patches of some images.
-struct Predicted {
-    loss: f64,        // sum over masked patches
-    argmax: Vec<u32>, // [M]
-    labels: Vec<u32>, // [M]
+/// What the model said about the masked patches of some images, on its way to the host.
+pub struct Predicted<B: Backend> {
+    losses: Later<B::Master>, // [M]
+    argmax: Later<u32>,       // [M]
+    labels: Later<u32>,       // [M]
 }
 
 /// What the evaluation images showed.
@@ -109,21 +109,24 @@ impl<B: Backend> Pretraining<B> {
         Ok(Self { config: config.clone(), model, tokenizer, masks, augment })
     }
 
-    /// Tensors of one micro-batch and the labels of its masked patches.
-    fn batch(&self, bk: &B, samples: &[Sample]) -> (MaskedBatch<B>, Vec<u32>) {
+    /// Tensors of one micro-batch and the labels of its masked patches. Waits for nothing.
+    fn batch(&self, bk: &B, samples: &[Sample]) -> (MaskedBatch<B>, Ids<B>) {
         let (b, sizes) = (samples.len(), &self.model.config);
         let ((ih, iw), np) = (sizes.image, sizes.patches());
         let (th, tw) = self.tokenizer.dvae.config.image;
-        let flat = |view: fn(&Sample) -> &[f32]| samples.iter().flat_map(view).copied().collect();
-        let images: Vec<f32> = flat(|s| &s.views.patch);
-        let pixels: Vec<f32> = flat(|s| &s.views.tokens);
+        // Rounded to Elem on the device.
+        let elem = |view: fn(&Sample) -> &[f32], shape: [usize; 4]| {
+            let flat = samples.iter().map(view).collect::<Vec<_>>().concat();
+            bk.to_elem(&Master::from_f32(bk, &flat, &shape), 1.0)
+        };
         let mask: Vec<bool> = samples.iter().flat_map(|s| s.mask.iter().copied()).collect();
-        let tokens = self.tokenizer.tokens(bk, &Tensor::from_f32(bk, &pixels, &[b, th, tw, 3]));
-        let hidden = tokens.iter().zip(&mask).filter(|(_, hidden)| **hidden);
-        let labels = hidden.map(|(token, _)| *token).collect();
+        let tokens = self.tokenizer.tokens(bk, &elem(|s| &s.views.tokens, [b, th, tw, 3]));
+        let hidden = (0..mask.len() as u32).filter(|&i| mask[i as usize]).collect::<Vec<_>>();
+        let count = hidden.len();
+        let labels = bk.gather_ids(&tokens, &Ids::from_vec(bk, hidden, &[count]));
         let rows = masked_rows(&mask, np);
         let batch = MaskedBatch {
-            images: Tensor::from_f32(bk, &images, &[b, ih, iw, 3]),
+            images: elem(|s| &s.views.patch, [b, ih, iw, 3]),
             mask: Ids::from_vec(bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
             rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
             drop_path: Vec::new(),
@@ -131,8 +134,7 @@ impl<B: Backend> Pretraining<B> {
         (batch, labels)
     }
 
-    /// Adds the gradients of `part` of a micro-batch to `g`; where the loss is not finite, the name of
-    /// the first tensor that is not.
+    /// Adds the gradients of `part` of a micro-batch to `g`; nothing where none of its patches is masked.
     #[allow(clippy::too_many_arguments)]
     fn part_gradients(
         &self,
@@ -143,20 +145,19 @@ impl<B: Backend> Pretraining<B> {
         stream: u64,
         scale: f64,
         g: &mut Params<B>,
-    ) -> std::result::Result<Predicted, String> {
+    ) -> Option<Predicted<B>> {
         let (mut batch, labels) = self.batch(bk, &samples[part.clone()]);
         if labels.is_empty() {
-            return Ok(Predicted { loss: 0.0, argmax: Vec::new(), labels });
+            return None;
         }
         let (sizes, seed) = (&self.model.config, self.config.seed);
         batch.drop_path = drop_path(bk, sizes, samples.len(), &part, seed, stream);
-        let ids = Ids::from_vec(bk, labels.clone(), &[labels.len()]);
-        let losses = self.model.loss_and_gradients(bk, w, &batch, &ids, scale, g, &mut |_| {});
-        let loss: f64 = losses.rows.to_f64(bk).iter().sum();
-        if !loss.is_finite() {
-            return Err(self.first_non_finite(bk, w, &batch));
-        }
-        Ok(Predicted { loss, argmax: losses.argmax.to_vec(bk), labels })
+        let losses = self.model.loss_and_gradients(bk, w, &batch, &labels, scale, g, &mut |_| {});
+        Some(Predicted {
+            losses: losses.rows.read_later(bk),
+            argmax: losses.argmax.read_later(bk),
+            labels: labels.read_later(bk),
+        })
     }
 
     /// Name of the first tensor of a forward pass that holds something not finite.
@@ -199,9 +200,9 @@ impl<B: Backend> Pretraining<B> {
                 continue;
             }
             let (logits, _) = self.model.forward(bk, w, &batch, false, &mut |_, _, _| {});
-            let ids = Ids::from_vec(bk, labels.clone(), &[labels.len()]);
-            let losses =
-                bk.cross_entropy_forward(&logits, &Target::Hard { labels: &ids, ignore: None });
+            let target = Target::Hard { labels: &labels, ignore: None };
+            let losses = bk.cross_entropy_forward(&logits, &target);
+            let labels = labels.to_vec(bk);
             seen.loss += losses.rows.to_f64(bk).iter().sum::<f64>();
             let argmax = losses.argmax.to_vec(bk);
             seen.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
@@ -214,6 +215,8 @@ impl<B: Backend> Pretraining<B> {
 impl<B: Backend> Task<B> for Pretraining<B> {
     type Sample = Sample;
     type Window = Window;
+    /// One of each part that has masked patches.
+    type Seen = Vec<Predicted<B>>;
 
     fn inputs(&self) -> Vec<(&'static str, u32)> {
         vec![("tokenizer", self.tokenizer.checksum)]
@@ -241,8 +244,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         state: &mut State<B>,
         samples: &[Sample],
         at: At,
-        window: &mut Window,
-    ) -> Result<()> {
+    ) -> Result<Self::Seen> {
         let step = at.step + 1;
         let masked: usize = samples.iter().map(|s| s.mask.iter().filter(|m| **m).count()).sum();
         if masked == 0 {
@@ -251,7 +253,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
                  mask_min_block or raise masked_patches"
             )));
         }
-        let scale = 1.0 / masked as f64;
+        let (scale, mut all) = (1.0 / masked as f64, Vec::new());
         let size = samples.len() / self.config.accumulate;
         for (part, samples) in samples.chunks(size).enumerate() {
             // Every micro-batch has its own stream of choices.
@@ -260,20 +262,25 @@ impl<B: Backend> Task<B> for Pretraining<B> {
             let seen = bk.in_parts(samples.len(), g, |part, g| {
                 self.part_gradients(bk, w, samples, part, stream, scale, g)
             });
-            for seen in seen {
-                let Predicted { loss, argmax, labels } = seen.map_err(|place| {
-                    Error::Training(format!(
-                        "step {step}: the loss is not finite; the first tensor that is not finite \
-                         is {place}. Nothing of this step was saved: lower lr and start again"
-                    ))
-                })?;
-                window.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
-                window.loss += loss;
-                window.masked += labels.len() as u64;
-                labels.iter().for_each(|&l| *window.tokens.entry(l).or_default() += 1);
-            }
+            all.extend(seen.into_iter().flatten());
         }
-        Ok(())
+        Ok(all)
+    }
+
+    fn absorb(&self, seen: Self::Seen, window: &mut Window) -> bool {
+        seen.into_iter().all(|seen| {
+            let (argmax, labels) = (seen.argmax.wait(), seen.labels.wait());
+            let loss = seen.losses.wait().into_iter().map(Float::to_f64).sum::<f64>();
+            window.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
+            window.loss += loss;
+            window.masked += labels.len() as u64;
+            labels.iter().for_each(|&l| *window.tokens.entry(l).or_default() += 1);
+            loss.is_finite()
+        })
+    }
+
+    fn diagnose(&self, bk: &B, state: &State<B>, samples: &[Sample], _: At) -> String {
+        self.first_non_finite(bk, &state.w, &self.batch(bk, samples).0)
     }
 
     fn optimizer(&self, at: At) -> (Vec<Segment>, AdamW) {

@@ -3,12 +3,12 @@
 
 use crate::apply::frozen::{load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::backend::Backend;
+use crate::backend::{Backend, Later};
 use crate::config::TokenizerRun;
 use crate::data::augment::{eval_views, token_view};
 use crate::data::{AugmentConfig, Image, Split};
-use crate::error::{Error, Result};
-use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
+use crate::error::Result;
+use crate::models::dvae::{Dvae, DvaeLosses, DvaeStep, Likelihood};
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::gumbel_softmax::Noise;
 use crate::optim::state::State;
@@ -185,6 +185,8 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     /// Mapped pixels `[H,W,3]`.
     type Sample = Vec<f32>;
     type Window = Window;
+    /// One of each micro-batch.
+    type Seen = Vec<Seen<B>>;
 
     fn layout(&self) -> &Layout {
         &self.dvae.layout
@@ -204,39 +206,43 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         state: &mut State<B>,
         samples: &[Vec<f32>],
         at: At,
-        window: &mut Window,
-    ) -> Result<()> {
-        let (step, parts) = (self.step(at), self.config.accumulate);
-        let (h, w) = self.dvae.config.image;
-        for (part, samples) in samples.chunks(samples.len() / parts).enumerate() {
-            let (pixels, shape) = (samples.concat(), [samples.len(), h, w, 3]);
-            let x = Tensor::from_f32(bk, &pixels, &shape);
-            let target = Master::from_f32(bk, &pixels, &shape);
-            // Every micro-batch has its own noise.
-            let number = at.step * parts as u64 + part as u64;
-            let noise = Noise::Philox { seed: self.config.seed, step: number };
-            let (weights, g) = (&state.w, &mut state.g);
-            let losses =
-                self.dvae.loss_and_gradients(bk, weights, &x, &target, &noise, &step, g, false);
-            let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
-            let (reconstruction, kl) = (sum(&losses.reconstruction), sum(&losses.kl));
-            if !(reconstruction + kl).is_finite() {
-                let number = at.step + 1;
-                let place = self.first_non_finite(bk, weights, &pixels, &losses);
-                return Err(Error::Training(format!(
-                    "step {number}: the loss is not finite; the first tensor that is not finite \
-                     is {place}. Nothing of this step was saved: lower lr and start again"
-                )));
-            }
+    ) -> Result<Self::Seen> {
+        let (w, g) = (&state.w, &mut state.g);
+        let see = |(samples, _, losses): (&[Vec<f32>], Vec<f32>, DvaeLosses<B>)| Seen {
+            reconstruction: losses.reconstruction.read_later(bk),
+            kl: losses.kl.read_later(bk),
+            unused: losses.unused.read_later(bk),
+            tokens: bk.argmax(&losses.logits).read_later(bk),
+            images: samples.len(),
+        };
+        Ok(self.micro_batches(bk, w, samples, at, g).map(see).collect())
+    }
+
+    fn absorb(&self, seen: Self::Seen, window: &mut Window) -> bool {
+        let sum = |x: Later<B::Master>| x.wait().into_iter().map(Float::to_f64).sum::<f64>();
+        seen.into_iter().all(|seen| {
+            let (reconstruction, kl) = (sum(seen.reconstruction), sum(seen.kl));
+            let tokens = seen.tokens.wait();
             window.reconstruction += reconstruction;
             window.kl += kl;
-            window.unused += losses.kl.len() as f64 * sum(&losses.unused);
-            window.images += samples.len() as u64;
+            window.unused += tokens.len() as f64 * sum(seen.unused);
+            window.images += seen.images as u64;
             window.counts.resize(self.dvae.config.vocab, 0);
-            let tokens = bk.argmax(&losses.logits).to_vec(bk);
             tokens.iter().for_each(|&t| window.counts[t as usize] += 1);
-        }
-        Ok(())
+            (reconstruction + kl).is_finite()
+        })
+    }
+
+    fn diagnose(&self, bk: &B, state: &State<B>, samples: &[Vec<f32>], at: At) -> String {
+        let mut g = Params::zeros(bk, &state.w.layout);
+        let mut parts = self.micro_batches(bk, &state.w, samples, at, &mut g);
+        let broken = parts.find(|(_, _, losses)| {
+            let finite = |x: &Master<B>| x.to_f64(bk).iter().all(|x| x.is_finite());
+            !finite(&losses.reconstruction) || !finite(&losses.kl)
+        });
+        broken.map_or("the loss".into(), |(_, pixels, losses)| {
+            self.first_non_finite(bk, &state.w, &pixels, &losses)
+        })
     }
 
     fn optimizer(&self, at: At) -> (Vec<Segment>, AdamW) {
@@ -292,14 +298,48 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     }
 }
 
+/// What a micro-batch saw, on its way to the host.
+pub struct Seen<B: Backend> {
+    reconstruction: Later<B::Master>,
+    kl: Later<B::Master>,
+    unused: Later<B::Master>,
+    tokens: Later<u32>,
+    images: usize,
+}
+
 impl TokenizerTraining {
+    /// Computes the micro-batches of a step one by one, adding their gradients to `g`: their samples,
+    /// pixels and losses.
+    fn micro_batches<'a, B: Backend>(
+        &'a self,
+        bk: &'a B,
+        weights: &'a Params<B>,
+        samples: &'a [Vec<f32>],
+        at: At,
+        g: &'a mut Params<B>,
+    ) -> impl Iterator<Item = (&'a [Vec<f32>], Vec<f32>, DvaeLosses<B>)> {
+        let (step, parts) = (self.step(at), self.config.accumulate);
+        let (h, w) = self.dvae.config.image;
+        samples.chunks(samples.len() / parts).enumerate().map(move |(part, samples)| {
+            let (pixels, shape) = (samples.concat(), [samples.len(), h, w, 3]);
+            let target = Master::from_f32(bk, &pixels, &shape);
+            let x = bk.to_elem(&target, 1.0);
+            // Every micro-batch has its own noise.
+            let number = at.step * parts as u64 + part as u64;
+            let noise = Noise::Philox { seed: self.config.seed, step: number };
+            let losses =
+                self.dvae.loss_and_gradients(bk, weights, &x, &target, &noise, &step, g, false);
+            (samples, pixels, losses)
+        })
+    }
+
     /// Name of the first tensor that holds something not finite, in the order of the computation.
     fn first_non_finite<B: Backend>(
         &self,
         bk: &B,
         w: &Params<B>,
         pixels: &[f32],
-        losses: &crate::models::dvae::DvaeLosses<B>,
+        losses: &DvaeLosses<B>,
     ) -> String {
         let broken = |values: &[f64]| values.iter().any(|x| !x.is_finite());
         let host: Vec<f64> = w.to_host(bk).into_iter().map(Float::to_f64).collect();

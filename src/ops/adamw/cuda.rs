@@ -22,14 +22,14 @@ impl<T: Precision> AdamWOp for Cuda<T> {
         let covered = segments.last().is_some_and(|s| s.end >= n);
         assert!(n == 0 || covered, "adamw: the segments do not cover the {n} parameters");
         let [bias1, bias2] = adamw.bias_corrections();
-        let norm = adamw.max_norm.map(|_| norm.expect("adamw: max_norm needs the norm"));
+        assert!(adamw.max_norm.is_none() || norm.is_some(), "adamw: max_norm needs the norm");
         let ends = self.upload(segments.iter().map(|s| s.end as f64).collect());
         let factors = segments.iter().flat_map(|s| {
             let lr = adamw.lr * s.lr_scale;
             [1.0 - lr * s.decay, lr / bias1]
         });
         let factors = self.upload(factors.collect::<Vec<f64>>());
-        let (max_norm, root2) = (adamw.max_norm.unwrap_or(0.0), bias2.sqrt());
+        let (max_norm, root2) = (adamw.max_norm.unwrap_or(f64::INFINITY), bias2.sqrt());
         let AdamW { beta1, beta2, eps, .. } = *adamw;
         let arguments = args![
             &mut w.master,

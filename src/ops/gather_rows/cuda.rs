@@ -16,6 +16,14 @@ impl<T: Precision> GatherRowsOp for Cuda<T> {
     }
 
     #[track_caller]
+    fn gather_ids(&self, x: &Ids<Self>, places: &Ids<Self>) -> Ids<Self> {
+        let (n, picked) = (places.len(), self.unset(&[places.len()]));
+        let arguments = args![x, places, &picked, n, x.len(), self.fault()];
+        self.launch("gather_ids", Grid::each(n), arguments);
+        picked
+    }
+
+    #[track_caller]
     fn gather_rows_backward(
         &self,
         rows: &Ids<Self>,

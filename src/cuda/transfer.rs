@@ -1,0 +1,169 @@
+//! Copies between host and device that nobody waits for.
+//!
+//! Both ways go through page-locked memory, which the GPU reads and writes by itself; ordinary memory
+//! would make the caller wait. Large uploads have a stream of their own, so that the images of a step
+//! travel while the step before is computed; the working stream waits for them on the device.
+
+use super::device::{Buffer, Device, check_fault, fail, lock, text};
+use crate::backend::Later;
+use crate::real::Element;
+use cudarc::driver::{CudaEvent, CudaStream, result};
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
+
+/// Bytes from which on an upload takes the second stream.
+const LARGE: usize = 1 << 20;
+/// Large uploads under way at one time; the next waits for the first of them.
+const UPLOADS: usize = 4;
+
+/// Page-locked memory.
+struct Pinned {
+    start: *mut c_void,
+    bytes: usize,
+}
+
+// SAFETY: plain memory, owned by whoever holds this.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// The first `n` elements.
+    fn slice<E: bytemuck::Pod>(&mut self, n: usize) -> &mut [E] {
+        assert!(n * size_of::<E>() <= self.bytes, "page-locked memory is too small");
+        // SAFETY: inside the allocation, which is aligned to a page; E is plain data, and every bit
+        // pattern that was there before is a value of it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), n) }
+    }
+}
+
+/// The second stream and the page-locked memory of a device.
+pub(super) struct Transfers {
+    stream: Arc<CudaStream>,
+    free: Mutex<Vec<Pinned>>,
+    /// Uploads that may still be read.
+    uploads: Mutex<VecDeque<(Pinned, CudaEvent)>>,
+}
+
+impl Transfers {
+    pub(super) fn new(stream: Arc<CudaStream>) -> Self {
+        Self { stream, free: Mutex::default(), uploads: Mutex::default() }
+    }
+
+    /// At least `bytes` of page-locked memory.
+    fn pinned(&self, bytes: usize) -> Pinned {
+        let mut free = lock(&self.free);
+        let fits = free.iter().enumerate().filter(|(_, p)| p.bytes >= bytes);
+        if let Some((i, _)) = fits.min_by_key(|(_, p)| p.bytes) {
+            return free.swap_remove(i);
+        }
+        let bytes = bytes.next_power_of_two().max(4096);
+        // SAFETY: freed in `drop`. Flags 0: memory that the CPU reads fast.
+        let start = unsafe { result::malloc_host(bytes, 0) };
+        let start = start.unwrap_or_else(|e| fail("page-locked memory", text(&e)));
+        // SAFETY: just allocated; zeroed so that it holds values of any plain type.
+        unsafe { start.cast::<u8>().write_bytes(0, bytes) };
+        Pinned { start, bytes }
+    }
+
+    /// Takes back the memory of uploads that are done, and waits while `most` or more are not.
+    fn reclaim(&self, most: usize) {
+        let mut uploads = lock(&self.uploads);
+        while let Some((_, event)) = uploads.front() {
+            if uploads.len() < most && !event.is_complete() {
+                break;
+            }
+            event.synchronize().unwrap_or_else(|e| fail("copy to the GPU", text(&e)));
+            let (pinned, _) = uploads.pop_front().expect("looked at");
+            lock(&self.free).push(pinned);
+        }
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        // Errors have nowhere to go.
+        if self.stream.context().bind_to_thread().is_ok() {
+            let _ = self.stream.synchronize();
+            let uploads = lock(&self.uploads).drain(..).map(|(pinned, _)| pinned).collect();
+            for all in [std::mem::take(&mut *lock(&self.free)), uploads] {
+                for pinned in all {
+                    // SAFETY: allocated in `pinned`, and nothing under way names it.
+                    let _ = unsafe { result::free_host(pinned.start) };
+                }
+            }
+        }
+    }
+}
+
+/// A copy of host memory on the device, large or small.
+#[track_caller]
+pub(super) fn upload<E: Element>(device: &Arc<Device>, host: &[E]) -> Buffer<E> {
+    let bytes = size_of_val(host);
+    if bytes < LARGE {
+        return Buffer::upload(device, host);
+    }
+    let transfers = device.transfers();
+    transfers.reclaim(UPLOADS);
+    let mut pinned = transfers.pinned(bytes);
+    let staged = pinned.slice(host.len());
+    staged.copy_from_slice(host);
+    let buffer = Buffer::unset_on(device, &transfers.stream, host.len());
+    // SAFETY: both are `bytes` long; the staging memory is kept until the event has come.
+    let copied = unsafe {
+        result::memcpy_htod_async(buffer.address(), staged, transfers.stream.cu_stream())
+    };
+    let event = copied.and_then(|()| transfers.stream.record_event(None));
+    let event = event.and_then(|event| device.stream().wait(&event).map(|()| event));
+    let event = event.unwrap_or_else(|e| fail("copy to the GPU", text(&e)));
+    lock(&transfers.uploads).push_back((pinned, event));
+    buffer
+}
+
+/// Numbers on their way to the host.
+struct Coming {
+    device: Arc<Device>,
+    pinned: Option<Pinned>,
+    event: CudaEvent,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        // After a failure the memory is lost, not reused: something may still write to it.
+        if let Some(pinned) = self.pinned.take()
+            && self.event.synchronize().is_ok()
+        {
+            lock(&self.device.transfers().free).push(pinned);
+        }
+    }
+}
+
+/// Sends a copy of the buffer, and the word that kernels report faults in, to the host.
+#[track_caller]
+pub(super) fn read_later<E: Element>(device: &Arc<Device>, buffer: &Buffer<E>) -> Later<E> {
+    let (n, words) = (buffer.len(), (buffer.len() * size_of::<E>()).div_ceil(8));
+    device.bind();
+    let mut pinned = device.transfers().pinned(8 * words + 8);
+    let stream = device.stream();
+    // SAFETY: each destination is as long as its source and read only after the event.
+    let copied = unsafe {
+        let fault = result::memcpy_dtoh_async(
+            &mut pinned.slice::<u64>(words + 1)[words..],
+            device.fault_address(),
+            stream.cu_stream(),
+        );
+        let own = pinned.slice::<E>(n);
+        fault.and_then(|()| match n {
+            0 => Ok(()),
+            _ => result::memcpy_dtoh_async(own, buffer.address(), stream.cu_stream()),
+        })
+    };
+    let event = copied.and_then(|()| stream.record_event(None));
+    let event = event.unwrap_or_else(|e| fail("copy from the GPU", text(&e)));
+    let mut coming = Coming { device: device.clone(), pinned: Some(pinned), event };
+    Later::new(move || {
+        coming.event.synchronize().unwrap_or_else(|e| fail("a kernel", text(&e)));
+        let pinned = coming.pinned.as_mut().expect("taken when dropped");
+        check_fault(pinned.slice::<u64>(words + 1)[words]);
+        pinned.slice(n).to_vec()
+    })
+}
