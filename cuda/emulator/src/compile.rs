@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 /// The libraries, under the names that cudarc tries first; also their SONAMEs.
-pub const LIBRARIES: [&str; 2] = ["libcuda.so", "libcublas.so"];
+pub const LIBRARIES: [&str; 3] = ["libcuda.so", "libcublas.so", "libcublasLt.so"];
 
 /// Starts the C++ compiler on one job.
 fn start(compiler: &cc::Tool, arguments: &[&str], out: &Path) -> Result<Child, String> {
@@ -42,11 +42,11 @@ pub fn compile(
     ];
     let mut objects = Vec::new();
     let mut jobs = Vec::new();
-    let unit = path(kernels.join("unit.cu"))?;
+    let unit = path(emulator.join("unit.cpp"))?;
     let sources = ["engine.cpp", "driver.cpp"].map(|f| emulator.join(f));
     let mut add = |source: String, name: String, define: Option<String>| -> Result<(), String> {
         let object = out.join(format!("{name}.o"));
-        let mut arguments = vec!["-c", "-x", "c++", &include[0], &include[1]];
+        let mut arguments = vec!["-c", &include[0], &include[1]];
         arguments.extend(define.as_deref());
         arguments.push(&source);
         jobs.push((name, start(compiler, &arguments, &object)?));
@@ -88,5 +88,5 @@ pub fn compile(
     };
     link(LIBRARIES[0], &objects.iter().map(String::as_str).collect::<Vec<_>>())?;
     let folder = format!("-L{}", path(out.to_path_buf())?);
-    link(LIBRARIES[1], &[&blas, &folder, "-l:libcuda.so"])
+    LIBRARIES[1..].iter().try_for_each(|name| link(name, &[&blas, &folder, "-l:libcuda.so"]))
 }

@@ -41,8 +41,8 @@ fn driver() -> &'static Library {
             let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
             library.unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()))
         };
-        let [driver, blas] = compile::LIBRARIES.map(open);
-        std::mem::forget(blas); // stays open
+        let [driver, others @ ..] = compile::LIBRARIES.map(open);
+        others.into_iter().for_each(std::mem::forget); // stay open
         driver
     })
 }
