@@ -14,18 +14,19 @@
 #![allow(unsafe_code)]
 
 pub mod device;
+mod planned;
+mod products;
 mod transfer;
 
 pub use device::{Buffer, Device};
+pub(crate) use products::{Epilogue, Factor, plain, transposed};
 
 use crate::backend::{Later, Storage};
 use crate::error::Result;
 use crate::params::{Param, Params};
 use crate::real::{Element, Float, Real};
 use crate::tensor::Tensor;
-use cudarc::cublas::result::gemm_ex;
-use cudarc::cublas::sys::{cublasComputeType_t as Compute, cublasGemmAlgo_t as Algorithm};
-use cudarc::cublas::sys::{cublasOperation_t as Operation, cudaDataType};
+use cudarc::cublas::sys::cudaDataType;
 use half::bf16;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -271,23 +272,6 @@ impl Pieces {
     }
 }
 
-/// A factor of a product: row-major, as it is or transposed.
-#[derive(Clone, Copy)]
-pub(crate) struct Factor<E> {
-    at: Pointer<E>,
-    transposed: bool,
-}
-
-/// The matrix as it lies there.
-pub(crate) fn plain<E>(at: Pointer<E>) -> Factor<E> {
-    Factor { at, transposed: false }
-}
-
-/// The transpose of the matrix that lies there.
-pub(crate) fn transposed<E>(at: Pointer<E>) -> Factor<E> {
-    Factor { at, transposed: true }
-}
-
 impl<T: Precision> Cuda<T> {
     /// Gives a kernel to the stream.
     #[track_caller]
@@ -316,61 +300,6 @@ impl<T: Precision> Cuda<T> {
     #[track_caller]
     pub(crate) fn unset<E: Element>(&self, shape: &[usize]) -> Tensor<Self, E> {
         Tensor::new(self, self.scratch(shape.iter().product()), shape)
-    }
-
-    /// `C <- alpha A B + beta C`; A is m x k, B is k x n, C is m x n and lies as it is. Sums are
-    /// taken in `Master`; f32 products do not use TF32.
-    #[track_caller]
-    pub(crate) fn gemm<C: BlasType>(
-        &self,
-        (m, k, n): (usize, usize, usize),
-        alpha: f64,
-        a: Factor<T::Elem>,
-        b: Factor<T::Elem>,
-        beta: f64,
-        c: Pointer<C>,
-    ) {
-        if m == 0 || n == 0 {
-            return;
-        }
-        assert!(k > 0, "gemm: an empty sum");
-        let [m, k, n] = [m, k, n].map(|x| i32::try_from(x).expect("gemm: a side beyond 2^31"));
-        let operation = |transposed: bool| {
-            if transposed { Operation::CUBLAS_OP_T } else { Operation::CUBLAS_OP_N }
-        };
-        let (alpha, beta) = (T::Master::from_f64(alpha), T::Master::from_f64(beta));
-        let compute = match T::Master::TYPE {
-            cudaDataType::CUDA_R_64F => Compute::CUBLAS_COMPUTE_64F,
-            _ => Compute::CUBLAS_COMPUTE_32F,
-        };
-        // cuBLAS counts along columns: what it computes is Cᵀ = Bᵀ Aᵀ, for which nothing moves.
-        // SAFETY: the caller's matrices have these sizes; the factors are read at the call.
-        let done = self.device.with_blas(|handle| unsafe {
-            gemm_ex(
-                handle,
-                operation(b.transposed),
-                operation(a.transposed),
-                n,
-                m,
-                k,
-                std::ptr::from_ref(&alpha).cast(),
-                b.at.address as *const _,
-                T::Elem::TYPE,
-                if b.transposed { k } else { n },
-                a.at.address as *const _,
-                T::Elem::TYPE,
-                if a.transposed { m } else { k },
-                std::ptr::from_ref(&beta).cast(),
-                c.address as *mut _,
-                C::TYPE,
-                n,
-                compute,
-                Algorithm::CUBLAS_GEMM_DEFAULT,
-            )
-        });
-        done.unwrap_or_else(|e| {
-            device::fail(&format!("product {m} x {k} x {n}"), format!("{:?}", e.0))
-        });
     }
 
     /// Adds sums of pieces, [count, stride], to `out`, `n` numbers from `from` on.

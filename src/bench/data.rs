@@ -1,4 +1,5 @@
-//! `beit bench data`: images per second and core of each stage that a sample goes through.
+//! `beit bench data`: images per second and core of each stage that a sample goes through, and whether the
+//! cores keep up with a device.
 
 use crate::bench::Times;
 use crate::data::augment::{draw_jitter, jitter_and_crop};
@@ -10,6 +11,7 @@ use crate::data::{AugmentConfig, Image, Source, Split, two_views};
 use crate::error::{Error, Result};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::rng::{Philox, Purpose};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -28,10 +30,23 @@ pub struct DataResult {
     pub mean_size: [f64; 2],
     /// Stage and images per second on one core.
     pub stages: Vec<(&'static str, f64)>,
+    /// Images per second from file or record to finished views, on one core.
+    pub one_core: f64,
+    /// The same on all cores.
+    pub all_cores: f64,
+    /// Number of cores.
+    pub cores: usize,
+    /// Images per second of the device they are to feed.
+    pub rate: Option<f64>,
 }
 
-/// Times each stage on the first images of a source, one thread.
-pub fn run(spec: &str, (beit, dvae, _): (BeitConfig, DvaeConfig, usize)) -> Result<DataResult> {
+/// Times each stage on the first images of a source, one thread, and all stages on one and on all
+/// threads.
+pub fn run(
+    spec: &str,
+    (beit, dvae, _): (BeitConfig, DvaeConfig, usize),
+    rate: Option<f64>,
+) -> Result<DataResult> {
     let source = Source::open(spec, Split::Train, 0)?;
     let count = source.len().min(IMAGES);
     let images: Vec<Arc<Image>> = (0..count).filter_map(|i| source.load(i).ok()).collect();
@@ -90,11 +105,28 @@ pub fn run(spec: &str, (beit, dvae, _): (BeitConfig, DvaeConfig, usize)) -> Resu
             std::hint::black_box(two_views(&cfg, image, &mut stream(i)));
         }
     });
+    let whole = |i: usize| {
+        if let Ok(image) = source.load(i) {
+            std::hint::black_box(two_views(&cfg, &image, &mut stream(i)));
+        }
+    };
+    let per_second = |f: &mut dyn FnMut()| count as f64 / Times::measure(3, 0.5, f).median();
+    let one_core = per_second(&mut || (0..count).for_each(whole));
+    let all_cores = per_second(&mut || (0..count).into_par_iter().with_max_len(1).for_each(whole));
     let mean = |f: fn(&Image) -> usize| {
         images.iter().map(|i| f(i) as f64).sum::<f64>() / images.len() as f64
     };
     let mean_size = [mean(|i| i.height), mean(|i| i.width)];
-    Ok(DataResult { source: spec.into(), images: images.len(), mean_size, stages })
+    Ok(DataResult {
+        source: spec.into(),
+        images: images.len(),
+        mean_size,
+        stages,
+        one_core,
+        all_cores,
+        cores: rayon::current_num_threads(),
+        rate,
+    })
 }
 
 impl DataResult {
@@ -107,6 +139,24 @@ impl DataResult {
         );
         for (name, rate) in &self.stages {
             write!(text, "\n  {name:<18} {rate:>10.1} images/s").expect("memory takes everything");
+        }
+        let (one, all, cores) = (self.one_core, self.all_cores, self.cores);
+        write!(
+            text,
+            "\nall stages: {one:.1} images/s on one core, {all:.1} on {cores} ({:.2} of {cores} times \
+             one); 16 cores at the rate of one: {:.0}",
+            all / (cores as f64 * one),
+            16.0 * one
+        )
+        .expect("memory takes everything");
+        if let Some(rate) = self.rate {
+            let binds = if all < rate { "data binds" } else { "the device binds" };
+            write!(
+                text,
+                "\na device that takes {rate:.0} images/s: {binds} here; it needs {:.1} such cores",
+                rate / one
+            )
+            .expect("memory takes everything");
         }
         text
     }

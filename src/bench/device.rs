@@ -59,6 +59,8 @@ pub struct Result {
     pub emulated: bool,
     /// Precision.
     pub precision: &'static str,
+    /// Images.
+    pub batch: usize,
     /// Rate of a large square product in this precision, TFLOP/s.
     pub matmul_tflops: f64,
     /// Bytes read and written by a large copy, GB/s.
@@ -180,23 +182,40 @@ pub fn matmul_tflops<T: Precision>(bk: &Cuda<T>) -> f64 {
     bench.matmul
 }
 
-/// Times the ops of `config` at a batch, spending about `budget` seconds on each.
-pub fn run<T: Precision>(bk: &Cuda<T>, config: &BeitConfig, batch: usize, budget: f64) -> Result {
+/// Times some ops that belong together, at a batch.
+type Family<'a, T> = fn(&mut Bench<'a, T>, &BeitConfig, usize);
+
+/// Times the ops of `config` at a batch, or one family of them, spending about `budget` seconds on each.
+pub fn run<T: Precision>(
+    bk: &Cuda<T>,
+    config: &BeitConfig,
+    batch: usize,
+    only: Option<&str>,
+    budget: f64,
+) -> Result {
     let emulated = bk.device().is_emulated();
     let mut bench = Bench { bk, seed: 0, budget, matmul: 1.0, copy: 1.0, rows: Vec::new() };
     let (side, len) = if emulated { (64, 1 << 16) } else { (8192, 1 << 28) };
     bench.ceilings(side, len);
-    stream(&mut bench, config, batch);
-    products(&mut bench, config, batch);
-    attention(&mut bench, config, batch);
-    head(&mut bench, config, batch);
-    optimizer(&mut bench, config);
-    tokenizer(&mut bench, config, batch);
+    let families: [(&str, Family<T>); 6] = [
+        ("stream", stream),
+        ("products", products),
+        ("attention", attention),
+        ("head", head),
+        ("optimizer", optimizer),
+        ("tokenizer", tokenizer),
+    ];
+    for (name, family) in families {
+        if only.is_none_or(|only| only == name) {
+            family(&mut bench, config, batch);
+        }
+    }
     let Bench { matmul, copy, rows, .. } = bench;
     Result {
         device: bk.device().describe(),
         emulated,
         precision: T::SUFFIX,
+        batch,
         matmul_tflops: matmul,
         copy_gbps: copy,
         rows,
@@ -271,6 +290,22 @@ fn products<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usiz
                 drop(bk.linear_forward(&x, &w, weight, Some(bias)));
             }
         });
+        // The library's fused form of GELU is another function; what the exact one costs beside it.
+        let (input, fused_y): (Tensor<Cuda<T>>, Tensor<Cuda<T>>) =
+            (bk.unset(a.shape()), bk.unset(a.shape()));
+        let sizes = (rows, c, y.cols());
+        let fused = || {
+            bk.gemm_tanh_gelu(
+                sizes,
+                x.start(),
+                &w,
+                (weight, bias),
+                (input.start(), fused_y.start()),
+            )
+        };
+        if gelu && fused() {
+            bench.time("  by cuBLASLt, tanh form", &shape, flops, bytes, || _ = fused());
+        }
         let bytes = 2.0 * bytes + m * i * o;
         bench.time(&format!("{name} backward"), &shape, 2.0 * flops, bytes, || {
             drop(bk.linear_backward(&x, &w, weight, Some(bias), &y, &mut g));
@@ -349,7 +384,7 @@ fn head<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usize) {
     });
 }
 
-fn optimizer<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig) {
+fn optimizer<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, _: usize) {
     let (n, (e, m), bk) = (config.parameters() as usize, sizes::<T>(), bench.bk);
     let Weights { mut w, g, .. } = Weights::new(bench, &[&[n]]);
     let (mut first, mut second) = (Params::zeros(bk, &w.layout), Params::zeros(bk, &w.layout));

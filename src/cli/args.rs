@@ -237,6 +237,12 @@ pub struct GradcheckArgs {
     /// With --device cuda: instead of differences, compare f64, f32 and bf16 with the CPU in f64.
     #[arg(long)]
     pub parity: bool,
+    /// With --parity: also how often this tokenizer gives the same token in bf16 and in f32.
+    #[arg(long, value_name = "RUN|FILE", requires_all = ["parity", "data"])]
+    pub tokenizer: Option<PathBuf>,
+    /// Images for --tokenizer.
+    #[arg(long, value_name = "SRC", requires = "tokenizer")]
+    pub data: Option<String>,
 }
 
 /// The kinds of timing.
@@ -257,8 +263,8 @@ pub enum BenchCommand {
     /// The ops on a GPU at the sizes of an encoder, against a copy and a matrix product there.
     #[command(after_help = "Example:\n  beit bench device --preset base --batch 256")]
     Device(DeviceArgs),
-    /// Images per second of each stage of the data pipeline, on one core.
-    #[command(after_help = "Example:\n  beit bench data --data photos/")]
+    /// Images per second of each stage of the data pipeline, and how many cores a device needs.
+    #[command(after_help = "Example:\n  beit bench data --data photos/ --rate 2500")]
     Data {
         /// Images.
         #[arg(long, value_name = "SRC")]
@@ -266,6 +272,9 @@ pub enum BenchCommand {
         /// Views of this preset.
         #[arg(long, default_value = "base")]
         preset: String,
+        /// Images per second that a device trains on (`beit bench step` measures it).
+        #[arg(long, value_name = "IMAGES/S", value_parser = rate)]
+        rate: Option<f64>,
         /// Results as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -313,10 +322,17 @@ pub struct DeviceArgs {
     /// bf16 or f32.
     #[arg(long, default_value = "bf16", value_parser = ["f32", "bf16"])]
     pub precision: String,
+    /// Only one family of ops: stream, products, attention, head, optimizer or tokenizer.
+    #[arg(long, value_parser = FAMILIES)]
+    pub only: Option<String>,
     /// Results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
+
+/// Legal values of `bench device --only`.
+pub const FAMILIES: [&str; 6] =
+    ["stream", "products", "attention", "head", "optimizer", "tokenizer"];
 
 /// Arguments of `info`.
 #[derive(Args)]
@@ -324,6 +340,11 @@ pub struct InfoArgs {
     /// A run folder or a .safetensors file.
     #[arg(value_name = "RUN|FILE")]
     pub path: PathBuf,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r > 0.0);
+    rate.ok_or_else(|| format!("want a number above 0, not {text}"))
 }
 
 fn pair(text: &str) -> Result<(usize, usize), String> {

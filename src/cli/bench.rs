@@ -51,8 +51,8 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
         }
         BenchCommand::Step(args) => step_command(args),
         BenchCommand::Device(args) => device_command(args),
-        BenchCommand::Data { data: source, preset, json } => {
-            let result = data::run(source, sizes(preset)?)?;
+        BenchCommand::Data { data: source, preset, rate, json } => {
+            let result = data::run(source, sizes(preset)?, *rate)?;
             say!("{}", result.table());
             write_json(json.as_deref(), &result)
         }
@@ -131,9 +131,12 @@ fn device_command(args: &DeviceArgs) -> Result<()> {
     let (config, _, _) = sizes(&args.preset)?;
     let chosen = Chosen::open("cuda", &args.precision)?;
     let (batch, budget) = (args.batch as usize, if chosen.is_emulated() { 0.0 } else { 0.2 });
+    let only = args.only.as_deref();
     let r = match &chosen {
-        Chosen::CudaF32(d) => device::run(&Cuda::<f32>::on(d)?, &config, batch, budget),
-        Chosen::CudaBf16(d) => device::run(&Cuda::<half::bf16>::on(d)?, &config, batch, budget),
+        Chosen::CudaF32(d) => device::run(&Cuda::<f32>::on(d)?, &config, batch, only, budget),
+        Chosen::CudaBf16(d) => {
+            device::run(&Cuda::<half::bf16>::on(d)?, &config, batch, only, budget)
+        }
         Chosen::Cpu => unreachable!("a GPU was asked for"),
     };
     chosen.warn_if_emulated();
@@ -144,7 +147,13 @@ fn device_command(args: &DeviceArgs) -> Result<()> {
         let Row { op, us, tflops, gbps, fraction, ceiling, .. } = row;
         say!("{op:<30} {us:>10.1} {tflops:>9.2} {gbps:>9.1}  {fraction:.2} of {ceiling}");
     }
-    write_json(args.json.as_deref(), &r)
+    #[derive(Serialize)]
+    struct Labelled<'a> {
+        preset: &'a str,
+        #[serde(flatten)]
+        result: &'a device::Result,
+    }
+    write_json(args.json.as_deref(), &Labelled { preset: &args.preset, result: &r })
 }
 
 #[cfg(not(feature = "cuda"))]

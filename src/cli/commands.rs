@@ -136,14 +136,37 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
 
 #[cfg(feature = "cuda")]
 fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
+    use crate::apply::agreement::{Agreement, token_agreement};
     use crate::check::cuda::{Parity, parity};
+    use crate::cuda::Cuda;
+    use std::collections::BTreeMap;
+    /// Images whose tokens are compared.
+    const TOKENIZED: usize = 64;
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
     let device = crate::cuda::Device::open()?;
     say!("on {}", device.describe());
     let passed = if args.parity {
         let rows = parity(&device, filter, &mut out)?;
+        let tokens = match (&args.tokenizer, &args.data) {
+            (Some(tokenizer), Some(data)) => {
+                let (bf16, f32) = (Cuda::<half::bf16>::on(&device)?, Cuda::<f32>::on(&device)?);
+                let found = token_agreement((&bf16, &f32), tokenizer, data, TOKENIZED)?;
+                let Agreement { images, tokens, .. } = found;
+                let percent = found.percent();
+                say!("bf16 and f32 agree on {percent:.2} % of {tokens} tokens of {images} images");
+                Some(percent)
+            }
+            _ => None,
+        };
         if let Some(path) = &args.json {
-            let json = serde_json::to_string_pretty(&rows).expect("plain numbers and names");
+            let kernels: BTreeMap<_, _> = device.resources().into_iter().collect();
+            let json = serde_json::json!({
+                "device": device.describe(),
+                "rows": rows,
+                "tokens_agree_percent": tokens,
+                "kernels_registers_shared_local": kernels,
+            });
+            let json = serde_json::to_string_pretty(&json).expect("plain numbers and names");
             write_atomic(path, format!("{json}\n").as_bytes())?;
         }
         rows.iter().all(Parity::passed)

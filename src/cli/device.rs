@@ -6,6 +6,8 @@ use crate::run::note;
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 #[cfg(feature = "cuda")]
+use std::path::PathBuf;
+#[cfg(feature = "cuda")]
 use std::sync::Arc;
 
 /// Legal values of `--device`.
@@ -77,6 +79,7 @@ impl Chosen {
     #[cfg(feature = "cuda")]
     fn gpu(precision: &str) -> Result<Self> {
         let device = Device::open()?;
+        remember_products(&device);
         Ok(if precision == "f32" { Self::CudaF32(device) } else { Self::CudaBf16(device) })
     }
 
@@ -146,6 +149,23 @@ impl Chosen {
                 format!("{} in {}", d.describe(), self.precision())
             }
         }
+    }
+}
+
+/// Keeps the choice of matrix products in the user's cache folder, so that runs on this machine repeat to
+/// the bit.
+#[cfg(feature = "cuda")]
+fn remember_products(device: &Device) {
+    let folder = |name: &str| std::env::var_os(name).filter(|f| !f.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    let kept = match cache {
+        Some(cache) => device.remember_products(&cache.join("beit")),
+        None => Err(Error::Device("neither XDG_CACHE_HOME nor HOME is set".into())),
+    };
+    if let Err(e) = kept {
+        note(&format!(
+            "{e}. Two runs may choose other matrix products and differ in the last bits"
+        ));
     }
 }
 

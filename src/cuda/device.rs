@@ -1,10 +1,11 @@
 //! One GPU: its context, one stream, the compiled kernels, cuBLAS, and memory.
 //!
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
-//! waits but a copy to the host; copies that nobody waits for are in [`super::transfer`]. Opening a
+//! waits but a copy to the host; copies that nobody waits for are in `transfer.rs`. Opening a
 //! device returns an error that says what is missing; what fails later, inside an op, panics with the
 //! driver's text ([`DEVICE_FAILURE`]).
 
+use super::planned::{Planned, Product};
 use super::transfer::Transfers;
 use super::{Argument, Grid};
 use crate::error::{DEVICE_FAILURE, Error, Result};
@@ -31,6 +32,7 @@ pub struct Device {
     transfers: Transfers,
     /// Used under the lock: a handle is for one thread at a time.
     blas: Mutex<CudaBlas>,
+    planned: Planned,
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     /// One word that kernels write what they found wrong in their ids to.
@@ -126,6 +128,7 @@ impl Device {
         let second = context.new_stream().map_err(|e| device_error("cannot make a stream", &e))?;
         let blas = CudaBlas::new(stream.clone())
             .map_err(|e| Error::Device(format!("cuBLAS does not start: {:?}", e.0)))?;
+        let planned = Planned::open(&stream)?;
         keep_freed_memory(&context)
             .map_err(|e| device_error("cannot set up the memory pool", &e))?;
         // SAFETY: the stream is live; the word is set before anything can read it.
@@ -140,6 +143,7 @@ impl Device {
             stream,
             transfers: Transfers::new(second),
             blas: Mutex::new(blas),
+            planned,
             modules: Mutex::default(),
             functions: Mutex::default(),
             fault,
@@ -151,7 +155,7 @@ impl Device {
     /// Name, compute capability and driver version, as in `NVIDIA H200, compute capability 9.0,
     /// driver for CUDA 13.0`.
     pub fn describe(&self) -> String {
-        let name = self.context.name().unwrap_or_else(|_| "GPU".into());
+        let name = self.name();
         let (major, minor) = self.context.compute_capability().unwrap_or((0, 0));
         let mut version = 0;
         // SAFETY: writes one int.
@@ -163,9 +167,14 @@ impl Device {
         )
     }
 
+    /// The GPU's name.
+    pub(super) fn name(&self) -> String {
+        self.context.name().unwrap_or_else(|_| "GPU".into())
+    }
+
     /// Whether this is the stand-in of `cuda/emulator`: its results count, its timings do not.
     pub fn is_emulated(&self) -> bool {
-        self.context.name().is_ok_and(|name| name == "host emulation")
+        self.name() == "host emulation"
     }
 
     /// The most bytes that buffers have held at one time.
@@ -258,6 +267,20 @@ impl Device {
         f(*lock(&self.blas).handle())
     }
 
+    pub(super) fn planned(&self) -> &Planned {
+        &self.planned
+    }
+
+    /// Gives a product to cuBLASLt; false where it has no algorithm for it.
+    #[track_caller]
+    pub(super) fn multiply(&self, product: &Product) -> bool {
+        self.bind();
+        self.planned.multiply(&self.stream, product).unwrap_or_else(|e| {
+            let [m, k, n] = product.sizes;
+            fail(&format!("product {m} x {k} x {n}"), format!("{:?}", e.0))
+        })
+    }
+
     pub(super) fn fault(&self) -> Argument {
         Argument(self.fault)
     }
@@ -316,6 +339,7 @@ impl Drop for Device {
         if self.context.bind_to_thread().is_ok() {
             // SAFETY: allocated in `open` on this stream and freed once. Errors have nowhere to go.
             let _ = unsafe { result::free_async(self.fault, self.stream.cu_stream()) };
+            self.planned.close(&self.stream);
         }
     }
 }

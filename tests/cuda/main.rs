@@ -8,14 +8,17 @@
 
 mod faults;
 
+use beit::backend::Backend;
 use beit::check::AnyCase;
 use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
 use beit::ops::gather_rows::GatherRowsOp;
 use beit::ops::gumbel_softmax::gumbel;
+use beit::ops::linear::LinearOp;
+use beit::params::{Decay, Init, Params, Registry, initial_values};
 use beit::rng::{Philox, Purpose};
-use beit::tensor::{Ids, Tensor};
+use beit::tensor::{Ids, Master, Tensor};
 use cuda_emu::Order;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
@@ -99,6 +102,81 @@ fn wrong_ids() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The longest sequence, that of 640 px: more than fits on chip, forward and backward against the CPU.
+fn longest_attention() -> Result<(), Failed> {
+    let (n, heads, head) = (1601, 1, 8);
+    let (bk, cpu) = (Cuda::<half::bf16>::on(&device(Order::Forward)?).map_err(text)?, Cpu::new());
+    let mut rng = Philox::new(5, Purpose::Check, 4, 0);
+    let mut draw = |n: usize| -> Vec<f64> {
+        (0..n).map(|_| half::bf16::from_f64(2.0 * rng.unit() - 1.0).into()).collect()
+    };
+    let (qkv, bias, dout) = (draw(3 * n * heads * head), draw(heads * n * n), draw(n * head));
+    fn run<B: Backend>(bk: &B, [qkv, bias, dout]: [&[f64]; 3], heads: usize) -> [Vec<f64>; 3] {
+        let n = (bias.len() / heads).isqrt();
+        let qkv = Tensor::from_f64(bk, qkv, &[1, n, qkv.len() / n]);
+        let bias = Master::from_f64(bk, bias, &[heads, n, n]);
+        let dout = Tensor::from_f64(bk, dout, &[1, n, dout.len() / n]);
+        let (out, lse) = bk.attention_forward(&qkv, Some(&bias), heads);
+        let mut dbias = Master::zeros(bk, bias.shape());
+        let more = Some(&mut dbias);
+        let dqkv = bk.attention_backward(&qkv, Some(&bias), &out, &lse, &dout, heads, more);
+        [out.to_f64(bk), dqkv.to_f64(bk), dbias.to_f64(bk)]
+    }
+    let inputs = [&qkv[..], &bias, &dout];
+    let (got, want) = (run(&bk, inputs, heads), run::<Cpu<f64>>(&cpu, inputs, heads));
+    for (name, (got, want)) in ["out", "dqkv", "dbias"].into_iter().zip(got.iter().zip(&want)) {
+        let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        let off = got
+            .iter()
+            .zip(want)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, |m: f64, x| if x.is_nan() { f64::NAN } else { m.max(x) });
+        // Five roundings of bf16, as for every op; NaN must not pass.
+        let fine = off <= 5.0 / 512.0 * largest;
+        if !fine {
+            return Err(format!("{name} is off by {off:e}, its largest is {largest:e}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Algorithms chosen for products are kept in a file and taken from it; a line that was cut off is made
+/// anew.
+fn remembered_products() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let product = || -> Result<Vec<f64>, Failed> {
+        let device = device(Order::Forward)?;
+        device.remember_products(folder.path()).map_err(text)?;
+        let bk = Cuda::<half::bf16>::on(&device).map_err(text)?;
+        let mut registry = Registry::new();
+        let weight = registry.add("weight", &[24, 16], Decay::Yes, Init::Normal(1.0));
+        let layout = registry.finish();
+        let w = Params::from_host(&bk, &layout, &initial_values(&layout, 1));
+        let x: Vec<f64> = (0..40 * 16).map(|i| f64::from(i % 7) - 3.0).collect();
+        let x = Tensor::from_f64(&bk, &x, &[40, 16]);
+        Ok(bk.linear_forward(&x, &w, &weight, None).to_f64(&bk))
+    };
+    let read = || -> Result<String, Failed> {
+        let files: Vec<_> = std::fs::read_dir(folder.path())?.flatten().collect();
+        let [file] = &files[..] else { return Err(format!("{} files", files.len()).into()) };
+        Ok(std::fs::read_to_string(file.path())?)
+    };
+    let first = product()?;
+    let text = read()?;
+    if text.lines().count() != 1 || product()? != first || read()? != text {
+        return Err(format!("chosen twice: {}", read()?).into());
+    }
+    let file = std::fs::read_dir(folder.path())?.flatten().next().ok_or("no file")?.path();
+    std::fs::write(file, &text[..text.len() / 2])?;
+    // Perhaps another algorithm than before.
+    let kind = text.split(':').next().unwrap_or_default();
+    let again = product()?;
+    if again != first || read()?.lines().count() != 1 || !read()?.starts_with(kind) {
+        return Err(format!("not mended: {}", read()?).into());
+    }
+    Ok(())
+}
+
 fn main() {
     let arguments = Arguments::from_args();
     if !cuda_emu::AVAILABLE {
@@ -127,6 +205,8 @@ fn main() {
     trials.push(Trial::test("cuda_ten_steps_bf16", move || ten_steps::<half::bf16>(&c, 2e-2)));
     trials.push(Trial::test("cuda_gumbel_noise", gumbel_noise));
     trials.push(Trial::test("cuda_repeats", repeats));
+    trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
+    trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
     trials.extend(faults::trials());
     let done = libtest_mimic::run(&arguments, trials);

@@ -1,7 +1,7 @@
-//! The linear layer on CUDA: products of cuBLAS around passes of `cuda/common.cu`.
+//! The linear layer on CUDA: products of cuBLAS, and sums over rows by `cuda/common.cu`.
 
 use super::{LinearOp, output_shape};
-use crate::cuda::{Cuda, Grid, Precision, args, plain, transposed};
+use crate::cuda::{Cuda, Precision, plain, transposed};
 use crate::params::{Param, Params};
 use crate::tensor::Tensor;
 
@@ -15,14 +15,14 @@ impl<T: Precision> LinearOp for Cuda<T> {
         bias: Option<&Param>,
     ) -> Tensor<Self> {
         let y = self.unset(&output_shape("linear", x, weight, bias));
-        if let Some(bias) = bias {
-            let n = y.len();
-            self.launch("fill_rows", Grid::each(n), args![&y, w.at(bias), 1.0, n, bias.len()]);
-        }
         let sizes = (x.rows(), x.cols(), weight.shape[0]);
-        let beta = if bias.is_some() { 1.0 } else { 0.0 };
-        let weight = transposed(w.elem_at(weight));
-        self.gemm(sizes, 1.0, plain(x.start()), weight, beta, y.start());
+        match bias {
+            Some(bias) => self.gemm_bias(sizes, x.start(), w, (weight, bias), y.start()),
+            None => {
+                let weight = transposed(w.elem_at(weight));
+                self.gemm(sizes, 1.0, plain(x.start()), weight, 0.0, y.start());
+            }
+        }
         y
     }
 
