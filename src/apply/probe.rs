@@ -25,6 +25,7 @@ use crate::optim::state::State;
 use crate::params::{Init, Params, Registry, initial_values};
 use crate::real::Float;
 use crate::report::Report;
+use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, interrupted, load_model};
 use crate::tensor::{Ids, Master, Tensor};
@@ -386,9 +387,10 @@ pub fn add_to_report(report: Report, s: &ProbeSummary) -> Report {
         .enumerate()
         .map(|(l, (a, b))| vec![(l + 1).to_string(), format!("{a:.3}"), format!("{b:.3}")])
         .collect();
-    let line = |all: &[f64]| (1..).zip(all).map(|(l, &x)| (f64::from(l), x)).collect();
+    let line = |all: &[f64]| (1..).zip(all).map(|(l, &x)| (f64::from(l), x)).collect::<Vec<_>>();
+    let chart = Plot::new("Accuracy by block", Axis::linear("block"), Axis::linear("accuracy"))
+        .line("linear", &line(&s.linear))
+        .line("k-NN", &line(&s.knn));
     let heading = format!("Probe of {}", s.model);
-    report
-        .table(&heading, &["block", "linear", "k-NN"], &rows)
-        .chart("Accuracy by block", &[("linear", line(&s.linear)), ("k-NN", line(&s.knn))])
+    report.table(&heading, &["block", "linear", "k-NN"], &rows).chart(&chart.svg())
 }

@@ -2,11 +2,12 @@
 //! and at the width of a phone.
 
 pub mod picture;
-mod svg;
+pub mod plot;
 
 use crate::error::Result;
 use crate::run::{Curve, write_atomic};
 use picture::Picture;
+use plot::{Axis, Plot};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -17,15 +18,13 @@ pub struct Report {
 }
 
 const STYLE: &str = "\
-:root{--back:#fff;--text:#1c1c1e;--dim:#6b6b70;--line:#d8d8dc;--a:#1565c0;--b:#c2410c;--c:#15803d;--d:#7e22ce}
-@media(prefers-color-scheme:dark){:root{--back:#161618;--text:#ececee;--dim:#9a9aa0;--line:#3a3a3e;--a:#64b5f6;--b:#fb923c;--c:#4ade80;--d:#c084fc}}
 body{margin:0 auto;max-width:60rem;padding:1rem;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif}
 h1{font-size:1.6rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .9rem .25rem 0;text-align:left;border-bottom:1px solid var(--line)}
 th{color:var(--dim);font-weight:500}
 img{max-width:100%;height:auto;image-rendering:pixelated}
-svg{max-width:100%;height:auto}svg text{fill:var(--dim);font:12px system-ui,sans-serif}
+.plot{max-width:100%;height:auto}.wide .plot{min-width:36rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}
 .scroll{overflow-x:auto}
 ";
@@ -64,18 +63,17 @@ impl Report {
 
     /// One chart per curve, as logged in `metrics.jsonl`.
     pub fn curves(self, heading: &str, curves: &[Curve]) -> Self {
-        let charts: String = curves
-            .iter()
-            .filter(|c| c.points.len() > 1)
-            .map(|c| svg::line_chart(&c.name, &[(c.name.as_str(), c.points.clone())]))
-            .collect();
+        let chart = |c: &Curve| {
+            let axes = (Axis::linear("step"), Axis::linear(&c.name));
+            Plot::new(&c.name, axes.0, axes.1).small().line(&c.name, &c.points).svg()
+        };
+        let charts: String = curves.iter().filter(|c| c.points.len() > 1).map(chart).collect();
         self.add(format_args!("<h2>{}</h2><div class=charts>{charts}</div>", escape(heading)))
     }
 
-    /// One chart with several lines.
-    pub fn chart(self, heading: &str, lines: &[(&str, Vec<(f64, f64)>)]) -> Self {
-        let chart = svg::line_chart(heading, lines);
-        self.add(format_args!("<h2>{}</h2>{chart}", escape(heading)))
+    /// A chart of [`plot`] in its full width, under the last heading.
+    pub fn chart(self, svg: &str) -> Self {
+        self.add(format_args!("<div class=\"scroll wide\">{svg}</div>"))
     }
 
     /// A picture inside the page.
@@ -88,11 +86,11 @@ impl Report {
 
     /// The page as text.
     pub fn html(&self) -> String {
-        let (title, body) = (escape(&self.title), &self.body);
+        let (title, body, palette) = (escape(&self.title), &self.body, plot::STYLE);
         format!(
             "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport \
              content=\"width=device-width,initial-scale=1\"><meta name=color-scheme \
-             content=\"light dark\"><title>{title}</title><style>{STYLE}</style></head>\n\
+             content=\"light dark\"><title>{title}</title><style>{palette}{STYLE}</style></head>\n\
              <body><h1>{title}</h1>\n{body}</body></html>\n"
         )
     }
@@ -153,7 +151,11 @@ mod tests {
         let page = Report::new("a <b>")
             .text("x & y")
             .table("t", &["k"], &[vec!["1".into()]])
-            .chart("c", &[("loss", vec![(0.0, 2.0), (1.0, 1.0)])])
+            .chart(
+                &Plot::new("c", Axis::linear("step"), Axis::linear("nats"))
+                    .line("loss", &[(0.0, 2.0), (1.0, 1.0)])
+                    .svg(),
+            )
             .picture("p", &picture)
             .html();
         assert!(page.contains("a &lt;b&gt;") && page.contains("x &amp; y"));
