@@ -195,17 +195,32 @@ pub struct Io<B: Storage> {
     upstream: Option<Vec<Vec<f64>>>,
     /// Outputs, widened.
     pub outputs: Vec<Vec<f64>>,
+    /// Rates at which the outputs change, where the run is [`Io::moving`].
+    pub slopes: Vec<Vec<f64>>,
     /// Gradients with respect to inputs by name, widened.
     pub grads: BTreeMap<String, Vec<f64>>,
     /// When the forward pass was done.
     pub forward_done: Option<Instant>,
     collect: bool,
+    moving: bool,
     shape_of_outputs: Vec<Vec<usize>>,
 }
 
 impl<B: Storage> Io<B> {
     /// Copies the inputs to the backend.
     pub fn new(bk: &B, inputs: &Inputs) -> Self {
+        Self::start(bk, inputs, None)
+    }
+
+    /// Copies the inputs to a backend of dual numbers, each changing at the rate that `velocity` holds
+    /// in its place.
+    pub fn moving(bk: &B, inputs: &Inputs, velocity: &Inputs) -> Self {
+        let mut io = Self::start(bk, inputs, Some(velocity));
+        io.w.master = bk.upload(numbers(&inputs.values, Some(&velocity.values)));
+        io
+    }
+
+    fn start(bk: &B, inputs: &Inputs, velocity: Option<&Inputs>) -> Self {
         let mut io = Self {
             elem: BTreeMap::new(),
             master: BTreeMap::new(),
@@ -214,18 +229,23 @@ impl<B: Storage> Io<B> {
             g: Params::zeros(bk, &inputs.layout),
             upstream: None,
             outputs: Vec::new(),
+            slopes: Vec::new(),
             grads: BTreeMap::new(),
             forward_done: None,
             collect: true,
+            moving: velocity.is_some(),
             shape_of_outputs: Vec::new(),
         };
-        for t in &inputs.tensors {
+        for (i, t) in inputs.tensors.iter().enumerate() {
+            let slopes = velocity.map(|v| &*v.tensors[i].values);
             match t.kind {
                 Kind::Elem => {
-                    io.elem.insert(t.name.clone(), Tensor::from_f64(bk, &t.values, &t.shape));
+                    let x = Tensor::from_vec(bk, numbers(&t.values, slopes), &t.shape);
+                    io.elem.insert(t.name.clone(), x);
                 }
                 Kind::Master => {
-                    io.master.insert(t.name.clone(), Tensor::from_f64(bk, &t.values, &t.shape));
+                    let x = Tensor::from_vec(bk, numbers(&t.values, slopes), &t.shape);
+                    io.master.insert(t.name.clone(), x);
                 }
                 Kind::Ids => {
                     let ids = t.values.iter().map(|&x| x as u32).collect();
@@ -277,7 +297,11 @@ impl<B: Storage> Io<B> {
     pub fn output<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
         self.shape_of_outputs.push(y.shape().to_vec());
         if self.collect {
-            self.outputs.push(y.to_f64(bk));
+            let y = y.to_vec(bk);
+            self.outputs.push(y.iter().map(|y| y.to_f64()).collect());
+            if self.moving {
+                self.slopes.push(y.iter().map(|y| y.slope()).collect());
+            }
         } else {
             bk.synchronize();
         }
@@ -287,9 +311,23 @@ impl<B: Storage> Io<B> {
     /// Hands over the sum of `y` as one output, for a loss whose backward takes one weight for all
     /// its terms.
     pub fn output_sum<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
+        self.output_sums(bk, &[(1.0, y)]);
+    }
+
+    /// Hands over a weighted sum of sums as one output, for a loss of several parts.
+    pub fn output_sums<T: Float>(&mut self, bk: &B, parts: &[(f64, &Tensor<B, T>)]) {
         self.shape_of_outputs.push(vec![1]);
         if self.collect {
-            self.outputs.push(vec![y.to_f64(bk).iter().sum()]);
+            let (mut value, mut slope) = (0.0, 0.0);
+            for (weight, y) in parts {
+                let y = y.to_vec(bk);
+                value += weight * y.iter().map(|y| y.to_f64()).sum::<f64>();
+                slope += weight * y.iter().map(|y| y.slope()).sum::<f64>();
+            }
+            self.outputs.push(vec![value]);
+            if self.moving {
+                self.slopes.push(vec![slope]);
+            }
         } else {
             bk.synchronize();
         }
@@ -319,6 +357,14 @@ impl<B: Storage> Io<B> {
         } else {
             bk.synchronize();
         }
+    }
+}
+
+/// Numbers for a device, changing at the rates `slopes`.
+fn numbers<T: Float>(values: &[f64], slopes: Option<&[f64]>) -> Vec<T> {
+    match slopes {
+        None => values.iter().map(|&x| T::from_f64(x)).collect(),
+        Some(slopes) => values.iter().zip(slopes).map(|(&x, &v)| T::moving(x, v)).collect(),
     }
 }
 

@@ -18,6 +18,15 @@ pub trait Float: Element {
     fn from_f64(x: f64) -> Self;
     /// The value, widened (for a dual number: its real part).
     fn to_f64(self) -> f64;
+    /// Nearest value to `x`, changing at the rate `slope`; a type that carries no slope drops it.
+    fn moving(x: f64, slope: f64) -> Self {
+        let _ = slope;
+        Self::from_f64(x)
+    }
+    /// The rate at which the value changes; 0 where the type carries none.
+    fn slope(self) -> f64 {
+        0.0
+    }
 }
 
 impl Element for u32 {}

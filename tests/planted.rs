@@ -194,6 +194,60 @@ impl<F: Fn(&mut Pass) + Send + Sync + 'static> Case for Planted<F> {
     }
 }
 
+/// A linear layer with a weight of 10,000 elements, the gradient of one of which is too large by a part
+/// in ten million: too little for differences, not for exact derivatives.
+struct Nudged(Option<usize>);
+
+impl Case for Nudged {
+    fn name(&self) -> String {
+        "nudged/case".into()
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs::new("nudged").elem("x", &[R, 100]).param("weight", &[100, 100])
+    }
+
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        let (x, weight) = (io.elem("x"), io.param("weight"));
+        io.output(bk, &bk.linear_forward(&x, &io.w, &weight, None));
+        if io.wants_backward() {
+            let mut g = Params::zeros(bk, &io.w.layout);
+            let dy = io.upstream(bk, 0);
+            let dx = bk.linear_backward(&x, &io.w, &weight, None, &dy, &mut g);
+            io.grad(bk, "x", &dx);
+            let host = |g: &Params<B>| -> Vec<f64> {
+                g.to_host(bk).into_iter().map(beit::real::Float::to_f64).collect()
+            };
+            let mut dw = host(&g);
+            if let Some(i) = self.0 {
+                dw[i] *= 1.0 + 1e-7;
+            }
+            let sum: Vec<f64> = host(&io.g).iter().zip(dw).map(|(before, g)| before + g).collect();
+            io.g = Params::from_host(bk, &io.g.layout, &sum);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::default()
+    }
+}
+
+/// The error must be found, and named by its index.
+fn nudged(t: &mut Trials) {
+    t.control("nudged", || check_case(&Nudged(None)));
+    for i in [0, 4321, 9999] {
+        t.0.push(Trial::test(format!("located::weight_{i}"), move || {
+            let report = check_case(&Nudged(Some(i)));
+            let want = format!("weight[{},{}]: analytic", i / 100, i % 100);
+            let text = report.failures(8).join("\n");
+            if report.passed() || !text.contains(&want) {
+                return Err(format!("`{want}` is not in: {text}").into());
+            }
+            Ok(())
+        }));
+    }
+}
+
 /// One head of attention over N tokens, the parts of its backward apart.
 const N: usize = 4;
 const D: usize = 3;
@@ -517,5 +571,6 @@ fn main() {
     layer_norm(&mut trials);
     linear_gelu(&mut trials);
     written_out(&mut trials);
+    nudged(&mut trials);
     libtest_mimic::run(&Arguments::from_args(), trials.0).exit();
 }

@@ -2,126 +2,17 @@
 //! must agree with the hand-written backwards to rounding. No step size is involved.
 
 use beit::backend::Storage;
+use beit::check::dual::Dual;
 use beit::cpu::Cpu;
 use beit::ops::layer_norm::LayerNormOp;
 use beit::ops::linear::LinearOp;
 use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry};
-use beit::real::{Element, Float, Real};
+use beit::real::Real;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::Tensor;
+use num_dual::{Dual64, DualNum};
 use rand_distr::{Distribution, StandardNormal};
-use std::cmp::Ordering;
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
-
-/// x + x' ε with ε² = 0: a value and its derivative along one direction.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Dual {
-    value: f64,
-    slope: f64,
-}
-
-fn dual(value: f64, slope: f64) -> Dual {
-    Dual { value, slope }
-}
-
-// Branches depend on the value alone.
-impl PartialEq for Dual {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
-impl PartialOrd for Dual {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.value.partial_cmp(&other.value)
-    }
-}
-impl Add for Dual {
-    type Output = Self;
-    fn add(self, b: Self) -> Self {
-        dual(self.value + b.value, self.slope + b.slope)
-    }
-}
-impl Sub for Dual {
-    type Output = Self;
-    fn sub(self, b: Self) -> Self {
-        dual(self.value - b.value, self.slope - b.slope)
-    }
-}
-impl Mul for Dual {
-    type Output = Self;
-    fn mul(self, b: Self) -> Self {
-        dual(self.value * b.value, self.slope * b.value + self.value * b.slope)
-    }
-}
-impl Div for Dual {
-    type Output = Self;
-    fn div(self, b: Self) -> Self {
-        let quotient = self.value / b.value;
-        dual(quotient, (self.slope - quotient * b.slope) / b.value)
-    }
-}
-impl Neg for Dual {
-    type Output = Self;
-    fn neg(self) -> Self {
-        dual(-self.value, -self.slope)
-    }
-}
-impl AddAssign for Dual {
-    fn add_assign(&mut self, b: Self) {
-        *self = *self + b;
-    }
-}
-impl SubAssign for Dual {
-    fn sub_assign(&mut self, b: Self) {
-        *self = *self - b;
-    }
-}
-impl MulAssign for Dual {
-    fn mul_assign(&mut self, b: Self) {
-        *self = *self * b;
-    }
-}
-impl DivAssign for Dual {
-    fn div_assign(&mut self, b: Self) {
-        *self = *self / b;
-    }
-}
-impl Sum for Dual {
-    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
-        terms.fold(Self::ZERO, Add::add)
-    }
-}
-impl Element for Dual {}
-impl Float for Dual {
-    fn from_f64(x: f64) -> Self {
-        dual(x, 0.0)
-    }
-    fn to_f64(self) -> f64 {
-        self.value
-    }
-}
-impl Real for Dual {
-    const ZERO: Self = Dual { value: 0.0, slope: 0.0 };
-    const ONE: Self = Dual { value: 1.0, slope: 0.0 };
-    fn exp(self) -> Self {
-        let y = self.value.exp();
-        dual(y, y * self.slope)
-    }
-    fn ln(self) -> Self {
-        dual(self.value.ln(), self.slope / self.value)
-    }
-    fn sqrt(self) -> Self {
-        let y = self.value.sqrt();
-        dual(y, self.slope / (2.0 * y))
-    }
-    fn erf(self) -> Self {
-        let slope = std::f64::consts::FRAC_2_SQRT_PI * (-self.value * self.value).exp();
-        dual(Real::erf(self.value), slope * self.slope)
-    }
-}
 
 /// Seeded normal numbers.
 struct Draw(Philox);
@@ -167,7 +58,7 @@ impl Point {
     fn on_dual(&self) -> (Tensor<Cpu<Dual>>, Params<Cpu<Dual>>) {
         let bk = Cpu::new();
         let seeded = |x: &[f64], v: &[f64]| -> Vec<Dual> {
-            x.iter().zip(v).map(|(&x, &v)| dual(x, v)).collect()
+            x.iter().zip(v).map(|(&x, &v)| Dual::new(x, v)).collect()
         };
         let mut w = Params::zeros(&bk, &self.layout);
         w.master = bk.upload(seeded(&self.w, &self.vw));
@@ -228,4 +119,34 @@ fn linear_gelu_agrees_with_dual_numbers() {
     let (y, a) = bk.linear_gelu_forward(&x, &w, &weight, &bias);
     let (yd, _) = bd.linear_gelu_forward(&xd, &wd, &weight, &bias);
     point.compare(&y, &yd, |dy, g| bk.linear_gelu_backward(&x, &a, &w, &weight, &bias, dy, g));
+}
+
+/// Values and slopes of a few hundred expressions, against an independent crate.
+#[test]
+fn dual_numbers_agree_with_num_dual() {
+    let mut draw = Draw::new(7);
+    let check = |what: &str, ours: Dual, theirs: Dual64| {
+        let close = |a: f64, b: f64| (a - b).abs() <= 8.0 * f64::EPSILON * b.abs();
+        assert!(close(ours.value, theirs.re), "{what}: value {ours:?}, num-dual {theirs}");
+        assert!(close(ours.slope, theirs.eps), "{what}: slope {ours:?}, num-dual {theirs}");
+    };
+    for _ in 0..200 {
+        let [a, va, b, vb] = draw.normal(4)[..] else { unreachable!("four were drawn") };
+        let (x, y, p, q) =
+            (Dual::new(a, va), Dual::new(b, vb), Dual64::new(a, va), Dual64::new(b, vb));
+        check("+", x + y, p + q);
+        check("*", x * y, p * q);
+        check("-", -x, -p);
+        check("exp", Real::exp(x), p.exp());
+        let (xx, pp) = (x * x, p * p);
+        check("sqrt", Real::sqrt(xx), pp.sqrt());
+        check("ln", Real::ln(xx), pp.ln());
+        // num-dual has no erf; its slope is an exponential.
+        let rate = (-pp).exp() * std::f64::consts::FRAC_2_SQRT_PI * va;
+        check("erf", Real::erf(x), Dual64::new(libm::erf(a), rate.re));
+        // A difference may cancel: compared on the scale of its terms.
+        let (ours, theirs) = (x / y - xx, p / q - pp);
+        let scale = (va / b).abs() + (a * vb / (b * b)).abs() + 2.0 * (a * va).abs();
+        assert!((ours.slope - theirs.eps).abs() <= 8.0 * f64::EPSILON * scale, "{ours:?} {theirs}");
+    }
 }

@@ -42,11 +42,12 @@ impl OnCuda {
 
 impl AnyCase {
     /// Gradients of the CUDA path in f64 against finite differences of it, and what a backward
-    /// promises beside.
+    /// promises beside. No device computes with dual numbers; that the GPU's gradients are those of
+    /// the CPU is what [`Self::cuda_f64`] compares.
     pub fn cuda_gradients(&self, device: &Arc<Device>) -> Result<Report> {
         let bk = Cuda::<f64>::on(device)?;
         let on_cuda = |start: &Start| (self.cuda.f64)(&bk, start);
-        Ok(semantics::check_case(&self.name, &self.inputs(), &on_cuda, Some(EFFORT), false))
+        Ok(semantics::check_case(&self.name, &self.inputs(), &on_cuda, None, Some(EFFORT), false))
     }
 
     /// See [`parity::check_device_f64`].

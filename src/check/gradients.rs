@@ -1,5 +1,8 @@
 //! Gradients against finite differences, in f64.
 //!
+//! This is the check that anybody's closures can go through. The crate's cases, whose forwards run on any
+//! scalar, are also compared with exact derivatives ([`super::exact`]), which see far smaller errors.
+//!
 //! For outputs y(x) and a *random* upstream gradient u, the checked function is L = Σ u·y (never a
 //! plain sum: under a sum, softmax has no gradient at all). The difference quotient is the 4-point
 //! stencil (8 (L₊₁ − L₋₁) − (L₊₂ − L₋₂)) / 12h, whose error is h⁴/30 of the fifth derivative, with
@@ -48,6 +51,7 @@
 //! println!("{}", report.failures(1)[0]); // softplus: x [2]: analytic ..., numeric ...
 //! ```
 
+use super::dual::Dual;
 pub use super::report::{Comparison, LIMIT, Place, Report};
 use super::semantics;
 use super::subject::{Start, run};
@@ -101,7 +105,7 @@ impl Variable {
         Self { name: name.into(), shape: shape.to_vec(), values }
     }
 
-    fn index(&self, mut flat: usize) -> Vec<usize> {
+    pub(super) fn index(&self, mut flat: usize) -> Vec<usize> {
         let mut index = vec![0; self.shape.len()];
         for (slot, &len) in index.iter_mut().zip(&self.shape).rev() {
             *slot = flat % len;
@@ -166,7 +170,8 @@ pub fn check_with(
         }
         if n > effort.dense {
             let plain = normal(&mut rng, n);
-            let levelled = levelled(gradient, largest, &mut rng);
+            let least = if largest > 0.0 { 1e-3 * largest } else { 1.0 };
+            let levelled = levelled(gradient, least, &mut rng);
             for (d, direction) in [plain, levelled].into_iter().enumerate() {
                 let length = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
                 let direction: Vec<_> =
@@ -188,19 +193,20 @@ pub fn check_with(
 }
 
 /// Checks every differentiable input and every parameter of `case`, and that its backward adds to
-/// parameter gradients, gives the same bits on any number of threads, and touches no parameter.
+/// parameter gradients, gives the same bits on any number of threads, and touches no parameter. The
+/// gradients are also compared with exact derivatives ([`super::exact`]).
 pub fn check_case<C: Case>(case: &C) -> Report {
     let on_cpu = |start: &Start| run(&Cpu::<f64>::new(), case, start);
-    semantics::check_case(&case.name(), &case.inputs(), &on_cpu, None, true)
+    let on_dual = |start: &Start| run(&Cpu::<Dual>::new(), case, start);
+    semantics::check_case(&case.name(), &case.inputs(), &on_cpu, Some(&on_dual), None, true)
 }
 
-fn normal(rng: &mut Philox, n: usize) -> Vec<f64> {
+pub(super) fn normal(rng: &mut Philox, n: usize) -> Vec<f64> {
     (0..n).map(|_| StandardNormal.sample(&mut *rng)).collect()
 }
 
-/// Random signs, each divided by the gradient's magnitude, where that is not far below `largest`.
-fn levelled(gradient: &[f64], largest: f64, rng: &mut Philox) -> Vec<f64> {
-    let least = if largest > 0.0 { 1e-3 * largest } else { 1.0 };
+/// Random signs, each divided by the gradient's magnitude or by `least`, if that is larger.
+pub(super) fn levelled(gradient: &[f64], least: f64, rng: &mut Philox) -> Vec<f64> {
     let sign = |rng: &mut Philox| if rng.integer(1) == 0 { 1.0 } else { -1.0 };
     gradient.iter().map(|g| sign(rng) / g.abs().max(least)).collect()
 }

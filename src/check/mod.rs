@@ -1,12 +1,14 @@
 //! Checks of hand-written gradients, for the crate's own cases and for anybody's functions.
 //!
 //! [`gradients::check`] takes a forward and a backward over named arrays and compares them with
-//! finite differences; [`gradients::check_case`] does so for a [`Case`] and also
-//! checks what a backward promises beside its numbers ([`semantics`]); [`run::gradcheck`] walks over
-//! all cases of the crate and is what `beit gradcheck` runs.
+//! finite differences; [`gradients::check_case`] does so for a [`Case`], compares its backward with
+//! exact derivatives ([`exact`]) and checks what it promises beside its numbers ([`semantics`]);
+//! [`run::gradcheck`] walks over all cases of the crate and is what `beit gradcheck` runs.
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod dual;
+pub mod exact;
 pub mod gradients;
 pub mod parity;
 pub mod report;
@@ -17,9 +19,10 @@ pub mod training;
 
 use crate::case::{Case, Inputs, Visitor};
 use crate::cpu::Cpu;
+use dual::Dual;
 use report::Report;
 use std::sync::Arc;
-use subject::{Done, Start, run};
+use subject::{Done, Run, Start, run};
 
 /// Shows every case of the crate to `v`: what is checked and timed.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
@@ -36,6 +39,8 @@ pub struct AnyCase {
     make: Box<dyn Fn() -> Inputs + Send + Sync>,
     /// On the CPU in f64, the judge.
     pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On the CPU with dual numbers, whose outputs carry exact derivatives.
+    pub cpu_dual: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU in f32.
     pub cpu_f32: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On a GPU.
@@ -46,12 +51,13 @@ pub struct AnyCase {
 impl AnyCase {
     fn new<C: Case>(case: C) -> Self {
         let case = Arc::new(case);
-        let [a, b, c] = [case.clone(), case.clone(), case.clone()];
+        let [a, b, c, d] = [case.clone(), case.clone(), case.clone(), case.clone()];
         Self {
             name: case.name(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
-            cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*c, start)),
+            cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),
+            cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*d, start)),
             #[cfg(feature = "cuda")]
             cuda: cuda::OnCuda::new(case),
         }
@@ -64,7 +70,8 @@ impl AnyCase {
 
     /// [`gradients::check_case`]
     pub fn gradients(&self) -> Report {
-        semantics::check_case(&self.name, &self.inputs(), &*self.cpu_f64, None, true)
+        let dual = Some(&*self.cpu_dual as &Run);
+        semantics::check_case(&self.name, &self.inputs(), &*self.cpu_f64, dual, None, true)
     }
 }
 

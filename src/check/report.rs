@@ -1,5 +1,6 @@
 //! What a check found: every comparison, and what is wrong beside the numbers.
 
+use super::exact::Projection;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -78,6 +79,9 @@ pub struct Report {
     pub all_zero: Vec<String>,
     /// One entry per comparison.
     pub comparisons: Vec<Comparison>,
+    /// Comparisons with exact derivatives, of all tensors at once; empty where the case was not run on
+    /// dual numbers.
+    pub exact: Vec<Projection>,
     /// What is wrong beside the numbers: a gradient that is missing, has the wrong length, is
     /// assigned instead of added, differs from run to run, ...
     pub faults: Vec<String>,
@@ -91,6 +95,7 @@ impl Report {
             tensors: Vec::new(),
             all_zero: Vec::new(),
             comparisons: Vec::new(),
+            exact: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -100,12 +105,18 @@ impl Report {
         self.comparisons.iter().max_by(|a, b| a.error.total_cmp(&b.error))
     }
 
+    /// The largest disagreement with exact derivatives.
+    pub fn worst_exact(&self) -> Option<f64> {
+        self.exact.iter().map(|p| p.error).max_by(f64::total_cmp)
+    }
+
     /// Whether every tensor was compared, everything agrees and nothing else is wrong. A case
     /// without differentiable tensors passes on its other properties alone.
     pub fn passed(&self) -> bool {
         self.faults.is_empty()
             && self.tensors.iter().all(|t| self.comparisons.iter().any(|c| c.tensor == *t))
             && self.comparisons.iter().all(Comparison::agrees)
+            && self.exact.iter().all(Projection::agrees)
     }
 
     /// One line per fault and failed comparison, at most `most`, the worst first.
@@ -124,6 +135,13 @@ impl Report {
             .filter(|t| self.faults.is_empty() && self.comparisons.iter().all(|c| c.tensor != **t))
             .map(|t| format!("{}: nothing of {t} was compared (it is empty)", self.case));
         let faults = self.faults.iter().map(|f| format!("{}: {f}", self.case));
-        faults.chain(uncompared).chain(lines).take(most).collect()
+        let exact = self.exact.iter().filter(|p| !p.agrees()).map(|p| {
+            let at = p.located.as_ref().map(|at| format!("; largest at {at}")).unwrap_or_default();
+            format!(
+                "{}: along the {} direction off by {:.1e} of the exact derivative{at}",
+                self.case, p.direction, p.error
+            )
+        });
+        faults.chain(uncompared).chain(exact).chain(lines).take(most).collect()
     }
 }

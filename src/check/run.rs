@@ -1,7 +1,7 @@
 //! `beit gradcheck`: all cases of the crate, as a table.
 
-use super::AnyCase;
 use super::report::{LIMIT, Report};
+use super::{AnyCase, exact};
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 use crate::error::{Error, Result};
@@ -99,7 +99,7 @@ fn judge(
     gradients: &(dyn Fn(&AnyCase) -> Report + Sync),
     out: &mut dyn Write,
 ) -> Result<Summary> {
-    print(&mut *out, &[row("", "case", "tensors", "checks", "worst", "at")])?;
+    print(&mut *out, &[row("", "case", &["tensors", "checks", "worst", "exact"], "at")])?;
     let mut reports = Vec::with_capacity(entries.len());
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -144,9 +144,12 @@ fn subjects(entries: &[AnyCase]) -> String {
     names.join(", ")
 }
 
-fn row(status: &str, case: &str, tensors: &str, checks: &str, worst: &str, at: &str) -> String {
-    let (case, at) = (shorten(case, 32), shorten(at, 37));
-    format!("{status:4} {case:32} {tensors:>7} {checks:>6} {worst:>8}  {at}").trim_end().into()
+/// `numbers` are tensors, checks, worst error and worst disagreement with exact derivatives.
+fn row(status: &str, case: &str, numbers: &[&str; 4], at: &str) -> String {
+    let ([tensors, checks, worst, exact], case) = (numbers, shorten(case, 32));
+    let at = shorten(at, 28);
+    let line = format!("{status:4} {case:32} {tensors:>7} {checks:>6} {worst:>8} {exact:>8}  {at}");
+    line.trim_end().into()
 }
 
 fn shorten(text: &str, width: usize) -> String {
@@ -171,7 +174,8 @@ fn lines(report: &Report) -> Vec<String> {
         at += &format!("; all zero: {}", report.all_zero.join(" "));
     }
     let (tensors, checks) = (tensors.to_string(), checks.to_string());
-    let mut lines = vec![row(status, &report.case, &tensors, &checks, &worst, &at)];
+    let exact = report.worst_exact().map_or("-".into(), |error| format!("{error:.1e}"));
+    let mut lines = vec![row(status, &report.case, &[&tensors, &checks, &worst, &exact], &at)];
     lines.extend(report.failures(LISTED).iter().flat_map(|f| wrap(f)));
     lines
 }
@@ -210,6 +214,13 @@ fn closing(summary: &Summary) -> Vec<String> {
             c.error, report.case, c.tensor, c.place
         )));
     }
+    let exact = summary.reports.iter().filter_map(|r| Some((r.worst_exact()?, &r.case)));
+    if let Some((error, case)) = exact.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        let limit = exact::LIMIT;
+        lines.extend(wrap(&format!(
+            "worst disagreement with an exact derivative {error:.1e}: {case} (limit {limit:e})"
+        )));
+    }
     lines
 }
 
@@ -225,9 +236,10 @@ mod tests {
         assert!(summary.passed(), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
         assert!(text.contains("ok   layer_norm/odd"), "{text}");
-        let ending: Vec<&str> = text.lines().rev().take(2).collect();
-        assert!(ending[0].contains("worst relative error"), "{text}");
-        assert!(ending[1].contains(&format!("{} checks", summary.comparisons())), "{text}");
+        let ending: Vec<&str> = text.lines().rev().take(3).collect();
+        assert!(ending[0].contains("worst disagreement with an exact derivative"), "{text}");
+        assert!(ending[1].contains("worst relative error"), "{text}");
+        assert!(ending[2].contains(&format!("{} checks", summary.comparisons())), "{text}");
     }
 
     #[test]

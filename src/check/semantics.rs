@@ -4,6 +4,7 @@
 //! only in the second pass (a buffer that was not cleared, a gradient assigned where it should be
 //! added, a sum whose order depends on the threads) need these checks, which cost a few runs each.
 
+use super::exact;
 use super::gradients::{Backward, Effort, Forward, Report, Variable, check_with};
 use super::subject::{Done, Run, Start};
 use crate::case::Inputs;
@@ -71,11 +72,13 @@ pub(super) fn of_function(
     faults
 }
 
-/// See [`super::gradients::check_case`]. `on_threads` is whether the device has threads to try.
+/// See [`super::gradients::check_case`]. `dual` is the same case on dual numbers, where there is one;
+/// `on_threads` is whether the device has threads to try.
 pub(super) fn check_case(
     name: &str,
     inputs: &Inputs,
     run: &Run,
+    dual: Option<&Run>,
     effort: Option<Effort>,
     on_threads: bool,
 ) -> Report {
@@ -86,13 +89,14 @@ pub(super) fn check_case(
         return report;
     }
     let (variables, slots) = variables(inputs);
-    let at = |values: &[Vec<f64>]| {
+    let placed = |inputs: &Inputs, values: &[Vec<f64>]| {
         let mut inputs = inputs.clone();
         for (slot, values) in slots.iter().zip(values) {
             slot.of(&mut inputs).copy_from_slice(values);
         }
         inputs
     };
+    let at = |values: &[Vec<f64>]| placed(inputs, values);
     let forward = |values: &[Vec<f64>]| run(&Start::forward(&at(values))).outputs.concat();
     let shapes: Vec<usize> = run(&Start::forward(inputs)).outputs.iter().map(Vec::len).collect();
     let backward = |values: &[Vec<f64>], upstream: &[f64]| {
@@ -101,6 +105,16 @@ pub(super) fn check_case(
     };
     let effort = effort.unwrap_or_else(|| Effort::new(variables.len()));
     let mut report = check_with(effort, name, &variables, &forward, &backward);
+    if let Some(dual) = dual {
+        let slopes = |velocities: &[Vec<f64>]| {
+            let velocity = placed(&still(inputs), velocities);
+            dual(&Start::moving(inputs, &velocity)).slopes.concat()
+        };
+        let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
+        let outputs = shapes.iter().sum();
+        let gradients = |upstream: &[f64]| backward(&values, upstream);
+        report.exact = exact::compare(&variables, outputs, &gradients, &slopes);
+    }
     let upstream: Vec<Vec<f64>> = shapes
         .iter()
         .map(|&n| (0..n).map(|i| ((i * 37 % 64) as f64 - 31.5) / 16.0).collect())
@@ -188,6 +202,14 @@ fn pools() -> &'static [(rayon::ThreadPool, usize)] {
         let build = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("threads");
         [1, 3].map(|n| (build(n), n)).into()
     })
+}
+
+/// Inputs of the same layout that do not move.
+fn still(inputs: &Inputs) -> Inputs {
+    let mut still = inputs.clone();
+    still.tensors.iter_mut().for_each(|t| t.values.fill(0.0));
+    still.values.fill(0.0);
+    still
 }
 
 /// Where a variable's values lie in the inputs of a case.

@@ -16,17 +16,24 @@ pub struct Start<'a> {
     pub upstream: Option<&'a [Vec<f64>]>,
     /// What the parameter gradients hold before; zeros where `None`.
     pub earlier: Option<&'a [f64]>,
+    /// Rates at which inputs and parameters change, laid out like them; for a backend of dual numbers.
+    pub velocity: Option<&'a Inputs>,
 }
 
 impl<'a> Start<'a> {
     /// A forward pass.
     pub fn forward(inputs: &'a Inputs) -> Self {
-        Self { inputs, upstream: None, earlier: None }
+        Self { inputs, upstream: None, earlier: None, velocity: None }
     }
 
     /// Both passes.
     pub fn backward(inputs: &'a Inputs, upstream: &'a [Vec<f64>]) -> Self {
-        Self { inputs, upstream: Some(upstream), earlier: None }
+        Self { upstream: Some(upstream), ..Self::forward(inputs) }
+    }
+
+    /// A forward pass on dual numbers.
+    pub fn moving(inputs: &'a Inputs, velocity: &'a Inputs) -> Self {
+        Self { velocity: Some(velocity), ..Self::forward(inputs) }
     }
 }
 
@@ -34,6 +41,8 @@ impl<'a> Start<'a> {
 pub struct Done {
     /// Outputs in order.
     pub outputs: Vec<Vec<f64>>,
+    /// Rates at which the outputs change; empty without a velocity.
+    pub slopes: Vec<Vec<f64>>,
     /// Gradients of inputs and parameters by name.
     pub gradients: BTreeMap<String, Vec<f64>>,
     /// Gradients of all parameters as they lie in the buffer.
@@ -47,7 +56,10 @@ pub type Run<'a> = dyn Fn(&Start) -> Done + Sync + 'a;
 
 /// Runs `case` once on `bk`.
 pub fn run<B: Backend, C: Case>(bk: &B, case: &C, start: &Start) -> Done {
-    let mut io = Io::new(bk, start.inputs);
+    let mut io = match start.velocity {
+        None => Io::new(bk, start.inputs),
+        Some(velocity) => Io::moving(bk, start.inputs, velocity),
+    };
     if let Some(upstream) = start.upstream {
         io = io.with_upstream(upstream.to_vec());
     }
@@ -65,5 +77,5 @@ fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs) -> Done {
     for p in inputs.layout.iter() {
         gradients.insert(p.name.to_string(), arena[p.range.clone()].to_vec());
     }
-    Done { outputs: io.outputs, gradients, arena, weights }
+    Done { outputs: io.outputs, slopes: io.slopes, gradients, arena, weights }
 }

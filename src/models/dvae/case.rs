@@ -46,14 +46,15 @@ impl Case for DvaeCase {
         let noise = Noise::Given(&noise);
         let forward =
             model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, false);
-        let sum = |x: &Master<B>| x.to_f64(bk).iter().sum::<f64>();
-        let unused = forward.kl.len() as f64 * sum(&forward.unused);
-        let loss = sum(&forward.reconstruction)
-            + step.kl_weight * sum(&forward.kl)
-            + step.usage_weight * unused;
-        io.output(bk, &Master::from_f64(bk, &[loss], &[1]));
+        let positions = forward.kl.len() as f64;
+        let loss = [
+            (1.0, &forward.reconstruction),
+            (step.kl_weight, &forward.kl),
+            (step.usage_weight * positions, &forward.unused),
+        ];
+        io.output_sums(bk, &loss);
         if io.wants_backward() {
-            step.scale = io.upstream::<B::Master>(bk, 0).to_f64(bk)[0];
+            step.scale = io.upstream_scalar(0);
             let losses =
                 model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, true);
             let (through_encoder, through_target) = losses.dx.expect("asked for");

@@ -1,0 +1,228 @@
+//! Gradients against exact directional derivatives.
+//!
+//! A forward pass on dual numbers ([`super::dual`]) returns J v, the rate at which the outputs change
+//! when inputs and parameters move along v. Backward returns Jᵀ u. Whatever u and v are,
+//!
+//! ```text
+//! ⟨u, J v⟩ = ⟨Jᵀ u, v⟩
+//! ```
+//!
+//! There is no step and no truncation, so the two agree to rounding, and at a kink they agree as long
+//! as both take the same branch. u is random; all differentiable inputs and parameters move at once,
+//! along two directions: a plain normal one, and a levelled one in which each element has a random
+//! sign and a length inverse to its gradient, so that every element of every tensor weighs the same.
+//! In the second a relative error e in one element of n stands out by e/n, whichever element it is.
+//! What is left to chance is that several errors cancel under random signs. A gradient that is what
+//! cancellation left of larger numbers has a large round-off, which levelling would blow up. So the
+//! round-off is measured, by running backward at three and at seven times the upstream gradient and
+//! dividing, and no element is made so long that its round-off comes near what may pass.
+//!
+//! **What passes.** |⟨Jᵀu, v⟩ − ⟨u, J v⟩| ≤ 1e-13 max(Σ |uᵢ (J v)ᵢ|, Σ |(Jᵀu)ⱼ vⱼ|). That is 450 ε:
+//! every rounding on the way from an input to an output is at most ε/2 of a number that takes part in
+//! the sum, and they have random signs; the hundreds of roundings along the longest way through a
+//! model add up to some tens of ε.
+//!
+//! **Where it is wrong.** A direction that fails is cut in halves, over tensors first, then over the
+//! elements of one, always following the half with the larger disagreement, down to one element; its
+//! derivative is then computed by itself.
+//!
+//! **What this cannot see.** The forward is taken at its word: a wrong formula differentiated rightly
+//! passes, as it does under finite differences. A straight-through estimator has a backward that is
+//! not the derivative of its forward by definition; no case contains one, and the rule it declares is
+//! tested beside the op ([`crate::ops::gumbel_softmax`]). Elements whose gradient is below 1e-3 of
+//! their tensor's largest, or not far above its round-off, weigh accordingly less, and tensors whose
+//! gradient is below 1e-9 of the largest of all are taken for zeros.
+
+use super::gradients::{Variable, levelled, normal};
+use crate::rng::{Philox, Purpose};
+use serde::Serialize;
+use std::fmt;
+use std::ops::Range;
+
+/// Largest disagreement that passes, relative to the sum of the magnitudes of all terms.
+pub const LIMIT: f64 = 1e-13;
+
+/// A tensor whose largest gradient is below this part of the largest of all has a gradient of zero and
+/// round-off: it is not levelled, which would drown the others in that round-off.
+const ZERO: f64 = 1e-9;
+
+/// One element of which backward returned another derivative than the exact one.
+#[derive(Clone, Debug, Serialize)]
+pub struct Located {
+    /// Input or parameter.
+    pub tensor: String,
+    /// Index along each axis.
+    pub index: Vec<usize>,
+    /// What backward returned.
+    pub analytic: f64,
+    /// What dual numbers say.
+    pub exact: f64,
+}
+
+impl fmt::Display for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index: Vec<String> = self.index.iter().map(usize::to_string).collect();
+        let (tensor, index) = (&self.tensor, index.join(","));
+        write!(f, "{tensor}[{index}]: analytic {:.16e}, exact {:.16e}", self.analytic, self.exact)
+    }
+}
+
+/// One comparison along one direction.
+#[derive(Clone, Debug, Serialize)]
+pub struct Projection {
+    /// Name of the direction: `normal` or `levelled`.
+    pub direction: &'static str,
+    /// ⟨Jᵀu, v⟩, from backward.
+    pub analytic: f64,
+    /// ⟨u, J v⟩, from dual numbers.
+    pub exact: f64,
+    /// The larger of Σ |uᵢ (J v)ᵢ| and Σ |(Jᵀu)ⱼ vⱼ|.
+    pub scale: f64,
+    /// |analytic − exact| / scale; infinite (`null` in JSON) where one is not finite.
+    pub error: f64,
+    /// Where the largest disagreement is, if they disagree.
+    pub located: Option<Located>,
+}
+
+impl Projection {
+    /// Whether both agree to rounding.
+    pub fn agrees(&self) -> bool {
+        self.error <= LIMIT
+    }
+}
+
+/// Slopes of all outputs when the variables move at the given rates.
+pub(super) type Slopes<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
+
+/// Gradients of the variables from that of all outputs.
+pub(super) type Gradients<'a> = dyn Fn(&[f64]) -> Vec<Vec<f64>> + 'a;
+
+/// Compares the gradients that `backward` returns for a random upstream gradient of `outputs` numbers
+/// with `slopes`, along two directions. Gradients of the wrong length are left to others to report.
+pub(super) fn compare(
+    variables: &[Variable],
+    outputs: usize,
+    backward: &Gradients,
+    slopes: &Slopes,
+) -> Vec<Projection> {
+    let mut rng = Philox::new(0x5eed, Purpose::Check, 3, 0);
+    let upstream = normal(&mut rng, outputs);
+    let gradients = backward(&upstream);
+    let fits = |(v, g): (&Variable, &Vec<f64>)| v.values.len() == g.len();
+    if gradients.len() != variables.len() || !variables.iter().zip(&gradients).all(fits) {
+        return Vec::new();
+    }
+    let noise = round_off(&upstream, &gradients, backward);
+    let plain = gradients.iter().map(|g| normal(&mut rng, g.len())).collect();
+    let level = all_levelled(&gradients, &noise, &mut rng);
+    let exact = Exact { variables, upstream, gradients, slopes };
+    [("normal", plain), ("levelled", level)].map(|(name, v)| exact.along(name, &v)).into()
+}
+
+/// What rounding does to each gradient, root mean square: other multiples of the upstream gradient are
+/// rounded otherwise, and a backward is linear in it.
+fn round_off(upstream: &[f64], gradients: &[Vec<f64>], backward: &Gradients) -> Vec<f64> {
+    let mut squares = vec![0.0; gradients.len()];
+    for factor in [3.0, 7.0] {
+        let scaled: Vec<f64> = upstream.iter().map(|u| factor * u).collect();
+        for ((sum, g), again) in squares.iter_mut().zip(gradients).zip(backward(&scaled)) {
+            *sum += g.iter().zip(again).map(|(g, a)| (a / factor - g).powi(2)).sum::<f64>();
+        }
+    }
+    let counts = gradients.iter().map(|g| 2.0 * g.len().max(1) as f64);
+    squares.iter().zip(counts).map(|(sum, n)| (sum / n).sqrt()).collect()
+}
+
+/// Signs divided by gradients, tensor by tensor.
+fn all_levelled(gradients: &[Vec<f64>], noise: &[f64], rng: &mut Philox) -> Vec<Vec<f64>> {
+    let largest = |g: &[f64]| g.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+    let overall = gradients.iter().map(|g| largest(g)).fold(0.0, f64::max);
+    let one = |(g, noise): (&Vec<f64>, &f64)| match largest(g) {
+        most if most > ZERO * overall => levelled(g, (1e-3 * most).max(4.0 * noise / LIMIT), rng),
+        _ => levelled(g, if overall > 0.0 { overall } else { 1.0 }, rng),
+    };
+    gradients.iter().zip(noise).map(one).collect()
+}
+
+/// A part of a tensor: its number, and which of its elements.
+type Part = (usize, Range<usize>);
+
+struct Exact<'a> {
+    variables: &'a [Variable],
+    upstream: Vec<f64>,
+    gradients: Vec<Vec<f64>>,
+    slopes: &'a Slopes<'a>,
+}
+
+impl Exact<'_> {
+    fn along(&self, direction: &'static str, v: &[Vec<f64>]) -> Projection {
+        let slopes = (self.slopes)(v);
+        let exact = terms(&self.upstream, &slopes);
+        let pairs = self.gradients.iter().zip(v).map(|(g, v)| terms(g, v));
+        let analytic = pairs.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let scale = exact.1.max(analytic.1);
+        let (analytic, exact) = (analytic.0, exact.0);
+        let error = match (analytic - exact).abs() / scale {
+            // Nothing moved and nothing was claimed.
+            _ if scale == 0.0 => 0.0,
+            error if error.is_finite() => error,
+            _ => f64::INFINITY,
+        };
+        let located = if error <= LIMIT { None } else { Some(self.locate(v)) };
+        Projection { direction, analytic, exact, scale, error, located }
+    }
+
+    /// Halves the direction until one element is left.
+    fn locate(&self, v: &[Vec<f64>]) -> Located {
+        let not_a_number = |g: &Vec<f64>| g.iter().position(|g| !g.is_finite());
+        for (t, g) in self.gradients.iter().enumerate() {
+            if let Some(i) = not_a_number(g) {
+                return self.element(t, i);
+            }
+        }
+        let sizes = v.iter().enumerate().filter(|(_, v)| !v.is_empty());
+        let mut parts: Vec<Part> = sizes.map(|(t, v)| (t, 0..v.len())).collect();
+        loop {
+            let (first, second) = match &parts[..] {
+                [(t, range)] if range.len() == 1 => return self.element(*t, range.start),
+                [(t, range)] => {
+                    let middle = range.start + range.len() / 2;
+                    (vec![(*t, range.start..middle)], vec![(*t, middle..range.end)])
+                }
+                several => {
+                    let (first, second) = several.split_at(several.len() / 2);
+                    (first.to_vec(), second.to_vec())
+                }
+            };
+            let [a, b] = [&first, &second].map(|parts| self.disagreement(v, parts));
+            // What is not a number is followed.
+            parts = if a >= b || a.is_nan() { first } else { second };
+        }
+    }
+
+    /// |⟨Jᵀu, v⟩ − ⟨u, J v⟩| with all of v but these parts set to 0.
+    fn disagreement(&self, v: &[Vec<f64>], parts: &[Part]) -> f64 {
+        let mut own: Vec<Vec<f64>> = v.iter().map(|v| vec![0.0; v.len()]).collect();
+        let mut analytic = 0.0;
+        for (t, range) in parts {
+            own[*t][range.clone()].copy_from_slice(&v[*t][range.clone()]);
+            analytic += terms(&self.gradients[*t][range.clone()], &v[*t][range.clone()]).0;
+        }
+        (analytic - terms(&self.upstream, &(self.slopes)(&own)).0).abs()
+    }
+
+    /// One element by itself.
+    fn element(&self, t: usize, i: usize) -> Located {
+        let mut unit: Vec<Vec<f64>> = self.gradients.iter().map(|g| vec![0.0; g.len()]).collect();
+        unit[t][i] = 1.0;
+        let (tensor, index) = (self.variables[t].name.clone(), self.variables[t].index(i));
+        let exact = terms(&self.upstream, &(self.slopes)(&unit)).0;
+        Located { tensor, index, analytic: self.gradients[t][i], exact }
+    }
+}
+
+/// Σ aᵢbᵢ and Σ |aᵢbᵢ|.
+fn terms(a: &[f64], b: &[f64]) -> (f64, f64) {
+    let products = a.iter().zip(b).map(|(a, b)| a * b);
+    products.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
+}
