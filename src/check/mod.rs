@@ -7,6 +7,7 @@
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod double;
 pub mod dual;
 pub mod exact;
 pub mod gradients;
