@@ -34,6 +34,7 @@
 //! gradient is below 1e-9 of the largest of all are taken for zeros.
 
 use super::gradients::{Variable, levelled, normal};
+use super::semantics::largest;
 use crate::rng::{Philox, Purpose};
 use serde::Serialize;
 use std::fmt;
@@ -135,7 +136,6 @@ fn round_off(upstream: &[f64], gradients: &[Vec<f64>], backward: &Gradients) -> 
 
 /// Signs divided by gradients, tensor by tensor.
 fn all_levelled(gradients: &[Vec<f64>], noise: &[f64], rng: &mut Philox) -> Vec<Vec<f64>> {
-    let largest = |g: &[f64]| g.iter().fold(0.0f64, |m, g| m.max(g.abs()));
     let overall = gradients.iter().map(|g| largest(g)).fold(0.0, f64::max);
     let one = |(g, noise): (&Vec<f64>, &f64)| match largest(g) {
         most if most > ZERO * overall => levelled(g, (1e-3 * most).max(4.0 * noise / LIMIT), rng),

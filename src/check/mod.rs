@@ -5,6 +5,7 @@
 //! exact derivatives ([`exact`]) and checks what it promises beside its numbers ([`semantics`]);
 //! [`run::gradcheck`] walks over all cases of the crate and is what `beit gradcheck` runs.
 
+pub mod control;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod double;
@@ -71,8 +72,12 @@ impl AnyCase {
 
     /// [`gradients::check_case`]
     pub fn gradients(&self) -> Report {
-        let dual = Some(&*self.cpu_dual as &Run);
-        semantics::check_case(&self.name, &self.inputs(), &*self.cpu_f64, dual, None, true)
+        self.check(&self.inputs(), &*self.cpu_f64)
+    }
+
+    /// The same check of `run`, which should do what the case does on the CPU in f64.
+    fn check(&self, inputs: &Inputs, run: &Run) -> Report {
+        semantics::check_case(&self.name, inputs, run, Some(&*self.cpu_dual), None, true)
     }
 }
 

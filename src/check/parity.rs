@@ -2,6 +2,7 @@
 //! threads.
 
 use super::AnyCase;
+use super::semantics::largest;
 use super::subject::{Run, Start};
 use crate::case::{Inputs, Kind};
 use crate::real::Float;
@@ -59,11 +60,6 @@ pub fn rounded<T: Float>(mut inputs: Inputs) -> Inputs {
         *x = T::from_f64(*x).to_f64();
     }
     inputs
-}
-
-/// The largest number of a tensor.
-fn largest(x: &[f64]) -> f64 {
-    x.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 
 /// How far one run is from another.

@@ -1,5 +1,6 @@
 //! `beit gradcheck`: all cases of the crate, as a table.
 
+use super::control::{self, Control};
 use super::report::{LIMIT, Report};
 use super::{AnyCase, exact};
 #[cfg(feature = "cuda")]
@@ -25,12 +26,15 @@ const LISTED: usize = 8;
 pub struct Summary {
     /// One report per case, in the order of the table.
     pub reports: Vec<Report>,
+    /// Whether the checker noticed planted faults; not asked where it judged a GPU.
+    pub control: Option<Control>,
 }
 
 impl Summary {
-    /// Whether all cases passed.
+    /// Whether all cases passed and all planted faults were caught.
     pub fn passed(&self) -> bool {
-        self.reports.iter().all(Report::passed)
+        let caught = self.control.as_ref().is_none_or(Control::passed);
+        caught && self.reports.iter().all(Report::passed)
     }
 
     /// Number of comparisons of an analytic with a numeric derivative.
@@ -52,9 +56,16 @@ impl Summary {
 }
 
 /// Checks all cases whose name contains `filter`, several at a time, and writes one line per case to
-/// `out` in the crate's order. An error where no case matches; whether all passed is in the summary.
+/// `out` in the crate's order; then plants faults in some of them and writes how many were caught. An
+/// error where no case matches; whether all passed is in the summary.
 pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
-    judge(&chosen(filter)?, &AnyCase::gradients, out)
+    let entries = chosen(filter)?;
+    let mut summary = judge(&entries, &AnyCase::gradients, out)?;
+    let control = control::plant(&entries, &AnyCase::check);
+    print(out, &[control.score()])?;
+    print(out, &control.survivors().iter().flat_map(|line| wrap(line)).collect::<Vec<_>>())?;
+    summary.control = Some(control);
+    Ok(summary)
 }
 
 /// The same for the CUDA path in f64, against differences of its own forward.
@@ -120,7 +131,7 @@ fn judge(
         }
         Ok(())
     })?;
-    let summary = Summary { reports };
+    let summary = Summary { reports, control: None };
     print(out, &closing(&summary))?;
     Ok(summary)
 }
@@ -236,10 +247,11 @@ mod tests {
         assert!(summary.passed(), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
         assert!(text.contains("ok   layer_norm/odd"), "{text}");
-        let ending: Vec<&str> = text.lines().rev().take(3).collect();
-        assert!(ending[0].contains("worst disagreement with an exact derivative"), "{text}");
-        assert!(ending[1].contains("worst relative error"), "{text}");
-        assert!(ending[2].contains(&format!("{} checks", summary.comparisons())), "{text}");
+        let ending: Vec<&str> = text.lines().rev().take(4).collect();
+        assert!(ending[0].contains("mutation score: 100 %"), "{text}");
+        assert!(ending[1].contains("worst disagreement with an exact derivative"), "{text}");
+        assert!(ending[2].contains("worst relative error"), "{text}");
+        assert!(ending[3].contains(&format!("{} checks", summary.comparisons())), "{text}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ const FACTOR: f64 = -1024.0;
 /// largest gradient of the tensor...
 const CLOSE: f64 = 1e-12;
 /// ... or to the largest of all, for tensors whose gradient is nothing but round-off.
-const CLOSE_OVERALL: f64 = 64.0 * f64::EPSILON;
+pub(super) const CLOSE_OVERALL: f64 = 64.0 * f64::EPSILON;
 
 /// Checks a function over arrays: gradients present and of the right length, outputs finite, the
 /// same bits at every call, backward linear in the upstream gradient.
@@ -262,9 +262,13 @@ fn differing(a: &[Named], b: &[Named]) -> Vec<String> {
     pairs.filter(|(a, b)| !same_bits(&a.1, &b.1)).map(|(a, _)| a.0.clone()).collect()
 }
 
+/// The largest magnitude.
+pub(super) fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |m, x| m.max(x.abs()))
+}
+
 /// Names for which `b` is not `factor` times `a`, up to the order of sums.
 fn not_times(a: &[Named], b: &[Named], factor: f64) -> Vec<String> {
-    let largest = |x: &[f64]| x.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let overall = a.iter().map(|(_, x)| largest(x)).fold(0.0, f64::max);
     let mut names = Vec::new();
     for ((name, a), (_, b)) in a.iter().zip(b) {
