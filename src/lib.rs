@@ -1,7 +1,7 @@
 //! BEiT, BERT pre-training of image transformers, complete and with no deep-learning framework under
 //! it: a discrete-VAE tokenizer, masked image modelling on its tokens, and what one does with the
 //! result. Every forward and every backward is written by hand, and every one is checked against
-//! finite differences in f64 by a command that any user can run: `beit gradcheck`.
+//! finite differences and exact derivatives in f64 by a command that any user can run: `beit gradcheck`.
 //!
 //! What it does not do: there is no tape, no broadcasting, no graph. A model is plain Rust that calls
 //! ops in order, and its backward calls the other half of each op in reverse. That costs lines where a
@@ -34,7 +34,8 @@
 //! 2. [`params`]: layers hold handles, all numbers lie in one flat buffer.
 //! 3. [`layers::mlp`] and [`layers::block`]: a layer, and the Transformer block.
 //! 4. [`models::beit`] and [`models::dvae`]: the two models, each in one sitting.
-//! 5. [`check::gradients`]: how the claims above are tested, and how to test your own function.
+//! 5. [`check::gradients`]: how the claims above are tested, and how to test your own function;
+//!    [`check::exact`]: the same forwards on dual numbers, to rounding.
 //! 6. [`train::driver`]: the training loop that can be killed at any moment.
 //!
 //! The notes in `papers/` say which equation is which function, and where this program differs from a

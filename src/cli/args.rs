@@ -44,7 +44,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  beit reconstruct --tokenizer runs/tokenizer --model \
                             runs/beit --data photos/ --out grid.png")]
     Reconstruct(ReconstructArgs),
-    /// Check every hand-written gradient against finite differences in f64.
+    /// Check every hand-written gradient against differences and exact derivatives in f64.
     #[command(after_help = "Examples:\n  beit gradcheck\n  beit gradcheck attention --json \
                             a.json\n  beit gradcheck --device cuda --parity")]
     Gradcheck(GradcheckArgs),
