@@ -65,9 +65,11 @@ impl<T: Real> MseOp for Cpu<T> {
         dout.slice_mut().par_chunks_mut(4096 * d).zip(inputs).for_each(|(dout, (x, out))| {
             let inputs = x.chunks_exact(c).zip(out.chunks_exact(d));
             for (dout, (x, out)) in dout.chunks_exact_mut(d).zip(inputs) {
+                let (dout, others) = dout.split_at_mut(c);
                 for ((dout, &x), &out) in dout.iter_mut().zip(x).zip(out) {
                     *dout = twice * (out - x);
                 }
+                others.fill(T::ZERO);
             }
         });
         dout
@@ -124,5 +126,24 @@ pub fn cases<V: Visitor>(v: &mut V) {
         [("one", &[1, 1][..], 1), ("odd", &[3, 5, 2], 2), ("three_of_six", &[2, 4, 3, 3], 6)]
     {
         v.visit(MseCase { instance, shape, channels });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_that_are_not_read_get_zero_whatever_the_buffer_held() {
+        const PIXELS: usize = 4096; // Large enough for the pool to keep a buffer of that size.
+        let bk = Cpu::<f64>::new();
+        let x = Master::<Cpu<f64>>::from_vec(&bk, vec![1.0; PIXELS], &[PIXELS, 1]);
+        let out = Master::<Cpu<f64>>::from_vec(&bk, [4.0, 9.0].repeat(PIXELS), &[PIXELS, 2]);
+        // What the gradient is written to next.
+        let mut used = bk.scratch(2 * PIXELS);
+        used.fill(7.0);
+        drop(used);
+        let dout = bk.mse_backward(&x, &out, 0.5).to_vec(&bk);
+        assert_eq!(dout, [3.0, 0.0].repeat(PIXELS));
     }
 }
