@@ -39,7 +39,7 @@
 //! 6. [`train::driver`]: the training loop that can be killed at any moment.
 //!
 //! The notes in `papers/` say which equation is which function, and where this program differs from a
-//! paper or from the original code and why (marked `Deviation:` in the source).
+//! paper or from the original code and why; the source has a mark in each of these places.
 //!
 //! # How it hangs together
 //!

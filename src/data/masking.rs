@@ -1,8 +1,8 @@
 //! Which patches are hidden.
 //!
-//! Block-wise masking as the original program does it (`masking_generator.py`), which differs from the
-//! paper's Algorithm 1: the aspect is log-uniform, a side as long as the grid is refused, the target
-//! is never exceeded and often missed by one or two patches.
+//! Block-wise masking as the original program does it (`masking_generator.py`). `Deviation:` the
+//! paper's Algorithm 1 differs from that program, in which the aspect is log-uniform, a side as long as
+//! the grid is refused, the target is never exceeded and often missed by one or two patches.
 
 use super::geometry::{CropBox, Draws};
 use crate::error::{Error, Result};

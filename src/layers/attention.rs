@@ -14,7 +14,8 @@ pub struct Attention {
     heads: usize,
     /// `[3C,C]`: rows q, k, v, each head-major; no bias of its own in the files.
     qkv: Param,
-    /// `(q, 0, v)` `[3C]`.
+    /// `(q, 0, v)` `[3C]`. `Deviation:` ViT has a bias of the key too, which adds the same to every score
+    /// of a query and cancels in the softmax.
     qkv_bias: Param,
     proj: Linear,
 }

@@ -44,6 +44,9 @@ pub struct BeitConfig {
 
 impl BeitConfig {
     /// `beit_base_patch16_224_8k_vocab`: 91,965,776 parameters.
+    ///
+    /// `Deviation:` the paper's main tables are of a plain ViT with absolute positions, without bias
+    /// table and layer scale; the released weights and this default are its "+" variant.
     pub fn base_patch16_224() -> Self {
         Self {
             image: (224, 224),

@@ -244,7 +244,8 @@ pub struct DvaeStep {
     pub straight_through: bool,
     /// What the decoder's output means.
     pub likelihood: Likelihood,
-    /// 1 over (images of the whole optimizer step × sub-pixels of an image).
+    /// 1 over (images of the whole optimizer step × sub-pixels of an image). `Deviation:` the original
+    /// averages over each device's own images.
     pub scale: f64,
 }
 

@@ -32,7 +32,8 @@ pub enum Noise<'a, B: Storage> {
     /// `[..,K]`, for fixtures and difference quotients.
     Given(&'a Master<B>),
     /// Element i is word i mod 4 of block ⌊i/4⌋ of the Philox stream (seed, step), the same on every
-    /// device: u = (r + ½)/2³², so that g is finite for every word r.
+    /// device. `Deviation:` a uniform float from [0, 1) can give infinities and, through them, NaN; here
+    /// u = (r + ½)/2³², so that g is finite for every word r.
     Philox {
         /// Seed of the run.
         seed: u64,
@@ -137,6 +138,7 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
         if !straight_through {
             return (y.duplicate(self), y);
         }
+        // Deviation: programs of the papers compute hard − stop(soft) + soft, one-hot up to rounding.
         let mut z = Tensor::zeros(self, logits.shape());
         z.slice_mut().par_chunks_mut(k).zip(y.slice().par_chunks(k)).for_each(|(z, y)| {
             z[row_argmax(y)] = T::ONE;

@@ -72,8 +72,9 @@ impl<B: Backend> State<B> {
         let (w, g) = (&mut self.w, &self.g);
         bk.adamw_update(w, g, &mut self.m, &mut self.v, Some(norm), segments, adamw);
         if let Some((average, decay)) = &mut self.average {
-            // A young average would remember the initial weights: (1 + t)/(10 + t) until it passes
-            // the coefficient, as in the exponential moving averages of TensorFlow.
+            // Deviation: the dVAE's authors give one coefficient (arXiv 2102.12092, A.2). With it a
+            // young average would remember the initial weights: (1 + t)/(10 + t) until it passes the
+            // coefficient, as in the exponential moving averages of TensorFlow.
             let t = self.step as f64;
             bk.ema_update(average, &self.w, decay.min((1.0 + t) / (10.0 + t)));
         }

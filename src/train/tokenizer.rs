@@ -1,5 +1,8 @@
 //! `beit train-tokenizer`: the discrete VAE by its relaxed evidence lower bound (arXiv
 //! 2102.12092, §2.1).
+//!
+//! `Deviation:` schedules end after a share of the run, not after a fixed number of updates, so that a
+//! short run sees all of them; "cosine", which the paper does not define, is a half cosine.
 
 use crate::apply::frozen::{load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
