@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Mutates every backward pass in src/ops and src/layers, CPU side, and sees whether the gradient checks
+# notice. Needs cargo-mutants (cargo install cargo-mutants --locked) and python3.
+#
+#   tests/mutants.sh        all mutants, one at a time; writes tests/mutants/result.json
+#   tests/mutants.sh 1/4    one of four even shares (0/4 to 3/4), for several processes or days; then
+#                           python3 tests/mutants/summarise.py target/mutants/*-of-4
+#
+# A mutant of an op is judged by that op's own cases in tests/gradients.rs, one of a layer by the cases of
+# all layers, or of the models where the layer has none.
+# The work is done in a copy of the tree below target/, in which
+# * `simd_fn!` is taken off the functions of src/ops: cargo-mutants does not look inside macros, and
+#   all instruction sets of such a function give the same bits;
+# * src/main.rs is missing, so that cargo does not link the program for every mutant;
+# * the crate is compiled without optimisation and its dependencies with it: seconds per mutant.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+shard=${1:-0/1}
+case $shard in */*) ;; *) echo "usage: tests/mutants.sh [K/N]" >&2; exit 2 ;; esac
+cargo mutants --version >/dev/null || { echo "cargo install cargo-mutants --locked" >&2; exit 2; }
+
+root=$PWD
+work=$root/target/mutants/${shard/\//-of-}
+tree=$work/tree
+rm -rf "$work/out" "$work/src" "$tree/src" "$tree/tests"
+mkdir -p "$tree" "$work/out"
+git ls-files -z | xargs -0 cp --parents -t "$tree"
+rm "$tree/src/main.rs"
+unroll='
+  /^(crate::)?simd_fn! \{$/ { inside = 1; next }
+  inside && /^}$/ { inside = 0; next }
+  inside { sub(/^    /, "") }
+  inside && /^(pub )?fn [a-z_0-9]+<T>\(/ { sub(/<T>\(/, "<T: crate::real::Real>(") }
+  { print }'
+(cd "$root" && grep -rlE '^(crate::)?simd_fn! \{' src/ops) | while read -r file; do
+  awk "$unroll" "$root/$file" >"$tree/$file"
+done
+cp -r "$tree/src" "$work/src" # what the line numbers of the outcomes are of
+cd "$tree"
+cat >>Cargo.toml <<'TOML'
+[profile.mutants]
+inherits = "dev"
+debug = false
+[profile.mutants.package."*"]
+opt-level = 3
+TOML
+
+# Backward passes and what only they call. Left out: functions whose values are asked of constructors that
+# do not exist (`Tensor::new()`), which never compile; cases; optimizer and norm, which have no backward.
+choose=(
+  --re 'backward|norm_param_row|add_norm_param_grads|add_norm_input_grads|add_weight_gradient|flip'
+  --re 'exp_in_place|scale_row|scale_and_subtract|logarithms|clamped|bias_row'
+  --exclude-re 'impl Case for|(Tensor|Master|Losses)::(new|from|from_iter)\('
+)
+files=(--file 'src/ops/**' --file 'src/layers/**')
+files+=(--exclude '**/cuda.rs' --exclude '**/case.rs' --exclude '**/adamw.rs' --exclude '**/global_norm.rs')
+test=(test --profile mutants --no-default-features --test gradients)
+share=(--shard "$shard" --sharding round-robin)
+cargo mutants --list "${files[@]}" "${choose[@]}" >"$work/mutants"
+cut -d: -f1 "$work/mutants" | sort -u | while read -r file; do
+  mutants=$(cargo mutants --list --file "$file" "${choose[@]}" "${share[@]}" </dev/null)
+  [ -n "$mutants" ] || continue
+  case $file in
+    src/ops/*) op=${file#src/ops/} cases=${op%%[/.]*}/ ;;
+    *) if grep -rq 'impl Case for' "${file%.rs}"*; then cases=layer_; else cases=model_; fi ;;
+  esac
+  # Where these failed already, or there were none, the counts would mean nothing.
+  cargo "${test[@]}" -- "$cases" </dev/null >"$work/cases"
+  grep -q '^test .*ok$' "$work/cases" || { echo "no case for $file" >&2; exit 1; }
+  status=0
+  cargo mutants --file "$file" "${choose[@]}" --in-place --baseline skip --timeout 600 \
+    --build-timeout 300 "${share[@]}" --profile mutants \
+    --cargo-arg=--no-default-features --cargo-arg=--test=gradients --colors never \
+    --output "$work/out/${file//\//.}" -- "$cases" </dev/null || status=$?
+  case $status in 0 | 2 | 3) ;; *) exit "$status" ;; esac # 2: some missed, 3: some timed out
+done
+cd "$root"
+python3 tests/mutants/summarise.py "$work"
