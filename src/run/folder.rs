@@ -29,8 +29,7 @@ pub enum Opened {
 pub struct RunDir {
     path: PathBuf,
     metrics: Metrics,
-    /// The operating system's lock lives as long as this file is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What a checkpoint holds beside tensors: the trainer's state and the lengths of the metrics.
@@ -144,8 +143,8 @@ impl RunDir {
 }
 
 /// Takes a new or empty folder for the results of a command that cannot be continued; it stays locked
-/// while the returned file is open.
-pub fn claim(path: &Path) -> Result<File> {
+/// while the result lives.
+pub fn claim(path: &Path) -> Result<Lock> {
     refuse_file(path)?;
     if !is_empty(path)? {
         return Err(not_empty(path, "give an empty or new folder"));
@@ -182,7 +181,19 @@ fn is_empty(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// The operating system's lock on a folder. It ends with the process, whatever ends that.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not be enough: a child process that another thread is about to start has
+        // it open too until then. An error has nowhere to go, and the file is closed anyway.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock> {
     std::fs::create_dir_all(path).map_err(Error::io("cannot create", path))?;
     let name = path.join(LOCK);
     let file = File::options()
@@ -192,7 +203,7 @@ fn lock(path: &Path) -> Result<File> {
         .open(&name)
         .map_err(Error::io("cannot write", &name))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             Err(Error::config(format!("{} is in use by another process", path.display())))
         }

@@ -18,7 +18,7 @@ mod safetensors;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
-pub use folder::{Opened, RunDir, claim};
+pub use folder::{Lock, Opened, RunDir, claim};
 pub use interrupt::{install_interrupt, interrupted};
 pub use metrics::{Curve, read_curves};
 pub use model::{Model, ModelConfig, load_model, locate_model, save_model};
