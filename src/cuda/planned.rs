@@ -80,11 +80,11 @@ impl Product {
         [self.a.at, self.b.at, self.c].map(|at| 1 << at.trailing_zeros().min(8))
     }
 
-    /// What products of one kind have in common.
-    fn kind(&self) -> String {
-        let mut kind = String::new();
+    /// What products of one kind have in common; with `exact`, the very sizes too.
+    fn kind(&self, exact: bool) -> String {
+        let mut kind = String::from(if exact { "exactly " } else { "" });
         for size in self.sizes {
-            let step = (size.next_power_of_two() / 8).max(8);
+            let step = if exact { 1 } else { (size.next_power_of_two() / 8).max(8) };
             write!(kind, "{} ", size.next_multiple_of(step)).expect("memory takes everything");
         }
         let side = |o: Operand| if o.transposed { 't' } else { 'n' };
@@ -234,9 +234,14 @@ impl Planned {
 
     /// Gives the product to the stream; false, and nothing done, where the library has no algorithm.
     pub(super) fn multiply(&self, stream: &CudaStream, p: &Product) -> Done<bool> {
-        let (d, kind) = (describe(p)?, p.kind());
+        let (d, mut kind) = (describe(p)?, p.kind(false));
         let mut chosen = lock(&self.chosen);
-        let known = chosen.algorithms.get(&kind).copied().filter(|a| self.suits(&d, a));
+        let mut known = chosen.algorithms.get(&kind).copied();
+        if known.is_some_and(|a| !self.suits(&d, &a)) {
+            // Not replaced: the sizes that it was chosen for must find it again in the next run.
+            kind = p.kind(true);
+            known = chosen.algorithms.get(&kind).copied().filter(|a| self.suits(&d, a));
+        }
         let algorithm = match known {
             Some(algorithm) => algorithm,
             None => match self.choose(stream, p, &d)? {

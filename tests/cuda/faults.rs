@@ -13,7 +13,7 @@ struct Fault {
     edit: Edit<'static>,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 14] = [
     Fault {
         name: "missing_barrier",
         precision: "F32",
@@ -65,6 +65,12 @@ const FAULTS: [Fault; 13] = [
             "s[t][e] = j < n ? x * LOG2_E : -INFINITY;",
             "s[t][e] = x * LOG2_E;",
         ),
+    },
+    Fault {
+        name: "next_stage_not_loaded",
+        precision: "BF16",
+        tests: "cuda_attention_1601_tokens",
+        edit: ("attention_mma.cu", "if (first_load || stage < tokens) {", "if (first_load) {"),
     },
     Fault {
         name: "missing_wait_for_a_tile",
