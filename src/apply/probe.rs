@@ -24,7 +24,7 @@ use crate::ops::gather_rows::GatherRowsOp;
 use crate::optim::state::State;
 use crate::params::{Init, Params, Registry, initial_values};
 use crate::real::Float;
-use crate::report::Report;
+use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, interrupted, load_model};
@@ -379,18 +379,17 @@ fn knn_accuracy(train: &Table, test: &Table, block: usize, classes: usize, k: us
 }
 
 /// The table and the chart of a probe.
-pub fn add_to_report(report: Report, s: &ProbeSummary) -> Report {
-    let rows: Vec<Vec<String>> = s
+pub fn add_to_report(page: Page, s: &ProbeSummary) -> Page {
+    let rows = s
         .linear
         .iter()
         .zip(&s.knn)
         .enumerate()
-        .map(|(l, (a, b))| vec![(l + 1).to_string(), format!("{a:.3}"), format!("{b:.3}")])
-        .collect();
+        .map(|(l, (a, b))| [(l + 1).to_string(), format!("{a:.3}"), format!("{b:.3}")]);
     let line = |all: &[f64]| (1..).zip(all).map(|(l, &x)| (f64::from(l), x)).collect::<Vec<_>>();
     let chart = Plot::new("Accuracy by block", Axis::linear("block"), Axis::linear("accuracy"))
         .line("linear", &line(&s.linear))
         .line("k-NN", &line(&s.knn));
-    let heading = format!("Probe of {}", s.model);
-    report.table(&heading, &["block", "linear", "k-NN"], &rows).chart(&chart.svg())
+    let table = page::Table::new(&["block", "linear", "k-NN"], 0).rows(rows);
+    page.section(&format!("Probe of {}", s.model)).table(table).chart(&chart.svg())
 }

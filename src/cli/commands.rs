@@ -16,7 +16,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::dvae::Dvae;
-use crate::report::Report;
+use crate::report::page::Page;
 use crate::run::{ModelConfig, claim, install_interrupt, write_atomic};
 use crate::train::pretrain::{self, PretrainSummary};
 use crate::train::tokenizer::{self, TokenizerSummary};
@@ -78,7 +78,7 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     if let Some(out) = &args.out {
         let json = serde_json::to_string_pretty(&summary).expect("plain numbers and names");
         write_atomic(&out.join("summary.json"), format!("{json}\n").as_bytes())?;
-        probe::add_to_report(Report::new("Probe"), &summary).write(&out.join("report.html"))?;
+        probe::add_to_report(Page::new("Probe"), &summary).write(&out.join("report.html"))?;
         print_report(out);
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
-use crate::report::Report;
+use crate::report::page::{Page, Table};
 use crate::run::{install_interrupt, write_atomic};
 use crate::train::pretrain::{PretrainSummary, pretrain};
 use crate::train::tokenizer::{TokenizerSummary, train_tokenizer};
@@ -112,30 +112,28 @@ fn road<B: Backend>(
             normalise: None,
         },
     )?;
-    let report = Report::new("beit demo")
+    let page = Page::new("beit demo")
         .text(
             "Tokenizer, masked pretraining and linear probe on built-in scenes. The last two \
                  columns of the picture show what the tokens hold and what the encoder predicts \
                  for the hidden patches.",
         )
-        .table(
-            "Figures",
-            &["figure", "value"],
-            &[
-                vec!["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
-                vec![
-                    "codebook perplexity".into(),
-                    format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
-                ],
-                vec!["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
-                vec!["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
-                vec!["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
-                vec!["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+        .section("Figures")
+        .table(Table::new(&["figure", "value"], 1).rows([
+            ["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
+            [
+                "codebook perplexity".into(),
+                format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
             ],
-        )
+            ["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
+            ["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
+            ["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
+            ["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+        ]))
+        .section("original | masked | tokens decoded | predicted tokens decoded")
         .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
-    let report = add_to_report(add_to_report(report, &pretrained), &random);
-    report.write(&out.join("report.html"))?;
+    let page = add_to_report(add_to_report(page, &pretrained), &random);
+    page.write(&out.join("report.html"))?;
     write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
     say!(
         "linear probe: {:.3} pretrained, {:.3} random",

@@ -16,7 +16,7 @@ use crate::optim::state::State;
 use crate::optim::{Cosine, segments};
 use crate::params::{Layout, Params};
 use crate::real::Float;
-use crate::report::Report;
+use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
 use crate::run::{ModelConfig, RunDir};
 use crate::tensor::{Ids, Master};
@@ -380,19 +380,18 @@ pub fn pretrain<B: Backend>(
             normalise: None,
         },
     )?;
-    let row = |name: &str, value: f64| vec![name.to_string(), format!("{value:.4}")];
-    Report::new("Pretraining")
-        .table(
-            "Figures on central crops of training images",
-            &["figure", "value"],
-            &[
-                row("masked accuracy", summary.masked_accuracy),
-                row("share of the most frequent token", summary.majority_accuracy),
-                row("chance", summary.chance),
-                row("loss, nats", summary.loss),
-            ],
-        )
-        .curves("Training", &run.curves()?)
+    let row = |name: &str, value: f64| [name.to_string(), format!("{value:.4}")];
+    Page::new("Pretraining")
+        .section("Figures on central crops of training images")
+        .table(Table::new(&["figure", "value"], 1).rows([
+            row("masked accuracy", summary.masked_accuracy),
+            row("share of the most frequent token", summary.majority_accuracy),
+            row("chance", summary.chance),
+            row("loss, nats", summary.loss),
+        ]))
+        .section("Training")
+        .curves(&run.curves()?)
+        .section("original | masked | tokens decoded | predicted tokens decoded")
         .picture("original | masked | tokens decoded | predicted tokens decoded", &picture)
         .write(&out.join("report.html"))?;
     run.finish(&summary)?;

@@ -18,7 +18,7 @@ use crate::optim::state::State;
 use crate::optim::{Cosine, half_cosine, segments};
 use crate::params::{Layout, Params};
 use crate::real::Float;
-use crate::report::Report;
+use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
 use crate::run::{ModelConfig, RunDir};
 use crate::tensor::{Master, Tensor};
@@ -414,22 +414,21 @@ pub fn train_tokenizer<B: Backend>(
             normalise: None,
         },
     )?;
-    let row = |name: &str, value: String| vec![name.to_string(), value];
-    Report::new("Tokenizer")
-        .table(
-            "Hard codes on central crops of training images",
-            &["figure", "value"],
-            &[
-                row("PSNR", format!("{:.2} dB", summary.psnr_db)),
-                row(
-                    "codebook perplexity",
-                    format!("{:.1} of {}", summary.codebook_perplexity, summary.vocab),
-                ),
-                row("codebook usage", format!("{:.3}", summary.codebook_usage)),
-                row("KL per position", format!("{:.3} nats", summary.kl)),
-            ],
-        )
-        .curves("Training", &run.curves()?)
+    let row = |name: &str, value: String| [name.to_string(), value];
+    Page::new("Tokenizer")
+        .section("Hard codes on central crops of training images")
+        .table(Table::new(&["figure", "value"], 1).rows([
+            row("PSNR", format!("{:.2} dB", summary.psnr_db)),
+            row(
+                "codebook perplexity",
+                format!("{:.1} of {}", summary.codebook_perplexity, summary.vocab),
+            ),
+            row("codebook usage", format!("{:.3}", summary.codebook_usage)),
+            row("KL per position", format!("{:.3} nats", summary.kl)),
+        ]))
+        .section("Training")
+        .curves(&run.curves()?)
+        .section("original | masked | tokens decoded")
         .picture("original | masked | tokens decoded", &picture)
         .write(&out.join("report.html"))?;
     run.finish(&summary)?;

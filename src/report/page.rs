@@ -1,0 +1,442 @@
+//! A page: headings, paragraphs, tables, charts and pictures, written once and given as HTML or as
+//! Markdown.
+//!
+//! The HTML is one file that needs no script, font or network, follows the reader's choice of light or
+//! dark, and fits a phone: what is wider scrolls by itself. Everything that comes in as text is escaped
+//! in both forms. Markdown has neither charts nor pictures.
+//!
+//! ```
+//! use beit::report::page::{Cell, Page, Table};
+//!
+//! let page = Page::new("Times").section("Ops").table(
+//!     Table::new(&["op", "µs"], 1)
+//!         .row(["gelu".into(), "12.5".into()])
+//!         .row(["relu".into(), Cell::struck("3.1", "error 4e-3, allowed 1e-6")]),
+//! );
+//! assert!(page.html().contains("<del>3.1</del>"));
+//! assert!(page.markdown().contains("| relu | ~~3.1~~ (error 4e-3, allowed 1e-6) |"));
+//! ```
+
+use super::picture::Picture;
+use super::plot::{self, Axis, Plot};
+use crate::error::Result;
+use crate::run::{Curve, write_atomic};
+use std::fmt::Write;
+use std::path::Path;
+
+const STYLE: &str = "\
+body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif}
+h1{font-size:1.6rem}h2{font-size:1.25rem;margin:2.2rem 0 .5rem}h3{font-size:1rem;margin:1.4rem 0 .4rem}
+p,ul{max-width:46rem}a{color:var(--a)}nav ul{columns:14rem;padding-left:1.2rem}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right}td.n{white-space:nowrap}
+del{color:var(--dim)}.note{display:block;color:var(--b);white-space:normal}
+pre{overflow-x:auto;padding:.6rem;border:1px solid var(--line);border-radius:.3rem}
+img{max-width:100%;height:auto;image-rendering:pixelated}
+.plot{max-width:100%;height:auto}.wide .plot{min-width:36rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}
+.scroll{overflow-x:auto}
+";
+
+/// One cell of a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cell {
+    text: String,
+    struck: bool,
+    note: String,
+}
+
+impl Cell {
+    /// Text that is there but does not count, and why.
+    pub fn struck(text: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { text: text.into(), struck: true, note: why.into() }
+    }
+
+    fn html(&self, tag: &str, number: bool) -> String {
+        let (class, text) = (if number { " class=n" } else { "" }, escape(&self.text));
+        let text = if self.struck { format!("<del>{text}</del>") } else { text };
+        let note = match self.note.is_empty() {
+            true => String::new(),
+            false => format!("<span class=note>{}</span>", escape(&self.note)),
+        };
+        format!("<{tag}{class}>{text}{note}</{tag}>")
+    }
+
+    fn markdown(&self) -> String {
+        let text = plain(&self.text);
+        let text = if self.struck { format!("~~{text}~~") } else { text };
+        if self.note.is_empty() { text } else { format!("{text} ({})", plain(&self.note)) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+}
+
+/// Rows under named columns.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<Cell>,
+    /// The columns from here on stand to the right.
+    numbers: usize,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table without rows, the first `names` of whose columns hold names and the rest numbers.
+    pub fn new(columns: &[&str], names: usize) -> Self {
+        let columns = columns.iter().map(|&c| c.into()).collect();
+        Self { columns, numbers: names, rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    #[track_caller]
+    pub fn row(mut self, cells: impl IntoIterator<Item = Cell>) -> Self {
+        let row: Vec<_> = cells.into_iter().collect();
+        let (got, want) = (row.len(), self.columns.len());
+        assert_eq!(got, want, "table: a row of {got} cells under {want} columns");
+        self.rows.push(row);
+        self
+    }
+
+    /// Adds rows of plain text.
+    #[track_caller]
+    pub fn rows<const N: usize>(self, rows: impl IntoIterator<Item = [String; N]>) -> Self {
+        rows.into_iter().fold(self, |table, row| table.row(row.map(Cell::from)))
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn html(&self) -> String {
+        let line = |tag: &str, cells: &[Cell]| -> String {
+            let cells = cells.iter().enumerate().map(|(i, c)| c.html(tag, i >= self.numbers));
+            format!("<tr>{}</tr>", cells.collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(|row| line("td", row)).collect();
+        let head = line("th", &self.columns);
+        format!("<div class=scroll><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>")
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let cells = |row: &Vec<Cell>| line(row.iter().map(Cell::markdown).collect());
+        let rule = (0..self.columns.len()).map(|i| if i < self.numbers { "---" } else { "---:" });
+        let head = cells(&self.columns) + &line(rule.map(String::from).collect());
+        head + &self.rows.iter().map(cells).collect::<String>()
+    }
+}
+
+enum Block {
+    Section(String),
+    Subsection(String),
+    Text(String),
+    List(Vec<String>),
+    Code(String),
+    Table(Table),
+    Chart(String),
+    Charts(Vec<String>),
+    Picture(String, Vec<u8>),
+}
+
+/// A page under construction.
+pub struct Page {
+    title: String,
+    contents: bool,
+    blocks: Vec<Block>,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new(title: &str) -> Self {
+        Self { title: title.into(), contents: false, blocks: Vec::new() }
+    }
+
+    fn add(mut self, block: Block) -> Self {
+        self.blocks.push(block);
+        self
+    }
+
+    /// Begins with links to all sections.
+    pub fn with_contents(mut self) -> Self {
+        self.contents = true;
+        self
+    }
+
+    /// A heading.
+    pub fn section(self, heading: &str) -> Self {
+        self.add(Block::Section(heading.into()))
+    }
+
+    /// A heading inside a section.
+    pub fn subsection(self, heading: &str) -> Self {
+        self.add(Block::Subsection(heading.into()))
+    }
+
+    /// A paragraph.
+    pub fn text(self, text: &str) -> Self {
+        self.add(Block::Text(text.into()))
+    }
+
+    /// One paragraph per item, with a dot before it.
+    pub fn list(self, items: &[String]) -> Self {
+        self.add(Block::List(items.to_vec()))
+    }
+
+    /// Lines to be typed or read as they are.
+    pub fn code(self, text: &str) -> Self {
+        self.add(Block::Code(text.into()))
+    }
+
+    /// A table; nothing where it has no rows.
+    pub fn table(self, table: Table) -> Self {
+        if table.is_empty() { self } else { self.add(Block::Table(table)) }
+    }
+
+    /// A chart of [`plot`] in its full width.
+    pub fn chart(self, svg: &str) -> Self {
+        if svg.is_empty() { self } else { self.add(Block::Chart(svg.into())) }
+    }
+
+    /// Charts of [`plot`] beside each other; meant for small ones.
+    pub fn charts(self, svgs: impl IntoIterator<Item = String>) -> Self {
+        self.add(Block::Charts(svgs.into_iter().collect()))
+    }
+
+    /// One chart per curve, as logged in `metrics.jsonl`.
+    pub fn curves(self, curves: &[Curve]) -> Self {
+        let chart = |c: &Curve| {
+            let axes = (Axis::linear("step"), Axis::linear(&c.name));
+            Plot::new(&c.name, axes.0, axes.1).small().line(&c.name, &c.points).svg()
+        };
+        self.charts(curves.iter().filter(|c| c.points.len() > 1).map(chart))
+    }
+
+    /// A picture inside the page; `name` says what it shows.
+    pub fn picture(self, name: &str, picture: &Picture) -> Self {
+        self.add(Block::Picture(name.into(), picture.png()))
+    }
+
+    fn sections(&self) -> impl Iterator<Item = (usize, &str)> {
+        let headings = self.blocks.iter().enumerate();
+        headings.filter_map(|(i, b)| match b {
+            Block::Section(heading) => Some((i, heading.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The page as one HTML file.
+    pub fn html(&self) -> String {
+        let (title, palette) = (escape(&self.title), plot::STYLE);
+        let mut body = String::new();
+        if self.contents {
+            let link = |(i, s): (usize, &str)| format!("<li><a href=\"#s{i}\">{}</a>", escape(s));
+            let links: String = self.sections().map(link).collect();
+            body = format!("<nav><ul>{links}</ul></nav>\n");
+        }
+        for (i, block) in self.blocks.iter().enumerate() {
+            body.push_str(&block.html(i));
+            body.push('\n');
+        }
+        format!(
+            "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport \
+             content=\"width=device-width,initial-scale=1\"><meta name=color-scheme \
+             content=\"light dark\"><title>{title}</title><style>{palette}{STYLE}</style></head>\n\
+             <body><h1>{title}</h1>\n{body}</body></html>\n"
+        )
+    }
+
+    /// Headings, text and tables of the page as GitHub's Markdown.
+    pub fn markdown(&self) -> String {
+        let blocks = self.blocks.iter().filter_map(Block::markdown);
+        blocks.fold(format!("# {}\n", plain(&self.title)), |text, block| text + "\n" + &block)
+    }
+
+    /// Writes the HTML.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomic(path, self.html().as_bytes())
+    }
+}
+
+impl Block {
+    /// `number` is the block's place in the page.
+    fn html(&self, number: usize) -> String {
+        match self {
+            Self::Section(text) => format!("<h2 id=s{number}>{}</h2>", escape(text)),
+            Self::Subsection(text) => format!("<h3>{}</h3>", escape(text)),
+            Self::Text(text) => format!("<p>{}</p>", escape(text)),
+            Self::List(items) => {
+                let items = items.iter().map(|item| format!("<li>{}", escape(item)));
+                format!("<ul>{}</ul>", items.collect::<String>())
+            }
+            Self::Code(text) => format!("<pre><code>{}</code></pre>", escape(text)),
+            Self::Table(table) => table.html(),
+            Self::Chart(svg) => format!("<div class=\"scroll wide\">{svg}</div>"),
+            Self::Charts(svgs) => format!("<div class=charts>{}</div>", svgs.concat()),
+            Self::Picture(name, png) => {
+                let (name, data) = (escape(name), base64(png));
+                format!("<img alt=\"{name}\" src=\"data:image/png;base64,{data}\">")
+            }
+        }
+    }
+
+    fn markdown(&self) -> Option<String> {
+        Some(match self {
+            Self::Section(text) => format!("## {}\n", plain(text)),
+            Self::Subsection(text) => format!("### {}\n", plain(text)),
+            Self::Text(text) => format!("{}\n", plain(text)),
+            Self::List(items) => items.iter().fold(String::new(), |mut text, item| {
+                writeln!(text, "* {}", plain(item)).expect("memory takes everything");
+                text
+            }),
+            Self::Code(text) => format!("```\n{text}\n```\n"),
+            Self::Table(table) => table.markdown(),
+            Self::Chart(_) | Self::Charts(_) | Self::Picture(..) => return None,
+        })
+    }
+}
+
+/// Text for HTML.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text for Markdown, on one line: what would be markup is escaped, but not the underscore of a name,
+/// which is none inside a word.
+fn plain(text: &str) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let inside = |i: usize| {
+        let word = |i: usize| letters.get(i).is_some_and(|c| c.is_alphanumeric());
+        i > 0 && word(i - 1) && word(i + 1)
+    };
+    let mut out = String::with_capacity(text.len());
+    for (i, &c) in letters.iter().enumerate() {
+        let markup = match c {
+            '\\' | '`' | '*' | '<' | '>' | '[' | ']' | '|' | '~' | '#' => true,
+            '_' => !inside(i),
+            _ => false,
+        };
+        if markup {
+            out.push('\\');
+        }
+        out.push(if c == '\n' { ' ' } else { c });
+    }
+    out
+}
+
+/// Standard base64 with padding (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word =
+            chunk.iter().enumerate().fold(0u32, |w, (i, &b)| w | u32::from(b) << (16 - 8 * i));
+        for i in 0..4 {
+            let letter = ALPHABET[(word >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_the_standard() {
+        // RFC 4648, section 10.
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    fn page() -> Page {
+        let chart = Plot::new("c", Axis::linear("step"), Axis::linear("nats"))
+            .line("loss", &[(0.0, 2.0), (1.0, 1.0)])
+            .svg();
+        Page::new("a <b>")
+            .with_contents()
+            .section("one & two")
+            .text("x & y")
+            .list(&["i < j".into(), "k".into()])
+            .code("beit <x>")
+            .subsection("part")
+            .table(
+                Table::new(&["k", "v"], 1)
+                    .rows([["a|b_c".into(), "1".into()]])
+                    .row(["<i>".into(), Cell::struck("2", "3 > 1")]),
+            )
+            .chart(&chart)
+            .charts([chart.clone(), chart])
+            .picture("p \"q\"", &Picture::new(2, 3, [1, 2, 3]))
+            .section("last")
+    }
+
+    #[test]
+    fn a_page_needs_nothing_else() {
+        let html = page().html();
+        assert!(html.contains("a &lt;b&gt;") && html.contains("x &amp; y"));
+        assert!(html.contains("data:image/png;base64,"));
+        assert_eq!(html.matches("<svg").count(), 3);
+        assert!(!html.contains("http"), "nothing is fetched");
+        assert!(!html.contains("<script"), "nothing is run");
+        assert!(html.contains("prefers-color-scheme:dark"));
+    }
+
+    #[test]
+    fn text_cannot_become_markup() {
+        let html = page().html();
+        for (name, whole) in [
+            ("contents", "<a href=\"#s0\">one &amp; two</a>"),
+            ("section", "<h2 id=s0>one &amp; two</h2>"),
+            ("list", "<li>i &lt; j"),
+            ("code", "<code>beit &lt;x&gt;</code>"),
+            ("cell", "<td>&lt;i&gt;</td>"),
+            ("struck", "<td class=n><del>2</del><span class=note>3 &gt; 1</span></td>"),
+            ("picture", "alt=\"p &quot;q&quot;\""),
+        ] {
+            assert!(html.contains(whole), "{name}: no {whole} in {html}");
+        }
+        assert!(!html.contains("<i>") && !html.contains("<x>") && !html.contains("<b>"));
+    }
+
+    #[test]
+    fn markdown_says_the_same_without_charts() {
+        let want = "# a \\<b\\>\n\n## one & two\n\nx & y\n\n* i \\< j\n* k\n\n```\nbeit <x>\n```\n\n\
+                    ### part\n\n| k | v |\n| --- | ---: |\n| a\\|b_c | 1 |\n| \\<i\\> | ~~2~~ (3 \\> 1) \
+                    |\n\n## last\n";
+        assert_eq!(page().markdown(), want);
+        assert_eq!(plain("_a_b_ and rel_pos"), "\\_a_b\\_ and rel_pos");
+    }
+
+    #[test]
+    fn what_is_empty_leaves_nothing() {
+        let page = Page::new("t").table(Table::new(&["a"], 1)).chart("");
+        assert_eq!(page.markdown(), "# t\n");
+        assert!(!page.html().contains("<table"));
+    }
+
+    #[test]
+    #[should_panic(expected = "a row of 1 cells under 2 columns")]
+    fn a_row_that_does_not_fit_is_a_mistake() {
+        let _ = Table::new(&["a", "b"], 1).row(["x".into()]);
+    }
+}
