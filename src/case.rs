@@ -199,8 +199,16 @@ pub struct Io<B: Storage> {
     pub slopes: Vec<Vec<f64>>,
     /// Gradients with respect to inputs by name, widened.
     pub grads: BTreeMap<String, Vec<f64>>,
+    /// When the forward pass began, where the case prepared something before it.
+    pub forward_begun: Option<Instant>,
     /// When the forward pass was done.
     pub forward_done: Option<Instant>,
+    /// When the last upstream gradient lay on the device.
+    pub backward_begun: Option<Instant>,
+    /// When the first gradient of an input was there: the backward pass was done.
+    pub backward_done: Option<Instant>,
+    /// Whether [`Io::forward_ends`] has said when the forward pass was done.
+    ended: bool,
     collect: bool,
     moving: bool,
     shape_of_outputs: Vec<Vec<usize>>,
@@ -231,7 +239,11 @@ impl<B: Storage> Io<B> {
             outputs: Vec::new(),
             slopes: Vec::new(),
             grads: BTreeMap::new(),
+            forward_begun: None,
             forward_done: None,
+            backward_begun: None,
+            backward_done: None,
+            ended: false,
             collect: true,
             moving: velocity.is_some(),
             shape_of_outputs: Vec::new(),
@@ -293,6 +305,25 @@ impl<B: Storage> Io<B> {
         found.unwrap_or_else(|| panic!("case has no parameter {name}")).clone()
     }
 
+    /// Says that the forward pass begins now and not when the case began to run; for timing.
+    pub fn forward_begins(&mut self, bk: &B) {
+        bk.synchronize();
+        self.forward_begun = Some(Instant::now());
+    }
+
+    /// Says that the forward pass is done; for cases that do more before they hand over an output.
+    pub fn forward_ends(&mut self, bk: &B) {
+        self.forward_is_done(bk);
+        self.ended = true;
+    }
+
+    fn forward_is_done(&mut self, bk: &B) {
+        if !self.ended {
+            bk.synchronize();
+            self.forward_done = Some(Instant::now());
+        }
+    }
+
     /// Hands over one output. Call for each output in order, after the forward pass.
     pub fn output<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
         self.shape_of_outputs.push(y.shape().to_vec());
@@ -302,10 +333,8 @@ impl<B: Storage> Io<B> {
             if self.moving {
                 self.slopes.push(y.iter().map(|y| y.slope()).collect());
             }
-        } else {
-            bk.synchronize();
         }
-        self.forward_done = Some(Instant::now());
+        self.forward_is_done(bk);
     }
 
     /// Hands over the sum of `y` as one output, for a loss whose backward takes one weight for all
@@ -328,10 +357,8 @@ impl<B: Storage> Io<B> {
             if self.moving {
                 self.slopes.push(vec![slope]);
             }
-        } else {
-            bk.synchronize();
         }
-        self.forward_done = Some(Instant::now());
+        self.forward_is_done(bk);
     }
 
     /// The gradient with respect to output number `i`, which is one number.
@@ -345,17 +372,22 @@ impl<B: Storage> Io<B> {
     }
 
     /// The gradient with respect to output number `i`.
-    pub fn upstream<T: Float>(&self, bk: &B, i: usize) -> Tensor<B, T> {
+    pub fn upstream<T: Float>(&mut self, bk: &B, i: usize) -> Tensor<B, T> {
         let all = self.upstream.as_ref().expect("no backward pass was asked for");
-        Tensor::from_f64(bk, &all[i], &self.shape_of_outputs[i])
+        let dy = Tensor::from_f64(bk, &all[i], &self.shape_of_outputs[i]);
+        bk.synchronize();
+        self.backward_begun = Some(Instant::now());
+        dy
     }
 
     /// Hands over the gradient with respect to an input.
     pub fn grad<T: Float>(&mut self, bk: &B, name: &str, dx: &Tensor<B, T>) {
+        if self.backward_done.is_none() {
+            bk.synchronize();
+            self.backward_done = Some(Instant::now());
+        }
         if self.collect {
             self.grads.insert(name.to_string(), dx.to_f64(bk));
-        } else {
-            bk.synchronize();
         }
     }
 }

@@ -200,6 +200,7 @@ impl Case for AdamWCase {
             Segment { end: n / 3, lr_scale: 0.5, decay: 0.0 },
             Segment { end: n, lr_scale: 1.0, decay: 0.05 },
         ];
+        io.forward_begins(bk);
         for step in 1..=3 {
             let max_norm = self.clipped.then_some(0.5);
             let adamw = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, step, max_norm };
@@ -207,6 +208,7 @@ impl Case for AdamWCase {
             bk.adamw_update(&mut io.w, &g, &mut m, &mut v, norm, &segments, &adamw);
             bk.ema_update(&mut average, &io.w, 0.75);
         }
+        io.forward_ends(bk);
         for arena in [&io.w.master, &m.master, &v.master, &average.master].map(|a| bk.copy(a)) {
             io.output(bk, &Master::new(bk, arena, &[n]));
         }
@@ -231,6 +233,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     {
         v.visit(AdamWCase { instance, len, clipped });
     }
+}
+
+/// Three steps with the running average, over enough numbers that no cache holds them.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(AdamWCase { instance: "3x4000000", len: 4_000_000, clipped: true });
 }
 
 #[cfg(test)]

@@ -210,3 +210,9 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(AttentionCase { instance, dims: Dims { batch, tokens, heads, head }, bias });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let dims = Dims { batch: 32, tokens: 197, heads: 12, head: 64 };
+    v.visit(AttentionCase { instance: "32x197x12x64", dims, bias: true });
+}

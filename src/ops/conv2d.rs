@@ -228,3 +228,14 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
     }
 }
+
+/// Convolutions of DALL-E's tokenizer: inside its second group, and onto a wider one.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    for (instance, shape, output, kernel) in [
+        ("8x56x56x128_k3_128", [8, 56, 56, 128], 128, 3),
+        ("8x28x28x256_k1_1024", [8, 28, 28, 256], 1024, 1),
+    ] {
+        let (relu, residual) = (true, false);
+        v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
+    }
+}

@@ -102,3 +102,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(ConvertCase { instance, shape, scale });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(ConvertCase { instance: "64x197x768", shape: &[64, 197, 768], scale: 0.25 });
+}

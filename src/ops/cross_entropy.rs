@@ -323,6 +323,12 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let (rows, classes, targets) = (1200, 8192, Targets::Hard);
+    v.visit(CrossEntropyCase { instance: "1200x8192", rows, classes, targets });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

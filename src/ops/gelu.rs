@@ -116,3 +116,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(GeluCase { instance, shape });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(GeluCase { instance: "16x197x3072", shape: &[16, 197, 3072] });
+}

@@ -63,6 +63,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(GlobalNormCase { instance: "24000000", len: 24_000_000 });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

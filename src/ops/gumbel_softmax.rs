@@ -230,6 +230,12 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let (shape, temperature) = (&[8, 196, 8192], 0.9);
+    v.visit(GumbelSoftmaxCase { instance: "8x196x8192", shape, temperature });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

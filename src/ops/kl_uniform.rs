@@ -128,6 +128,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(KlUniformCase { instance: "8x196x8192", shape: &[8, 196, 8192] });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

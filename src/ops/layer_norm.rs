@@ -248,3 +248,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(LayerNormCase { instance, shape, eps });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(LayerNormCase { instance: "64x197x768", shape: &[64, 197, 768], eps: 1e-6 });
+}

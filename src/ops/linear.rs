@@ -157,3 +157,10 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(LinearCase { instance, rows, input, output, bias });
     }
 }
+
+/// Two products of a block of BEiT-B, 32 images: qkv and the second layer of the MLP.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    for (instance, input, output) in [("6304x768x2304", 768, 2304), ("6304x3072x768", 3072, 768)] {
+        v.visit(LinearCase { instance, rows: 6304, input, output, bias: true });
+    }
+}

@@ -140,3 +140,9 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(LinearGeluCase { instance, rows, input, output });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let (rows, input, output) = (6304, 768, 3072);
+    v.visit(LinearGeluCase { instance: "6304x768x3072", rows, input, output });
+}

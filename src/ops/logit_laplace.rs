@@ -196,6 +196,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(LogitLaplaceCase { instance: "64x112x112x3", shape: &[64, 112, 112, 3] });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,3 +153,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(MaxPoolCase { instance, shape });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(MaxPoolCase { instance: "4x112x112x256", shape: [4, 112, 112, 256] });
+}

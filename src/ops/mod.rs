@@ -1,8 +1,8 @@
 //! The ops, one file each: formula, derivation, CPU implementation, case. The CUDA side of op X is in
 //! `X/cuda.rs`, its kernels in `cuda/X.cu`.
 //!
-//! Adding an op means its file, its CUDA side, its line in [`crate::backend`] and its line in
-//! [`visit_cases`].
+//! Adding an op means its file, its CUDA side, its line in [`crate::backend`] and its lines in
+//! [`visit_cases`] and [`visit_large_cases`].
 
 pub mod adamw;
 pub mod attention;
@@ -59,4 +59,34 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     residual_norm::cases(v);
     tokens::cases(v);
     upsample::cases(v);
+}
+
+/// Shows one case or two of every op to `v`, as large as in training BEiT-B, or nearly. The judge in f64
+/// takes seconds for some of them.
+pub fn visit_large_cases<V: Visitor>(v: &mut V) {
+    adamw::large_cases(v);
+    attention::large_cases(v);
+    conv2d::large_cases(v);
+    convert::large_cases(v);
+    cross_entropy::large_cases(v);
+    gather_rows::large_cases(v);
+    gelu::large_cases(v);
+    global_norm::large_cases(v);
+    gumbel_softmax::large_cases(v);
+    kl_aggregate::large_cases(v);
+    kl_uniform::large_cases(v);
+    layer_norm::large_cases(v);
+    linear::large_cases(v);
+    linear_gelu::large_cases(v);
+    logit_laplace::large_cases(v);
+    max_pool::large_cases(v);
+    mean_pool::large_cases(v);
+    mse::large_cases(v);
+    patch_embed::large_cases(v);
+    rel_pos_bias::large_cases(v);
+    relu::large_cases(v);
+    residual::large_cases(v);
+    residual_norm::large_cases(v);
+    tokens::large_cases(v);
+    upsample::large_cases(v);
 }

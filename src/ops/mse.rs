@@ -129,6 +129,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(MseCase { instance: "64x112x112x3", shape: &[64, 112, 112, 3], channels: 6 });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

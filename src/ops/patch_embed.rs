@@ -231,6 +231,12 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let patches = Patches { batch: 32, grid: (14, 14), side: 16, channels: 3, width: 768 };
+    v.visit(PatchEmbedCase { instance: "32x14x14_p16_768", patches });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -179,6 +179,7 @@ impl Case for RelPosBiasCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (table, index) = (io.param("table"), RelPosIndex::new(bk, self.grid));
+        io.forward_begins(bk);
         let bias = bk.rel_pos_bias_forward(&io.w, &table, &index);
         io.output(bk, &bias);
         if io.wants_backward() {
@@ -206,6 +207,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     {
         v.visit(RelPosBiasCase { instance, grid, heads });
     }
+}
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(RelPosBiasCase { instance: "14x14_12", grid: (14, 14), heads: 12 });
 }
 
 #[cfg(test)]

@@ -89,3 +89,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(ReluCase { instance, shape });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(ReluCase { instance: "64x197x768", shape: &[64, 197, 768] });
+}

@@ -260,3 +260,9 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(ResidualCase { instance, shape, gamma, keep });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let (shape, gamma, keep) = (&[64, 197, 768], true, true);
+    v.visit(ResidualCase { instance: "64x197x768", shape, gamma, keep });
+}

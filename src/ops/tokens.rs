@@ -221,6 +221,12 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    let (shape, mask, pos) = ([64, 196, 768], true, false);
+    v.visit(TokensCase { instance: "64x196x768", shape, mask, pos });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -110,3 +110,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(UpsampleCase { instance, shape });
     }
 }
+
+/// A size worth timing: BEiT-B and its tokenizer.
+pub fn large_cases<V: Visitor>(v: &mut V) {
+    v.visit(UpsampleCase { instance: "16x28x28x256", shape: [16, 28, 28, 256] });
+}
