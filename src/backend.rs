@@ -62,6 +62,12 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     fn narrow_copy(&self, master: &Self::Buf<Self::Master>) -> Option<Self::Buf<Self::Elem>>;
     /// Waits until all work given to the device is done.
     fn synchronize(&self);
+    /// The most bytes that buffers have held at once since [`Storage::forget_peak`], where it is counted.
+    fn peak_bytes(&self) -> Option<usize> {
+        None
+    }
+    /// Counts the peak from what buffers hold now.
+    fn forget_peak(&self) {}
 
     /// Calls `work` on every part of a batch of `samples` and returns what it returned, in order;
     /// the gradients of all parts are added to `g`. One part here. A device that gains from it takes

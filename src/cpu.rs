@@ -95,6 +95,12 @@ impl<T: Real> Storage for Cpu<T> {
         None
     }
     fn synchronize(&self) {}
+    fn peak_bytes(&self) -> Option<usize> {
+        Some(self.pool.peak_bytes())
+    }
+    fn forget_peak(&self) {
+        self.pool.forget_peak();
+    }
 
     fn in_parts<R: Send>(
         &self,

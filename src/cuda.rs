@@ -383,4 +383,10 @@ impl<T: Precision> Storage for Cuda<T> {
     fn synchronize(&self) {
         self.device.synchronize();
     }
+    fn peak_bytes(&self) -> Option<usize> {
+        Some(self.device.peak_bytes())
+    }
+    fn forget_peak(&self) {
+        self.device.forget_peak();
+    }
 }

@@ -30,6 +30,8 @@ struct State {
     idle_bytes: usize,
     used_bytes: usize,
     most_used_bytes: usize,
+    /// The same since it was last forgotten.
+    peak_bytes: usize,
 }
 
 /// Elements that go back to their pool when dropped.
@@ -77,7 +79,19 @@ impl Pool {
         let mut state = self.state();
         state.used_bytes += data.len() * size_of::<E>();
         state.most_used_bytes = state.most_used_bytes.max(state.used_bytes);
+        state.peak_bytes = state.peak_bytes.max(state.used_bytes);
         Buffer { data, pool: self.clone() }
+    }
+
+    /// The most bytes in use at once since [`Pool::forget_peak`]; idle buffers do not count.
+    pub fn peak_bytes(&self) -> usize {
+        self.state().peak_bytes
+    }
+
+    /// Counts the peak from what is in use now.
+    pub fn forget_peak(&self) {
+        let mut state = self.state();
+        state.peak_bytes = state.used_bytes;
     }
 
     /// An idle buffer of `n` elements, with whatever it held. Where there is none and the pool is
@@ -159,6 +173,19 @@ mod tests {
             drop(pool.adopt(vec![0.0f64; 10_000]));
         }
         assert!(pool.state().idle_bytes <= 2 * 8 * 10_000);
+    }
+
+    #[test]
+    fn the_peak_counts_what_is_used_at_once() {
+        let pool = Pool::default();
+        let a = pool.zeros::<f32>(10_000);
+        drop(pool.zeros::<f64>(10_000));
+        assert_eq!(pool.peak_bytes(), 120_000);
+        pool.forget_peak();
+        assert_eq!(pool.peak_bytes(), 40_000);
+        drop(a);
+        drop(pool.zeros::<f32>(11_000));
+        assert_eq!(pool.peak_bytes(), 44_000);
     }
 
     #[test]

@@ -177,9 +177,14 @@ impl Device {
         self.name() == "host emulation"
     }
 
-    /// The most bytes that buffers have held at one time.
+    /// The most bytes that buffers have held at one time since [`Device::forget_peak`].
     pub fn peak_bytes(&self) -> usize {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Counts the peak from what buffers hold now.
+    pub fn forget_peak(&self) {
+        self.peak.store(self.held.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Loads the kernels of one precision unless they are there.
