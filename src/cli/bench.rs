@@ -82,10 +82,10 @@ fn step_command(args: &StepArgs) -> Result<()> {
     let r = on_threads(args.threads, || match &chosen {
         Chosen::Cpu => {
             let sgemm = step::best_sgemm(&bench.config, bench.batch, bench.masked);
-            step::run(&Cpu::<f32>::new(), &bench, sgemm, false)
+            step::run(&Cpu::<f32>::new(), &bench, sgemm)
         }
         #[cfg(feature = "cuda")]
-        _ => on_device!(chosen, bk => step::run(&bk, &bench, chosen.matmul_gflops()?, true)),
+        _ => on_device!(chosen, bk => step::run(&bk, &bench, chosen.matmul_gflops()?)),
     })?;
     chosen.warn_if_emulated();
     let (name, device) = (&args.preset, chosen.describe());
