@@ -181,11 +181,16 @@ impl Plot {
         let top = canvas.heading(&self.title, &names, left) + 8.0;
         let [x, y] = self.scales(&points, (top, 16.0, 46.0, left));
         canvas.grid(&x, &y);
-        for (label, guide) in &self.guides {
-            canvas.guide(label, &self.trace(guide, &x, &y), &x, &y);
-        }
+        let guides = self.guides.iter().filter_map(|(label, guide)| {
+            Some((label, canvas.guide(&self.trace(guide, &x, &y), &x, &y)?))
+        });
+        // Marks lie on the lines to compare with, and the names of these on the marks.
+        let labels: Vec<_> = guides.collect();
         for (i, series) in self.series.iter().enumerate() {
             self.draw(&mut canvas, i, series, &x, &y);
+        }
+        for (label, at) in labels {
+            canvas.text("halo", at, "end", label);
         }
         canvas.finish()
     }

@@ -121,20 +121,24 @@ impl Canvas {
         self.put(format_args!("<path class=\"line\" d=\"{path}\" stroke=\"{colour}\"/>"));
     }
 
-    /// A dashed line, clipped to the frame, with its name at one end.
-    pub(super) fn guide(&mut self, label: &str, corners: &[(f64, f64)], x: &Scale, y: &Scale) {
+    /// A dashed line, clipped to the frame; returns where its name is to end.
+    pub(super) fn guide(
+        &mut self,
+        corners: &[(f64, f64)],
+        x: &Scale,
+        y: &Scale,
+    ) -> Option<(f64, f64)> {
         let frame = (x.ends(), (y.ends().1, y.ends().0));
         let pieces = corners.windows(2).filter_map(|c| clip((c[0], c[1]), frame));
         let pieces: Vec<_> = pieces.collect();
-        let Some(&(a, b)) = pieces.last() else { return };
+        let &(a, b) = pieces.last()?;
         let path: String = pieces.iter().map(|&(a, b)| path(&[a, b])).collect();
         self.put(format_args!("<path class=guide d=\"{path}\"/>"));
         let (end, start) = if b.0 >= a.0 { (b, a) } else { (a, b) };
         // Steep lines are named at their lower end, where those of different slope are apart.
         let steep = (end.1 - start.1).abs() > (end.0 - start.0).abs();
         let low = if end.1 > start.1 { end } else { start };
-        let at = if steep { (low.0 - 5.0, low.1 - 5.0) } else { (end.0 - 4.0, end.1 - 5.0) };
-        self.text("halo", at, "end", label);
+        Some(if steep { (low.0 - 5.0, low.1 - 5.0) } else { (end.0 - 4.0, end.1 - 5.0) })
     }
 
     pub(super) fn error_bar(&mut self, series: usize, a: (f64, f64), b: (f64, f64)) {
