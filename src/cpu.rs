@@ -65,6 +65,11 @@ impl<T: Real> Cpu<T> {
     }
 }
 
+/// Parts that a batch is cut into.
+pub fn parts(samples: usize) -> usize {
+    samples.div_ceil(PART).clamp(1, PARTS)
+}
+
 impl<T: Real> Storage for Cpu<T> {
     type Elem = T;
     type Master = T;
@@ -108,7 +113,7 @@ impl<T: Real> Storage for Cpu<T> {
         g: &mut Params<Self>,
         work: impl Fn(Range<usize>, &mut Params<Self>) -> R + Sync,
     ) -> Vec<R> {
-        let count = samples.div_ceil(PART).clamp(1, PARTS);
+        let count = parts(samples);
         let layout = g.layout.clone();
         let mut own: Vec<_> = (1..count).map(|_| Params::zeros(self, &layout)).collect();
         let all: Vec<_> = std::iter::once(&mut *g).chain(&mut own).enumerate().collect();
@@ -261,6 +266,27 @@ pub fn gemm_serial<T: Real>(
             (b.as_ptr(), sb[0], sb[1]),
             beta,
             (c.as_mut_ptr(), sc[0], sc[1]),
+        );
+    }
+}
+
+/// `C <- A B` in f64 on one thread by the library of the f32 path, which has AVX-512 kernels: the
+/// machine's ceiling in f64. The judge's products stay with matrixmultiply (see above).
+#[track_caller]
+#[allow(unsafe_code)]
+pub fn wide_dgemm(a: ArrayView2<f64>, b: ArrayView2<f64>, mut c: ArrayViewMut2<f64>) {
+    let ((m, k), (k2, n)) = (a.dim(), b.dim());
+    assert!(k == k2 && c.dim() == (m, n), "dgemm: {:?} x {:?} -> {:?}", a.dim(), b.dim(), c.dim());
+    let (sa, sb) = (a.strides().to_vec(), b.strides().to_vec());
+    let sc = c.strides().to_vec();
+    let (lhs, rhs, dst) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+    let serial = gemm::Parallelism::None;
+    // SAFETY: the pointers and strides are those of live views whose shapes were just checked, and C is
+    // borrowed mutably; gemm takes the column stride first.
+    unsafe {
+        gemm::gemm(
+            m, n, k, dst, sc[1], sc[0], false, lhs, sa[1], sa[0], rhs, sb[1], sb[0], 0.0, 1.0,
+            false, false, false, serial,
         );
     }
 }

@@ -136,3 +136,31 @@ fn cuda_ten_steps_of_the_tiny_preset_f32() {
 fn cuda_ten_steps_of_the_tiny_preset_bf16() {
     ten_steps("bf16", 2e-2);
 }
+
+#[test]
+fn the_report_has_the_errors_of_the_emulator_and_no_times() {
+    let Some(libraries) = emulator() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let done = beit(libraries.path(), folder.path(), "bench report --out r --quick", &[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let text = std::fs::read_to_string(folder.path().join("r/report.json")).unwrap();
+    let report: beit::bench::report::Report = serde_json::from_str(&text).unwrap();
+    assert!(report.machine.emulated);
+    assert_eq!(report.plan.columns, ["CPU f32", "CUDA f32", "CUDA bf16"]);
+    let on_gpu: Vec<_> = report.ops.iter().filter(|r| r.column != "CPU f32").collect();
+    assert_eq!(3 * on_gpu.len(), 2 * report.ops.len());
+    for row in on_gpu {
+        assert!(row.timing.is_none() && row.of_roof.is_none(), "{}", row.case);
+        assert!(row.accuracy.holds(), "{} {}: {:?}", row.column, row.case, row.accuracy);
+    }
+    assert_eq!(report.steps.len(), 3);
+    for step in &report.steps {
+        assert!(step.accuracy.holds(), "{}: {:?}", step.column, step.accuracy);
+        assert_eq!(step.timing.is_some(), step.column == "CPU f32");
+        let ratio = step.predicted_bytes / step.measured_bytes.unwrap();
+        assert!((0.8..1.25).contains(&ratio), "{}: {ratio}", step.column);
+    }
+    let page = std::fs::read_to_string(folder.path().join("r/report.md")).unwrap();
+    assert!(page.contains("The GPU is the emulator of the tests"), "{page}");
+    assert!(page.contains("### Side by side") && !page.contains("x |\n| "), "no speed-ups");
+}

@@ -136,8 +136,8 @@ impl<T: Precision> Bench<'_, T> {
         });
     }
 
-    /// The two ceilings; `side` of the square matrices, `len` numbers of the copy.
-    fn ceilings(&mut self, side: usize, len: usize) {
+    /// Times of the two ceilings; `side` of the square matrices, `len` numbers of the copy.
+    fn ceilings(&mut self, side: usize, len: usize) -> [Measured; 2] {
         let (a, b) = (self.random::<T::Elem>(&[side, side]), self.random(&[side, side]));
         let c: Tensor<Cuda<T>> = self.bk.unset(&[side, side]);
         let bk = self.bk;
@@ -145,11 +145,22 @@ impl<T: Precision> Bench<'_, T> {
             let factors = (plain(a.start()), plain(b.start()));
             bk.gemm((side, side, side), 1.0, factors.0, factors.1, 0.0, c.start());
         };
-        self.matmul = 2e-12 * (side as f64).powi(3) / self.seconds(&mut product).min();
+        let matmul = Measured {
+            shape: format!("{side} x {side} x {side}"),
+            work: 2.0 * (side as f64).powi(3),
+            times: self.seconds(&mut product),
+        };
         let x: Master<Cuda<T>> = self.random(&[len]);
         let size = size_of::<T::Master>() as f64;
         let mut copy = || drop(x.duplicate(bk));
-        self.copy = 2e-9 * size * len as f64 / self.seconds(&mut copy).min();
+        let copy = Measured {
+            shape: format!("{len} numbers"),
+            work: 2.0 * size * len as f64,
+            times: self.seconds(&mut copy),
+        };
+        self.matmul = 1e-12 * matmul.work / matmul.times.min();
+        self.copy = 1e-9 * copy.work / copy.times.min();
+        [matmul, copy]
     }
 }
 
@@ -173,6 +184,23 @@ impl<T: Precision> Weights<T> {
         let w = Params::from_host(bench.bk, &layout, &values.to_vec(bench.bk));
         Self { params, w, g: Params::zeros(bench.bk, &layout) }
     }
+}
+
+/// A ceiling: what was done, how much of it, and how long it took. Where several calls are given to the
+/// device before it is waited for, a time is their mean.
+pub struct Measured {
+    /// Sizes.
+    pub shape: String,
+    /// Operations, or bytes read and written.
+    pub work: f64,
+    /// Seconds of a call.
+    pub times: Times,
+}
+
+/// A large square product and a large copy.
+pub fn ceilings<T: Precision>(bk: &Cuda<T>) -> [Measured; 2] {
+    let mut bench = Bench { bk, seed: 0, budget: 0.5, matmul: 1.0, copy: 1.0, rows: Vec::new() };
+    bench.ceilings(8192, 1 << 28)
 }
 
 /// Rate of a large square product, TFLOP/s.

@@ -7,6 +7,7 @@ pub mod data;
 #[cfg(feature = "cuda")]
 pub mod device;
 pub mod ops;
+pub mod report;
 
 pub mod step;
 

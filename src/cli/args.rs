@@ -260,6 +260,15 @@ pub enum BenchCommand {
     /// Whole pretraining steps on data in memory.
     #[command(after_help = "Example:\n  beit bench step --preset base --batch 8")]
     Step(StepArgs),
+    /// Ceilings, ops, training steps, scaling and batch sizes as JSON, Markdown and HTML. About 5 minutes.
+    #[command(
+        after_help = "Examples:\n  beit bench report --out runs/report\n  beit bench report --out \
+                            runs/new --against runs/report/report.json\n\nDIR gets report.json, report.md \
+                            and report.html, which opens in any browser and needs no network. With \
+                            --against the status is 1 where a figure's new interval lies wholly above \
+                            its old one, or where an error is above its bound that was not."
+    )]
+    Report(ReportArgs),
     /// The ops on a GPU at the sizes of an encoder, against a copy and a matrix product there.
     #[command(after_help = "Example:\n  beit bench device --preset base --batch 256")]
     Device(DeviceArgs),
@@ -308,6 +317,26 @@ pub struct StepArgs {
     /// Results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Arguments of `bench report`.
+#[derive(Args)]
+pub struct ReportArgs {
+    /// A new or empty folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// An earlier report.json of this machine: show what changed, and fail where something is slower.
+    #[arg(long, value_name = "OLD.json")]
+    pub against: Option<PathBuf>,
+    /// Lines that benches/peers/torch_step.py printed on this machine, to be shown beside our steps.
+    #[arg(long, value_name = "FILE")]
+    pub peer: Option<PathBuf>,
+    /// Small shapes and few runs: seconds instead of minutes, to see that everything works.
+    #[arg(long)]
+    pub quick: bool,
+    /// Whether to measure a GPU too: auto does where one can be used.
+    #[arg(long, default_value = "auto", value_parser = DEVICES)]
+    pub device: String,
 }
 
 /// Arguments of `bench device`.

@@ -2,24 +2,25 @@
 
 #[cfg(feature = "cuda")]
 use crate::bench::device::Row;
+use crate::bench::report::{self, sizes};
 use crate::bench::{data, ops, step};
-use crate::cli::args::{BenchCommand, DeviceArgs, StepArgs};
+use crate::cli::args::{BenchCommand, DeviceArgs, ReportArgs, StepArgs};
 use crate::cli::device::Chosen;
 #[cfg(feature = "cuda")]
 use crate::cli::device::on_device;
 use crate::cli::on_threads;
-use crate::config::Preset;
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
 use crate::error::{Error, Result};
-use crate::models::config::{BeitConfig, DvaeConfig};
-use crate::run::write_atomic;
+use crate::run::{claim, write_atomic};
 use serde::Serialize;
 use std::path::Path;
+use std::process::ExitCode;
 
 /// Runs one kind of timing.
-pub fn bench(command: &BenchCommand) -> Result<()> {
+pub fn bench(command: &BenchCommand) -> Result<ExitCode> {
+    let done = Ok(ExitCode::SUCCESS);
     match command {
         BenchCommand::Ops { filter, json } => {
             let rows = ops::run(filter.as_deref(), 0.2);
@@ -47,26 +48,72 @@ pub fn bench(command: &BenchCommand) -> Result<()> {
                     r.forward_gbps
                 );
             }
-            write_json(json.as_deref(), &rows)
+            write_json(json.as_deref(), &rows).and(done)
         }
-        BenchCommand::Step(args) => step_command(args),
-        BenchCommand::Device(args) => device_command(args),
+        BenchCommand::Step(args) => step_command(args).and(done),
+        BenchCommand::Report(args) => report_command(args),
+        BenchCommand::Device(args) => device_command(args).and(done),
         BenchCommand::Data { data: source, preset, rate, json } => {
             let result = data::run(source, sizes(preset)?, *rate)?;
             say!("{}", result.table());
-            write_json(json.as_deref(), &result)
+            write_json(json.as_deref(), &result).and(done)
         }
     }
 }
 
-/// Encoder, tokenizer and masked patches of a preset.
-fn sizes(preset: &str) -> Result<(BeitConfig, DvaeConfig, usize)> {
-    Ok(match preset.parse::<Preset>()? {
-        Preset::Tiny => (BeitConfig::tiny(), DvaeConfig::tiny(), 25),
-        Preset::Small => (BeitConfig::small(), DvaeConfig::small(), 25),
-        Preset::Base => (BeitConfig::base_patch16_224(), DvaeConfig::dalle(), 75),
-        Preset::Large => (BeitConfig::large_patch16_224(), DvaeConfig::dalle(), 75),
-    })
+/// The report in three forms. The status is 1 where `--against` found something slower or broken.
+fn report_command(args: &ReportArgs) -> Result<ExitCode> {
+    let columns = columns(&args.device)?;
+    let plan = report::Plan::new(args.quick, &columns);
+    // What cannot be compared is said before minutes are spent.
+    let machine = report::Machine::this(&columns);
+    let old = args.against.as_deref().map(|old| report::against::read(old, &machine, &plan));
+    let old = old.transpose()?;
+    let peers = args.peer.as_deref().map(|peer| report::peer::read(peer, &plan));
+    let peers = peers.transpose()?.unwrap_or_default();
+    let _lock = claim(&args.out)?;
+    let report = report::measure(plan, &columns, peers, old.as_ref())?;
+    let mut command = format!("beit bench report --out {}", args.out.display());
+    for (name, file) in [("against", &args.against), ("peer", &args.peer)] {
+        if let Some(file) = file {
+            command += &format!(" --{name} {}", file.display());
+        }
+    }
+    if args.quick {
+        command += " --quick";
+    }
+    let page = report::page(&report, &command);
+    let file = |name: &str| args.out.join(name);
+    write_json(Some(&file("report.json")), &report)?;
+    write_atomic(&file("report.md"), page.markdown().as_bytes())?;
+    page.write(&file("report.html"))?;
+    say!("report: {}", file("report.html").display());
+    let struck = report.ops.iter().map(|r| (&r.case, &r.column, &r.accuracy));
+    let steps = report.steps.iter().map(|r| (&r.preset, &r.column, &r.accuracy));
+    for (what, column, a) in struck.chain(steps).filter(|(.., a)| !a.holds()) {
+        let (error, allowed, tensor) = (a.error, a.allowed, &a.tensor);
+        say!("struck out: {what} in {column}, {tensor}: error {error:.1e}, allowed {allowed:.1e}");
+    }
+    let failed: Vec<_> = report.changes.iter().filter(|c| c.fails()).collect();
+    for c in &failed {
+        let (what, old, new) = (&c.what, 1e3 * c.old.median_s, 1e3 * c.new.median_s);
+        say!("{:?}: {what}, {old:.3} ms before, {new:.3} ms now", c.verdict);
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The CPU and what `device` allows.
+fn columns(device: &str) -> Result<report::Columns> {
+    if device == "cpu" {
+        return Ok(report::Columns::cpu_only("--device cpu"));
+    }
+    match Chosen::open("cuda", "f32") {
+        #[cfg(feature = "cuda")]
+        Ok(Chosen::CudaF32(device)) => Ok(report::Columns::with(device)),
+        Ok(_) => unreachable!("a GPU in f32 was asked for"),
+        Err(why) if device == "cuda" => Err(why),
+        Err(why) => Ok(report::Columns::cpu_only(why.to_string())),
+    }
 }
 
 fn step_command(args: &StepArgs) -> Result<()> {

@@ -66,7 +66,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Attention(args) => commands::attention(&args).and(done),
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
-        Command::Bench(command) => bench::bench(&command).and(done),
+        Command::Bench(command) => bench::bench(&command),
         Command::Info(args) => commands::info(&args).and(done),
     }
 }

@@ -1,0 +1,112 @@
+"""The ceilings of `beit bench report` beside those of other tools on the same machine: sgemm and dgemm of
+OpenBLAS (NumPy's), and a triad in C++ (g++ -O3 -march=native).
+
+Usage: python ceilings.py REPORT.json [--seconds S] [--tolerance 0.1]
+
+Needs NumPy and g++. OpenBLAS picks its kernels by the name of the processor and may miss its AVX-512: every
+kernel family that runs here is tried, the fastest counts, and its name is printed. On a shared machine
+run this right after the report, when nothing else runs. The status is 1 where a ratio is farther from 1
+than the tolerance.
+"""
+import argparse, json, os, subprocess, sys, tempfile
+
+GEMM = """
+import sys, time
+import numpy as np
+seconds, best = float(sys.argv[1]), {}
+for name, kind in (("sgemm", np.float32), ("dgemm", np.float64)):
+    for n in (1024, 1536, 2048):
+        a, b = (np.random.default_rng(i).standard_normal((n, n)).astype(kind) for i in (0, 1))
+        c = np.empty_like(a)
+        np.matmul(a, b, out=c)
+        start, runs = time.perf_counter(), 0
+        while runs < 6 or time.perf_counter() - start < seconds / 3:
+            t = time.perf_counter()
+            np.matmul(a, b, out=c)
+            t, runs = time.perf_counter() - t, runs + 1
+            best[name] = max(best.get(name, 0.0), 2e-9 * n**3 / t)
+print(best["sgemm"], best["dgemm"])
+"""
+
+TRIAD = """
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+static void part(double* __restrict a, const double* __restrict b, const double* __restrict c, size_t n) {
+    for (size_t i = 0; i < n; i++) a[i] = b[i] + 3.0 * c[i];
+}
+int main(int, char** argv) {
+    const size_t n = 1 << 24, threads = atoi(argv[1]);
+    const double seconds = atof(argv[2]);
+    std::vector<double> a(n, 0.0), b(n, 1.0), c(n, 2.0);
+    double best = 1e9, total = 0;
+    for (int run = 0; run < 7 || total < seconds; run++) {
+        auto start = std::chrono::steady_clock::now();
+        std::vector<std::thread> all;
+        for (size_t t = 1; t < threads; t++) {
+            size_t from = t * n / threads, to = (t + 1) * n / threads;
+            all.emplace_back(part, &a[from], &b[from], &c[from], to - from);
+        }
+        part(&a[0], &b[0], &c[0], n / threads);
+        for (auto& t : all) t.join();
+        std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        total += took.count();
+        if (run && took.count() < best) best = took.count();
+    }
+    printf("%f %f\\n", 24e-9 * n / best, a[n / 2]);
+}
+"""
+
+
+def openblas(threads, seconds):
+    """Best rates of sgemm and dgemm, and the kernels that gave them."""
+    best = {}
+    for core in ("", "HASWELL", "ZEN", "SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"):
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+        if core:
+            env["OPENBLAS_CORETYPE"] = core
+        command = [sys.executable, "-c", GEMM, str(seconds)]
+        run = subprocess.run(command, env=env, capture_output=True, text=True)
+        if run.returncode:  # This processor cannot run these kernels.
+            continue
+        for name, rate in zip(("sgemm", "dgemm"), map(float, run.stdout.split())):
+            best[name] = max(best.get(name, (0.0, "")), (rate, core or "its own choice"))
+    return best
+
+
+def triad(threads, seconds):
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = os.path.join(folder, "triad.cc"), os.path.join(folder, "triad")
+        with open(source, "w") as file:
+            file.write(TRIAD)
+        compiler = ["g++", "-O3", "-march=native", "-pthread", source, "-o", program]
+        subprocess.run(compiler, check=True)
+        out = subprocess.run([program, str(threads), str(seconds)], capture_output=True, text=True, check=True)
+    return float(out.stdout.split()[0])
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("report")
+    a.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    a.add_argument("--tolerance", type=float, default=0.1)
+    o = a.parse_args()
+    with open(o.report) as file:
+        ceilings = [c for c in json.load(file)["ceilings"] if c["threads"]]
+    far = 0
+    print(f"{'ceiling':8} {'threads':>7} {'beit':>9} {'other':>9}  {'unit':8} {'ratio':>5}  other tool")
+    for threads in sorted({c["threads"] for c in ceilings}):
+        gemm = openblas(threads, o.seconds)
+        other = {name: (rate, f"OpenBLAS ({core})") for name, (rate, core) in gemm.items()}
+        other["triad"] = (triad(threads, o.seconds), "C++ triad")
+        for c in (c for c in ceilings if c["threads"] == threads):
+            rate, tool = other[c["name"]]
+            ratio = c["best"] / rate
+            far += abs(ratio - 1) > o.tolerance
+            print(f"{c['name']:8} {threads:7} {c['best']:9.1f} {rate:9.1f}  {c['unit']:8} {ratio:5.2f}  {tool}")
+    sys.exit(far > 0)
+
+
+main()
