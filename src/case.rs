@@ -5,7 +5,7 @@
 
 use crate::backend::{Backend, Storage};
 use crate::params::{Layout, Param, Params, Registry};
-use crate::real::Float;
+use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{Ids, Master, Tensor};
 use rand_distr::{Distribution, StandardNormal};
@@ -96,6 +96,11 @@ impl Inputs {
             differentiable,
         });
         self
+    }
+
+    /// Number of inputs and parameters that have a gradient.
+    pub fn differentiable(&self) -> usize {
+        self.tensors.iter().filter(|t| t.differentiable).count() + self.layout.iter().count()
     }
 
     /// Adds a differentiable `Tensor<B>` of standard normal numbers.
@@ -195,8 +200,8 @@ pub struct Io<B: Storage> {
     upstream: Option<Vec<Vec<f64>>>,
     /// Outputs, widened.
     pub outputs: Vec<Vec<f64>>,
-    /// Rates at which the outputs change, where the run is [`Io::moving`].
-    pub slopes: Vec<Vec<f64>>,
+    /// Second parts of the outputs ([`Float::second`]), where the run is [`Io::paired`].
+    pub seconds: Vec<Vec<f64>>,
     /// Gradients with respect to inputs by name, widened.
     pub grads: BTreeMap<String, Vec<f64>>,
     /// When the forward pass began, where the case prepared something before it.
@@ -210,7 +215,7 @@ pub struct Io<B: Storage> {
     /// Whether [`Io::forward_ends`] has said when the forward pass was done.
     ended: bool,
     collect: bool,
-    moving: bool,
+    paired: bool,
     shape_of_outputs: Vec<Vec<usize>>,
 }
 
@@ -220,15 +225,15 @@ impl<B: Storage> Io<B> {
         Self::start(bk, inputs, None)
     }
 
-    /// Copies the inputs to a backend of dual numbers, each changing at the rate that `velocity` holds
-    /// in its place.
-    pub fn moving(bk: &B, inputs: &Inputs, velocity: &Inputs) -> Self {
-        let mut io = Self::start(bk, inputs, Some(velocity));
-        io.w.master = bk.upload(numbers(&inputs.values, Some(&velocity.values)));
+    /// Copies the inputs to a backend whose numbers have two parts ([`Float::from_parts`]), the second
+    /// of each from its place in `seconds`.
+    pub fn paired(bk: &B, inputs: &Inputs, seconds: &Inputs) -> Self {
+        let mut io = Self::start(bk, inputs, Some(seconds));
+        io.w.master = bk.upload(numbers(&inputs.values, Some(&seconds.values)));
         io
     }
 
-    fn start(bk: &B, inputs: &Inputs, velocity: Option<&Inputs>) -> Self {
+    fn start(bk: &B, inputs: &Inputs, seconds: Option<&Inputs>) -> Self {
         let mut io = Self {
             elem: BTreeMap::new(),
             master: BTreeMap::new(),
@@ -237,7 +242,7 @@ impl<B: Storage> Io<B> {
             g: Params::zeros(bk, &inputs.layout),
             upstream: None,
             outputs: Vec::new(),
-            slopes: Vec::new(),
+            seconds: Vec::new(),
             grads: BTreeMap::new(),
             forward_begun: None,
             forward_done: None,
@@ -245,18 +250,18 @@ impl<B: Storage> Io<B> {
             backward_done: None,
             ended: false,
             collect: true,
-            moving: velocity.is_some(),
+            paired: seconds.is_some(),
             shape_of_outputs: Vec::new(),
         };
         for (i, t) in inputs.tensors.iter().enumerate() {
-            let slopes = velocity.map(|v| &*v.tensors[i].values);
+            let seconds = seconds.map(|v| &*v.tensors[i].values);
             match t.kind {
                 Kind::Elem => {
-                    let x = Tensor::from_vec(bk, numbers(&t.values, slopes), &t.shape);
+                    let x = Tensor::from_vec(bk, numbers(&t.values, seconds), &t.shape);
                     io.elem.insert(t.name.clone(), x);
                 }
                 Kind::Master => {
-                    let x = Tensor::from_vec(bk, numbers(&t.values, slopes), &t.shape);
+                    let x = Tensor::from_vec(bk, numbers(&t.values, seconds), &t.shape);
                     io.master.insert(t.name.clone(), x);
                 }
                 Kind::Ids => {
@@ -330,8 +335,8 @@ impl<B: Storage> Io<B> {
         if self.collect {
             let y = y.to_vec(bk);
             self.outputs.push(y.iter().map(|y| y.to_f64()).collect());
-            if self.moving {
-                self.slopes.push(y.iter().map(|y| y.slope()).collect());
+            if self.paired {
+                self.seconds.push(y.iter().map(|y| y.second()).collect());
             }
         }
         self.forward_is_done(bk);
@@ -339,23 +344,24 @@ impl<B: Storage> Io<B> {
 
     /// Hands over the sum of `y` as one output, for a loss whose backward takes one weight for all
     /// its terms.
-    pub fn output_sum<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
+    pub fn output_sum<T: Real>(&mut self, bk: &B, y: &Tensor<B, T>) {
         self.output_sums(bk, &[(1.0, y)]);
     }
 
     /// Hands over a weighted sum of sums as one output, for a loss of several parts.
-    pub fn output_sums<T: Float>(&mut self, bk: &B, parts: &[(f64, &Tensor<B, T>)]) {
+    pub fn output_sums<T: Real>(&mut self, bk: &B, parts: &[(f64, &Tensor<B, T>)]) {
         self.shape_of_outputs.push(vec![1]);
         if self.collect {
-            let (mut value, mut slope) = (0.0, 0.0);
-            for (weight, y) in parts {
-                let y = y.to_vec(bk);
-                value += weight * y.iter().map(|y| y.to_f64()).sum::<f64>();
-                slope += weight * y.iter().map(|y| y.slope()).sum::<f64>();
-            }
-            self.outputs.push(vec![value]);
-            if self.moving {
-                self.slopes.push(vec![slope]);
+            if self.paired {
+                let part = |(weight, y): &(f64, &Tensor<B, T>)| {
+                    T::from_f64(*weight) * y.to_vec(bk).into_iter().sum::<T>()
+                };
+                let sum: T = parts.iter().map(part).sum();
+                self.outputs.push(vec![sum.to_f64()]);
+                self.seconds.push(vec![sum.second()]);
+            } else {
+                let wide = |y: &Tensor<B, T>| y.to_vec(bk).iter().map(|y| y.to_f64()).sum::<f64>();
+                self.outputs.push(vec![parts.iter().map(|(weight, y)| weight * wide(y)).sum()]);
             }
         }
         self.forward_is_done(bk);
@@ -392,11 +398,11 @@ impl<B: Storage> Io<B> {
     }
 }
 
-/// Numbers for a device, changing at the rates `slopes`.
-fn numbers<T: Float>(values: &[f64], slopes: Option<&[f64]>) -> Vec<T> {
-    match slopes {
+/// Numbers for a device, with their second parts where there are any.
+fn numbers<T: Float>(values: &[f64], seconds: Option<&[f64]>) -> Vec<T> {
+    match seconds {
         None => values.iter().map(|&x| T::from_f64(x)).collect(),
-        Some(slopes) => values.iter().zip(slopes).map(|(&x, &v)| T::moving(x, v)).collect(),
+        Some(all) => values.iter().zip(all).map(|(&x, &v)| T::from_parts(x, v)).collect(),
     }
 }
 

@@ -18,13 +18,14 @@ pub trait Float: Element {
     fn from_f64(x: f64) -> Self;
     /// The value, widened (for a dual number: its real part).
     fn to_f64(self) -> f64;
-    /// Nearest value to `x`, changing at the rate `slope`; a type that carries no slope drops it.
-    fn moving(x: f64, slope: f64) -> Self {
-        let _ = slope;
+    /// A number of the two parts that the gradient checker's types have: for a dual number the value
+    /// and its slope, for double-double two numbers that are added. Other types drop the second.
+    fn from_parts(x: f64, second: f64) -> Self {
+        let _ = second;
         Self::from_f64(x)
     }
-    /// The rate at which the value changes; 0 where the type carries none.
-    fn slope(self) -> f64 {
+    /// The second part: a dual number's slope, what double-double has beyond f64; 0 for other types.
+    fn second(self) -> f64 {
         0.0
     }
 }

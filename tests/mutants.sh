@@ -7,7 +7,9 @@
 #                           python3 tests/mutants/summarise.py target/mutants/*-of-4
 #
 # A mutant of an op is judged by that op's own cases in tests/gradients.rs, one of a layer by the cases of
-# all layers, or of the models where the layer has none.
+# all layers, or of the models where the layer has none. What is missed there is tried again on the unit
+# tests beside the op: where forward and backward share a function, a mutant of it is another function
+# with a right gradient, which only numbers tell from the one that was meant.
 # The work is done in a copy of the tree below target/, in which
 # * `simd_fn!` is taken off the functions of src/ops: cargo-mutants does not look inside macros, and
 #   all instruction sets of such a function give the same bits;
@@ -22,8 +24,9 @@ cargo mutants --version >/dev/null || { echo "cargo install cargo-mutants --lock
 root=$PWD
 work=$root/target/mutants/${shard/\//-of-}
 tree=$work/tree
-rm -rf "$work/out" "$work/src" "$tree/src" "$tree/tests"
-mkdir -p "$tree" "$work/out"
+rm -rf "$work/out" "$work/unit" "$work/src" "$tree/src" "$tree/tests"
+mkdir -p "$tree" "$work/out" "$work/unit"
+export RUST_MIN_STACK=16777216 # frames are large without optimisation
 git ls-files -z | xargs -0 cp --parents -t "$tree"
 rm "$tree/src/main.rs"
 unroll='
@@ -73,6 +76,17 @@ cut -d: -f1 "$work/mutants" | sort -u | while read -r file; do
     --cargo-arg=--no-default-features --cargo-arg=--test=gradients --colors never \
     --output "$work/out/${file//\//.}" -- "$cases" </dev/null || status=$?
   case $status in 0 | 2 | 3) ;; *) exit "$status" ;; esac # 2: some missed, 3: some timed out
+  missed=$work/out/${file//\//.}/mutants.out/missed.txt
+  [ -s "$missed" ] || continue
+  unit=${file#src/} && unit=${unit%.rs} && unit=${unit%/cpu} && unit=${unit//\//::}
+  again=() && while read -r name; do
+    again+=(--re "^$(printf %s "$name" | sed 's/[][\.*^$+?(){}|/]/\\&/g')\$")
+  done <"$missed"
+  status=0
+  cargo mutants --file "$file" "${again[@]}" --in-place --baseline skip --timeout 600 \
+    --build-timeout 300 --profile mutants --cargo-arg=--no-default-features --cargo-arg=--lib \
+    --colors never --output "$work/unit/${file//\//.}" -- "$unit::" </dev/null || status=$?
+  case $status in 0 | 2 | 3) ;; *) exit "$status" ;; esac
 done
 cd "$root"
 python3 tests/mutants/summarise.py "$work"

@@ -1,7 +1,7 @@
 //! A case on a GPU, or on the emulator: gradients in f64 against differences of the GPU's own
 //! forward, f32 and bf16 against the CPU in f64.
 
-use super::gradients::Effort;
+use super::gradients::Settings;
 use super::parity::Agreement;
 use super::report::Report;
 use super::subject::{Done, Start, run};
@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 /// What is moved of each tensor: the CPU's check of the same case is thorough, and its results are
 /// compared with the GPU's; here it is to be seen that forward and backward of the GPU belong together.
-const EFFORT: Effort = Effort { dense: 3, samples: 2 };
+fn settings() -> Settings {
+    Settings { dense: 3, samples: 2, projections: 1, ..Settings::default() }
+}
 
 type On<T> = Box<dyn Fn(&Cuda<T>, &Start) -> Done + Send + Sync>;
 
@@ -47,7 +49,14 @@ impl AnyCase {
     pub fn cuda_gradients(&self, device: &Arc<Device>) -> Result<Report> {
         let bk = Cuda::<f64>::on(device)?;
         let on_cuda = |start: &Start| (self.cuda.f64)(&bk, start);
-        Ok(semantics::check_case(&self.name, &self.inputs(), &on_cuda, None, Some(EFFORT), false))
+        Ok(semantics::check_case(
+            &self.name,
+            &self.inputs(),
+            &on_cuda,
+            None,
+            Some(settings()),
+            false,
+        ))
     }
 
     /// See [`parity::check_device_f64`].

@@ -158,6 +158,12 @@ impl Float for Double {
     fn to_f64(self) -> f64 {
         self.high
     }
+    fn from_parts(x: f64, second: f64) -> Self {
+        Self::new(x, second)
+    }
+    fn second(self) -> f64 {
+        self.low
+    }
 }
 
 impl Real for Double {

@@ -123,10 +123,10 @@ impl Float for Dual {
     fn to_f64(self) -> f64 {
         self.value
     }
-    fn moving(x: f64, slope: f64) -> Self {
-        Self::new(x, slope)
+    fn from_parts(x: f64, second: f64) -> Self {
+        Self::new(x, second)
     }
-    fn slope(self) -> f64 {
+    fn second(self) -> f64 {
         self.slope
     }
 }

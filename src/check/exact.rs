@@ -9,10 +9,11 @@
 //!
 //! There is no step and no truncation, so the two agree to rounding, and at a kink they agree as long
 //! as both take the same branch. u is random; all differentiable inputs and parameters move at once,
-//! along two directions: a plain normal one, and a levelled one in which each element has a random
+//! along five directions: a plain normal one, and four levelled ones in which each element has a random
 //! sign and a length inverse to its gradient, so that every element of every tensor weighs the same.
-//! In the second a relative error e in one element of n stands out by e/n, whichever element it is.
-//! What is left to chance is that several errors cancel under random signs. A gradient that is what
+//! In these a relative error e in one element of n stands out by e/n, whichever element it is. What is
+//! left to chance is that several errors cancel under random signs, in each direction with a
+//! probability of at most 1/2 ([`super::gradients`]), in all four of at most 1/16. A gradient that is what
 //! cancellation left of larger numbers has a large round-off, which levelling would blow up. So the
 //! round-off is measured, by running backward at three and at seven times the upstream gradient and
 //! dividing, and no element is made so long that its round-off comes near what may pass.
@@ -42,6 +43,11 @@ use std::ops::Range;
 
 /// Largest disagreement that passes, relative to the sum of the magnitudes of all terms.
 pub const LIMIT: f64 = 1e-13;
+
+/// Levelled directions.
+const LEVELLED: usize = 4;
+/// Largest probability with which all of them miss a fault.
+pub(super) const MISS_PROBABILITY: f64 = 1.0 / (1 << LEVELLED) as f64;
 
 /// A tensor whose largest gradient is below this part of the largest of all has a gradient of zero and
 /// round-off: it is not levelled, which would drown the others in that round-off.
@@ -99,7 +105,7 @@ pub(super) type Slopes<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 pub(super) type Gradients<'a> = dyn Fn(&[f64]) -> Vec<Vec<f64>> + 'a;
 
 /// Compares the gradients that `backward` returns for a random upstream gradient of `outputs` numbers
-/// with `slopes`, along two directions. Gradients of the wrong length are left to others to report.
+/// with `slopes`, along five directions. Gradients of the wrong length are left to others to report.
 pub(super) fn compare(
     variables: &[Variable],
     outputs: usize,
@@ -115,9 +121,12 @@ pub(super) fn compare(
     }
     let noise = round_off(&upstream, &gradients, backward);
     let plain = gradients.iter().map(|g| normal(&mut rng, g.len())).collect();
-    let level = all_levelled(&gradients, &noise, &mut rng);
+    let mut directions = vec![("normal", plain)];
+    for _ in 0..LEVELLED {
+        directions.push(("levelled", all_levelled(&gradients, &noise, &mut rng)));
+    }
     let exact = Exact { variables, upstream, gradients, slopes };
-    [("normal", plain), ("levelled", level)].map(|(name, v)| exact.along(name, &v)).into()
+    directions.iter().map(|(name, v)| exact.along(name, v)).collect()
 }
 
 /// What rounding does to each gradient, root mean square: other multiples of the upstream gradient are

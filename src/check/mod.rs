@@ -5,6 +5,8 @@
 //! exact derivatives ([`exact`]) and checks what it promises beside its numbers ([`semantics`]);
 //! [`run::gradcheck`] walks over all cases of the crate and is what `beit gradcheck` runs.
 
+mod arrays;
+pub mod certificate;
 pub mod control;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -12,17 +14,26 @@ pub mod double;
 pub mod dual;
 pub mod exact;
 pub mod gradients;
+pub mod ladder;
+mod noise;
+pub mod page;
 pub mod parity;
 pub mod report;
 pub mod run;
 pub mod semantics;
 pub mod subject;
+pub mod taylor;
 pub mod training;
+
+pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
 
 use crate::case::{Case, Inputs, Visitor};
 use crate::cpu::Cpu;
+use double::Double;
 use dual::Dual;
+use gradients::Settings;
 use report::Report;
+use semantics::Precise;
 use std::sync::Arc;
 use subject::{Done, Run, Start, run};
 
@@ -43,6 +54,8 @@ pub struct AnyCase {
     pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU with dual numbers, whose outputs carry exact derivatives.
     pub cpu_dual: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On the CPU in double-double.
+    pub cpu_double: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU in f32.
     pub cpu_f32: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On a GPU.
@@ -53,12 +66,13 @@ pub struct AnyCase {
 impl AnyCase {
     fn new<C: Case>(case: C) -> Self {
         let case = Arc::new(case);
-        let [a, b, c, d] = [case.clone(), case.clone(), case.clone(), case.clone()];
+        let [a, b, c, d, e] = std::array::from_fn(|_| case.clone());
         Self {
             name: case.name(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
             cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),
+            cpu_double: Box::new(move |start| run(&Cpu::<Double>::new(), &*e, start)),
             cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*d, start)),
             #[cfg(feature = "cuda")]
             cuda: cuda::OnCuda::new(case),
@@ -70,14 +84,31 @@ impl AnyCase {
         (self.make)()
     }
 
-    /// [`gradients::check_case`]
-    pub fn gradients(&self) -> Report {
-        self.check(&self.inputs(), &*self.cpu_f64)
+    /// [`gradients::check_case`]; with `curves` there is a ladder over all steps for each tensor.
+    pub fn gradients(&self, curves: bool) -> Report {
+        let precise = Precise { dual: &*self.cpu_dual, double: Some(&*self.cpu_double) };
+        let (inputs, run) = (self.inputs(), &*self.cpu_f64);
+        let settings = Settings { curves, ..Settings::for_tensors(inputs.differentiable()) };
+        semantics::check_case(&self.name, &inputs, run, Some(precise), Some(settings), true)
     }
 
-    /// The same check of `run`, which should do what the case does on the CPU in f64.
+    /// The check with differences alone, with other settings.
+    pub fn gradients_with(&self, settings: &Settings) -> Report {
+        let (inputs, run) = (self.inputs(), &*self.cpu_f64);
+        semantics::check_case(&self.name, &inputs, run, None, Some(*settings), true)
+    }
+
+    /// The gradients of f32 against differences of the forward in f32, on inputs that f32 holds.
+    pub fn gradients_f32(&self) -> Report {
+        let (inputs, run) = (parity::rounded::<f32>(self.inputs()), &*self.cpu_f32);
+        semantics::check_case(&self.name, &inputs, run, None, None, true)
+    }
+
+    /// The same check of `run`, whose forward is that of the case on the CPU in f64: it is certified
+    /// once, by [`Self::gradients`].
     fn check(&self, inputs: &Inputs, run: &Run) -> Report {
-        semantics::check_case(&self.name, inputs, run, Some(&*self.cpu_dual), None, true)
+        let precise = Precise { dual: &*self.cpu_dual, double: None };
+        semantics::check_case(&self.name, inputs, run, Some(precise), None, true)
     }
 }
 

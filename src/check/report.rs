@@ -1,11 +1,60 @@
-//! What a check found: every comparison, and what is wrong beside the numbers.
+//! What a check found: every comparison with its bound and verdict, and what is wrong beside the numbers.
 
+use super::certificate::{self, Certificate};
 use super::exact::Projection;
+use super::ladder::Ladder;
+use super::page::Curve;
+use super::taylor::Remainder;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// Largest relative error that passes.
-pub const LIMIT: f64 = 1e-6;
+/// Outcome of a comparison, a case, a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Analytic and numeric derivative agree within a bound that is small enough to mean something.
+    Pass,
+    /// Nothing can be said, for a [`Cause`].
+    Inconclusive,
+    /// They differ by more than both errors together.
+    Fail,
+}
+
+impl Verdict {
+    /// `ok`, `?`, `FAIL`
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "ok",
+            Self::Inconclusive => "?",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// Why a comparison is inconclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The function has a kink or a jump within the smallest step that means anything.
+    Kink,
+    /// Round-off of function or gradient is above the difference that should be seen.
+    RoundOff,
+    /// The function is not finite beside the point.
+    DomainEdge,
+    /// The steps that were allowed are too long: their truncation error is above what should be seen.
+    Steps,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kink => "a kink inside the step",
+            Self::RoundOff => "the round-off floor is above the difference",
+            Self::DomainEdge => "the edge of the domain is inside the step",
+            Self::Steps => "the steps are too long",
+        })
+    }
+}
 
 /// What was compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,19 +68,22 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Element(index) => write!(f, "{index:?}"),
-            Self::Direction(n) => write!(f, "along direction {n}"),
+            Self::Element(index) => {
+                let index: Vec<String> = index.iter().map(usize::to_string).collect();
+                write!(f, "[{}]", index.join(","))
+            }
+            Self::Direction(n) => write!(f, " along direction {n}"),
         }
     }
 }
 
 impl Serialize for Place {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.collect_str(&self.to_string().trim_start())
     }
 }
 
-/// One comparison.
+/// One comparison of an analytic with a numeric derivative.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Input or parameter.
@@ -42,29 +94,57 @@ pub struct Comparison {
     pub analytic: f64,
     /// What the differences say.
     pub numeric: f64,
-    /// The smallest magnitude on whose scale the two are compared (see [`super::gradients`]).
-    pub floor: f64,
-    /// |a − n| / max(|a|, |n|, floor); infinite (`null` in JSON) where one is not finite.
+    /// How far the differences may be off: their truncation error ...
+    pub truncation: f64,
+    /// ... and the round-off of function and gradient.
+    pub round_off: f64,
+    /// The magnitude on whose scale the two are compared: the largest of both, of the terms that add up
+    /// to them, and of a thousandth of the tensor's largest gradient.
+    pub scale: f64,
+    /// |analytic − numeric| / scale; infinite (`null` in JSON) where one is not finite.
     pub error: f64,
+    /// What follows.
+    pub verdict: Verdict,
+    /// Why it is inconclusive.
+    pub cause: Option<Cause>,
+    /// How often the point was drawn anew because of a kink.
+    pub redrawn: usize,
+    /// Order of the value that was taken.
+    pub order: usize,
+    /// The smallest step in it; the function has no kink this near.
+    pub step: f64,
+    /// All differences.
+    pub ladder: Ladder,
 }
 
 impl Comparison {
-    /// Compares two numbers.
-    pub fn new(tensor: &str, place: Place, analytic: f64, numeric: f64, floor: f64) -> Self {
-        let error = if analytic.is_finite() && numeric.is_finite() {
-            (analytic - numeric).abs() / analytic.abs().max(numeric.abs()).max(floor)
-        } else {
-            f64::INFINITY
-        };
-        // 0 against 0 above a floor of 0: nothing moved and nothing was claimed.
-        let error = if analytic == 0.0 && numeric == 0.0 { 0.0 } else { error };
-        Self { tensor: tensor.into(), place, analytic, numeric, floor, error }
+    /// The largest |analytic − numeric| that passes.
+    pub fn bound(&self) -> f64 {
+        self.truncation + self.round_off
     }
+}
 
-    /// Whether the two agree within [`LIMIT`].
-    pub fn agrees(&self) -> bool {
-        self.error <= LIMIT
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tensor, place, analytic, numeric, .. } = self;
+        let digits = digits(*analytic, *numeric, self.bound());
+        write!(f, "{tensor}{place}: analytic {analytic:.digits$e}, numeric {numeric:.digits$e}")?;
+        write!(f, " ± {:.1e}", self.bound())?;
+        match self.cause {
+            Some(cause) => write!(f, " ({cause})"),
+            None => Ok(()),
+        }
     }
+}
+
+/// Digits behind the point that show a difference between two numbers, at least 6.
+fn digits(a: f64, b: f64, bound: f64) -> usize {
+    let size = a.abs().max(b.abs());
+    let apart = (a - b).abs().max(bound);
+    if !(size > 0.0 && apart > 0.0 && size.is_finite() && apart.is_finite()) {
+        return 6;
+    }
+    ((size / apart).log10().ceil() + 1.0).clamp(6.0, 16.0) as usize
 }
 
 /// All comparisons of one case.
@@ -82,6 +162,17 @@ pub struct Report {
     /// Comparisons with exact derivatives, of all tensors at once; empty where the case was not run on
     /// dual numbers.
     pub exact: Vec<Projection>,
+    /// What the forward in double-double says of the exact derivatives, where it was run.
+    pub certificate: Option<Certificate>,
+    /// The remainder of the first-order expansion along one direction through all tensors.
+    pub taylor: Option<Remainder>,
+    /// A ladder over all steps for each tensor, where [`super::gradients::Settings::curves`] asks for them.
+    pub curves: Vec<Curve>,
+    /// Largest probability with which the random projections miss a fault that several elements of a
+    /// tensor share ([`super::gradients`]); 0 where every element was compared by itself.
+    pub miss_probability: f64,
+    /// Seconds that the check took.
+    pub seconds: f64,
     /// What is wrong beside the numbers: a gradient that is missing, has the wrong length, is
     /// assigned instead of added, differs from run to run, ...
     pub faults: Vec<String>,
@@ -96,6 +187,11 @@ impl Report {
             all_zero: Vec::new(),
             comparisons: Vec::new(),
             exact: Vec::new(),
+            certificate: None,
+            taylor: None,
+            curves: Vec::new(),
+            miss_probability: 0.0,
+            seconds: 0.0,
             faults: Vec::new(),
         }
     }
@@ -110,29 +206,57 @@ impl Report {
         self.exact.iter().map(|p| p.error).max_by(f64::total_cmp)
     }
 
-    /// Whether every tensor was compared, everything agrees and nothing else is wrong. A case
-    /// without differentiable tensors passes on its other properties alone.
-    pub fn passed(&self) -> bool {
-        self.faults.is_empty()
-            && self.tensors.iter().all(|t| self.comparisons.iter().any(|c| c.tensor == *t))
-            && self.comparisons.iter().all(Comparison::agrees)
-            && self.exact.iter().all(Projection::agrees)
+    /// Comparisons with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.comparisons.iter().filter(|c| c.verdict == verdict).count()
     }
 
-    /// One line per fault and failed comparison, at most `most`, the worst first.
+    /// The worst of all: of the comparisons with differences and with exact derivatives, of the
+    /// remainder, and [`Verdict::Fail`] where there are faults or a tensor was not compared. A case
+    /// without differentiable tensors is judged by its other properties alone.
+    pub fn verdict(&self) -> Verdict {
+        if !self.faults.is_empty()
+            || !self.uncompared().is_empty()
+            || !self.exact.iter().all(Projection::agrees)
+        {
+            return Verdict::Fail;
+        }
+        let certificate = self.certificate.iter().map(Certificate::verdict);
+        let numeric = self.comparisons.iter().map(|c| c.verdict).chain(certificate);
+        // A second opinion: it can object, but an unclear one is no reason to doubt the first.
+        let objection = self.taylor.iter().map(|t| t.verdict).filter(|v| *v == Verdict::Fail);
+        numeric.chain(objection).max().unwrap_or(Verdict::Pass)
+    }
+
+    /// Whether everything passed: nothing failed and nothing is inconclusive.
+    pub fn passed(&self) -> bool {
+        self.verdict() == Verdict::Pass
+    }
+
+    /// Whether whatever is inconclusive is so because of a kink.
+    pub fn only_kinks(&self) -> bool {
+        let open = |c: &&Comparison| c.verdict == Verdict::Inconclusive;
+        let mut open = self.comparisons.iter().filter(open).peekable();
+        open.peek().is_some() && open.all(|c| c.cause == Some(Cause::Kink))
+    }
+
+    fn uncompared(&self) -> Vec<&String> {
+        let compared = |t: &&String| self.comparisons.iter().all(|c| c.tensor != **t);
+        self.tensors.iter().filter(compared).collect()
+    }
+
+    /// One line per fault and per comparison that failed or is inconclusive, at most `most`: faults
+    /// first, then the failed, single elements before directions and the worst first.
     pub fn failures(&self, most: usize) -> Vec<String> {
-        let mut wrong: Vec<_> = self.comparisons.iter().filter(|c| !c.agrees()).collect();
-        wrong.sort_by(|a, b| b.error.total_cmp(&a.error));
-        let lines = wrong.into_iter().map(|c| {
-            format!(
-                "{}: {} {}: analytic {:.9e}, numeric {:.9e}, relative error {:.1e}",
-                self.case, c.tensor, c.place, c.analytic, c.numeric, c.error
-            )
-        });
-        let uncompared = self
-            .tensors
-            .iter()
-            .filter(|t| self.faults.is_empty() && self.comparisons.iter().all(|c| c.tensor != **t))
+        let mut wrong: Vec<_> =
+            self.comparisons.iter().filter(|c| c.verdict != Verdict::Pass).collect();
+        let rank =
+            |c: &Comparison| (c.verdict == Verdict::Fail, matches!(c.place, Place::Element(_)));
+        wrong.sort_by(|a, b| rank(b).cmp(&rank(a)).then(b.error.total_cmp(&a.error)));
+        let lines = wrong.into_iter().map(|c| format!("{}: {c}", self.case));
+        let unknown = if self.faults.is_empty() { self.uncompared() } else { Vec::new() };
+        let unknown = unknown
+            .into_iter()
             .map(|t| format!("{}: nothing of {t} was compared (it is empty)", self.case));
         let faults = self.faults.iter().map(|f| format!("{}: {f}", self.case));
         let exact = self.exact.iter().filter(|p| !p.agrees()).map(|p| {
@@ -142,6 +266,44 @@ impl Report {
                 self.case, p.direction, p.error
             )
         });
-        faults.chain(uncompared).chain(exact).chain(lines).take(most).collect()
+        let certificate = self.certificate.iter().filter(|c| c.verdict() != Verdict::Pass);
+        let certificate = certificate.map(|c| {
+            format!(
+                "{}: double-double differences, certain to {:.1e} (limit {:e}), are {:.1e} from the \
+                 exact derivative in f64 (limit {:e})",
+                self.case,
+                c.uncertainty,
+                certificate::LIMIT,
+                c.error,
+                certificate::LIMIT_F64
+            )
+        });
+        let taylor = self.taylor.iter().filter(|t| t.verdict == Verdict::Fail);
+        let taylor = taylor.map(|t| format!("{}: {t}", self.case));
+        faults
+            .chain(unknown)
+            .chain(exact)
+            .chain(certificate)
+            .chain(lines)
+            .chain(taylor)
+            .take(most)
+            .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    /// The verdict in one line, then what is not right.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [pass, open, fail] =
+            [Verdict::Pass, Verdict::Inconclusive, Verdict::Fail].map(|v| self.count(v));
+        let word = match self.verdict() {
+            Verdict::Pass => "pass",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Fail => "fail",
+        };
+        let (case, tensors) = (&self.case, self.tensors.len());
+        write!(f, "{case}: {word} ({pass} comparisons of {tensors} tensors pass, ")?;
+        write!(f, "{fail} fail, {open} inconclusive)")?;
+        self.failures(20).iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }

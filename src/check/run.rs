@@ -1,11 +1,12 @@
 //! `beit gradcheck`: all cases of the crate, as a table.
 
 use super::control::{self, Control};
-use super::report::{LIMIT, Report};
-use super::{AnyCase, exact};
+use super::report::{Report, Verdict};
+use super::{AnyCase, certificate, exact};
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 use crate::error::{Error, Result};
+use crate::run::write_atomic;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::path::Path;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Instant;
 
 /// Widest line of the table.
 const WIDTH: usize = 100;
@@ -31,10 +33,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether all cases passed and all planted faults were caught.
+    /// Whether all cases passed, or are inconclusive because of a kink alone, and all planted faults
+    /// were caught.
     pub fn passed(&self) -> bool {
         let caught = self.control.as_ref().is_none_or(Control::passed);
-        caught && self.reports.iter().all(Report::passed)
+        caught && self.reports.iter().all(|r| r.passed() || r.only_kinks())
+    }
+
+    /// Comparisons with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.reports.iter().map(|r| r.count(verdict)).sum()
     }
 
     /// Number of comparisons of an analytic with a numeric derivative.
@@ -50,17 +58,17 @@ impl Summary {
 
     /// Writes every comparison of every case as JSON.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).expect("plain data");
-        std::fs::write(path, text + "\n").map_err(Error::io("cannot write", path))
+        let text = serde_json::to_string(self).expect("plain data");
+        write_atomic(path, (text + "\n").as_bytes())
     }
 }
 
 /// Checks all cases whose name contains `filter`, several at a time, and writes one line per case to
-/// `out` in the crate's order; then plants faults in some of them and writes how many were caught. An
+/// `out` in the crate's order; with `curves` the reports have what a V-curve is drawn of. Then plants faults in some of them and writes how many were caught. An
 /// error where no case matches; whether all passed is in the summary.
-pub fn gradcheck(filter: Option<&str>, out: &mut dyn Write) -> Result<Summary> {
+pub fn gradcheck(filter: Option<&str>, curves: bool, out: &mut dyn Write) -> Result<Summary> {
     let entries = chosen(filter)?;
-    let mut summary = judge(&entries, &AnyCase::gradients, out)?;
+    let mut summary = judge(&entries, &|case: &AnyCase| case.gradients(curves), out)?;
     let control = control::plant(&entries, &AnyCase::check);
     print(out, &[control.score()])?;
     print(out, &control.survivors().iter().flat_map(|line| wrap(line)).collect::<Vec<_>>())?;
@@ -110,7 +118,8 @@ fn judge(
     gradients: &(dyn Fn(&AnyCase) -> Report + Sync),
     out: &mut dyn Write,
 ) -> Result<Summary> {
-    print(&mut *out, &[row("", "case", &["tensors", "checks", "worst", "exact"], "at")])?;
+    let columns = ["tensors", "checks", "worst", "exact", "slope"];
+    print(&mut *out, &[row("", "case", &columns, "at")])?;
     let mut reports = Vec::with_capacity(entries.len());
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -138,6 +147,13 @@ fn judge(
 
 /// A case that panics fails; the others go on.
 fn guarded(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
+    let start = Instant::now();
+    let mut report = caught(entry, gradients);
+    report.seconds = start.elapsed().as_secs_f64();
+    report
+}
+
+fn caught(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
     catch_unwind(AssertUnwindSafe(|| gradients(entry))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -155,12 +171,12 @@ fn subjects(entries: &[AnyCase]) -> String {
     names.join(", ")
 }
 
-/// `numbers` are tensors, checks, worst error and worst disagreement with exact derivatives.
-fn row(status: &str, case: &str, numbers: &[&str; 4], at: &str) -> String {
-    let ([tensors, checks, worst, exact], case) = (numbers, shorten(case, 32));
-    let at = shorten(at, 28);
-    let line = format!("{status:4} {case:32} {tensors:>7} {checks:>6} {worst:>8} {exact:>8}  {at}");
-    line.trim_end().into()
+/// `numbers` are tensors, checks, worst error, worst disagreement with exact derivatives, and the power of
+/// the step with which the remainder of the first-order expansion falls.
+fn row(status: &str, case: &str, numbers: &[&str; 5], at: &str) -> String {
+    let ([tensors, checks, worst, exact, slope], case) = (numbers, shorten(case, 31));
+    let (numbers, at) = (format!("{worst:>8} {exact:>8} {slope:>5}"), shorten(at, 23));
+    format!("{status:4} {case:31} {tensors:>7} {checks:>6} {numbers}  {at}").trim_end().into()
 }
 
 fn shorten(text: &str, width: usize) -> String {
@@ -174,10 +190,9 @@ fn shorten(text: &str, width: usize) -> String {
 
 /// The line of one case; below it, why it failed.
 fn lines(report: &Report) -> Vec<String> {
-    let status = if report.passed() { "ok" } else { "FAIL" };
     let (tensors, checks) = (report.tensors.len(), report.comparisons.len());
     let (worst, mut at) = match report.worst() {
-        Some(c) => (format!("{:.1e}", c.error), format!("{} {}", c.tensor, c.place)),
+        Some(c) => (format!("{:.1e}", c.error), format!("{}{}", c.tensor, c.place)),
         None if report.passed() => ("-".into(), "forward only".into()),
         None => ("-".into(), String::new()),
     };
@@ -186,7 +201,11 @@ fn lines(report: &Report) -> Vec<String> {
     }
     let (tensors, checks) = (tensors.to_string(), checks.to_string());
     let exact = report.worst_exact().map_or("-".into(), |error| format!("{error:.1e}"));
-    let mut lines = vec![row(status, &report.case, &[&tensors, &checks, &worst, &exact], &at)];
+    // A straight line has no remainder.
+    let slope = report.taylor.as_ref().and_then(|t| t.slope);
+    let slope = slope.map_or("-".into(), |slope| format!("{slope:.2}"));
+    let numbers = [&*tensors, &checks, &worst, &exact, &slope];
+    let mut lines = vec![row(report.verdict().word(), &report.case, &numbers, &at)];
     lines.extend(report.failures(LISTED).iter().flat_map(|f| wrap(f)));
     lines
 }
@@ -207,21 +226,35 @@ fn wrap(text: &str) -> Vec<String> {
 }
 
 fn closing(summary: &Summary) -> Vec<String> {
-    let failed: Vec<&str> =
-        summary.reports.iter().filter(|r| !r.passed()).map(|r| r.case.as_str()).collect();
-    let tensors: usize = summary.reports.iter().map(|r| r.tensors.len()).sum();
+    let of = |verdict: Verdict| -> Vec<&str> {
+        let with = summary.reports.iter().filter(|r| r.verdict() == verdict);
+        with.map(|r| r.case.as_str()).collect()
+    };
     let mut lines = Vec::new();
-    if !failed.is_empty() {
-        lines.extend(wrap(&format!("failed: {}", failed.join(", "))));
+    for (what, verdict) in [("failed", Verdict::Fail), ("inconclusive", Verdict::Inconclusive)] {
+        let cases = of(verdict);
+        if !cases.is_empty() {
+            lines.extend(wrap(&format!("{what}: {}", cases.join(", "))));
+        }
     }
+    let tensors: usize = summary.reports.iter().map(|r| r.tensors.len()).sum();
     let (checks, cases) = (summary.comparisons(), summary.reports.len());
+    let [pass, open, fail] =
+        [Verdict::Pass, Verdict::Inconclusive, Verdict::Fail].map(|v| summary.count(v));
     lines.push(format!(
-        "{checks} checks of {tensors} tensors in {cases} cases, {} cases failed (limit {LIMIT:e})",
-        failed.len()
+        "{checks} checks of {tensors} tensors in {cases} cases: {pass} pass, {fail} fail, {open} \
+         inconclusive"
+    ));
+    let redrawn = summary.reports.iter().flat_map(|r| &r.comparisons);
+    let redrawn = redrawn.filter(|c| c.redrawn > 0).count();
+    lines.push(format!("{redrawn} of them at a point drawn anew because of a kink"));
+    let missed = summary.reports.iter().map(|r| r.miss_probability).fold(0.0, f64::max);
+    lines.push(format!(
+        "a fault shared by several elements is missed with a probability below {missed:.1e}"
     ));
     if let Some((report, c)) = summary.worst().and_then(|r| Some((r, r.worst()?))) {
         lines.extend(wrap(&format!(
-            "worst relative error {:.1e}: {}, {} {}",
+            "worst relative error {:.1e}: {}, {}{}",
             c.error, report.case, c.tensor, c.place
         )));
     }
@@ -230,6 +263,15 @@ fn closing(summary: &Summary) -> Vec<String> {
         let limit = exact::LIMIT;
         lines.extend(wrap(&format!(
             "worst disagreement with an exact derivative {error:.1e}: {case} (limit {limit:e})"
+        )));
+    }
+    let certified = summary.reports.iter().filter_map(|r| Some((r.certificate?, &r.case)));
+    let uncertain = certified.max_by(|a, b| a.0.uncertainty.total_cmp(&b.0.uncertainty));
+    if let Some((certificate, case)) = uncertain {
+        let limit = certificate::LIMIT;
+        lines.extend(wrap(&format!(
+            "least certain difference in double-double {:.1e}: {case} (limit {limit:e})",
+            certificate.uncertainty
         )));
     }
     lines
@@ -242,21 +284,26 @@ mod tests {
     #[test]
     fn the_table_fits_and_ends_with_the_worst() {
         let mut out = Vec::new();
-        let summary = gradcheck(Some("odd"), &mut out).expect("cases match");
+        let summary = gradcheck(Some("odd"), false, &mut out).expect("cases match");
         let text = String::from_utf8(out).expect("utf-8");
         assert!(summary.passed(), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
         assert!(text.contains("ok   layer_norm/odd"), "{text}");
-        let ending: Vec<&str> = text.lines().rev().take(4).collect();
+        let ending: Vec<&str> = text.lines().rev().take(6).collect();
         assert!(ending[0].contains("mutation score: 100 %"), "{text}");
-        assert!(ending[1].contains("worst disagreement with an exact derivative"), "{text}");
-        assert!(ending[2].contains("worst relative error"), "{text}");
-        assert!(ending[3].contains(&format!("{} checks", summary.comparisons())), "{text}");
+        assert!(ending[1].contains("least certain difference in double-double"), "{text}");
+        assert!(ending[2].contains("worst disagreement with an exact derivative"), "{text}");
+        assert!(ending[3].contains("worst relative error"), "{text}");
+        assert!(ending[4].contains("is missed with a probability below 3.9e-3"), "{text}");
+        assert!(ending[5].contains("0 of them at a point drawn anew"), "{text}");
+        let checks = summary.comparisons();
+        assert!(text.contains(&format!("{checks} checks")) && text.contains("0 fail"), "{text}");
     }
 
     #[test]
     fn a_filter_without_match_lists_what_there_is() {
-        let error = gradcheck(Some("no such op"), &mut Vec::new()).expect_err("nothing matches");
+        let error =
+            gradcheck(Some("no such op"), false, &mut Vec::new()).expect_err("nothing matches");
         assert!(error.to_string().contains("layer_norm, linear, linear_gelu"), "{error}");
     }
 

@@ -4,10 +4,12 @@
 //! only in the second pass (a buffer that was not cleared, a gradient assigned where it should be
 //! added, a sum whose order depends on the threads) need these checks, which cost a few runs each.
 
-use super::exact;
-use super::gradients::{Backward, Effort, Forward, Report, Variable, check_with};
+use super::double::Double;
+use super::gradients::{Backward, Forward, Place, Report, Settings, Variable, check_with_noise};
 use super::subject::{Done, Run, Start};
+use super::{certificate, exact};
 use crate::case::Inputs;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// Factor by which the upstream gradient is multiplied to see whether backward is linear in it: a
@@ -20,16 +22,11 @@ const CLOSE: f64 = 1e-12;
 /// ... or to the largest of all, for tensors whose gradient is nothing but round-off.
 pub(super) const CLOSE_OVERALL: f64 = 64.0 * f64::EPSILON;
 
-/// Checks a function over arrays: gradients present and of the right length, outputs finite, the
-/// same bits at every call, backward linear in the upstream gradient.
-pub(super) fn of_function(
+/// Gradients present and of the right length, outputs finite.
+pub(super) fn of_results(
     variables: &[Variable],
-    values: &[Vec<f64>],
     outputs: &[f64],
-    upstream: &[f64],
     gradients: &[Vec<f64>],
-    forward: &Forward,
-    backward: &Backward,
 ) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(i) = outputs.iter().position(|y| !y.is_finite()) {
@@ -49,37 +46,68 @@ pub(super) fn of_function(
                 v.values.len()
             )),
         }
+        if let Some(i) = g.iter().position(|g| !g.is_finite()) {
+            let place = Place::Element(v.index(i));
+            faults.push(format!("gradient of {}{place} is {}", v.name, g[i]));
+        }
     }
+    faults
+}
+
+/// Checks a function over arrays: the same bits at every call, backward linear in the upstream
+/// gradient. `noise` is the deviation of the round-off of each gradient.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn of_function(
+    variables: &[Variable],
+    values: &[Vec<f64>],
+    outputs: &[f64],
+    upstream: &[f64],
+    gradients: &[Vec<f64>],
+    noise: &[Vec<f64>],
+    forward: &Forward,
+    backward: &Backward,
+) -> Vec<String> {
+    let mut faults = Vec::new();
     let named = |all: &[Vec<f64>]| -> Vec<Named> {
         variables.iter().zip(all).map(|(v, g)| (v.name.clone(), g.clone())).collect()
     };
     if !same_bits(&forward(values), outputs) {
         faults.push("forward gives other outputs when it is run again".into());
     }
-    if !variables.is_empty() {
-        let again = backward(values, upstream);
-        for name in differing(&named(gradients), &named(&again)) {
-            faults.push(format!("gradient of {name} is another when backward is run again"));
-        }
-        let scaled: Vec<f64> = upstream.iter().map(|u| FACTOR * u).collect();
-        for name in not_times(&named(gradients), &named(&backward(values, &scaled)), FACTOR) {
-            faults.push(format!(
-                "gradient of {name} is not linear in the upstream gradient: {FACTOR} times the \
-                 one does not give {FACTOR} times the other"
-            ));
-        }
+    let again = backward(values, upstream);
+    for name in differing(&named(gradients), &named(&again)) {
+        faults.push(format!("gradient of {name} is another when backward is run again"));
+    }
+    let scaled: Vec<f64> = upstream.iter().map(|u| FACTOR * u).collect();
+    let scaled = named(&backward(values, &scaled));
+    let position = |name: &str| variables.iter().position(|v| v.name == name);
+    let noise = |name: &str| position(name).map_or(0.0, |i| largest(&noise[i]));
+    for name in not_times(&named(gradients), &scaled, FACTOR, &noise) {
+        faults.push(format!(
+            "gradient of {name} is not linear in the upstream gradient: {FACTOR} times the \
+             one does not give {FACTOR} times the other"
+        ));
     }
     faults
 }
 
-/// See [`super::gradients::check_case`]. `dual` is the same case on dual numbers, where there is one;
-/// `on_threads` is whether the device has threads to try.
+/// The same case on numbers with two parts.
+#[derive(Clone, Copy)]
+pub(super) struct Precise<'a> {
+    /// On dual numbers.
+    pub dual: &'a Run<'a>,
+    /// In double-double.
+    pub double: Option<&'a Run<'a>>,
+}
+
+/// See [`super::gradients::check_case`]. `precise` are other judges, where there are any; `on_threads` is
+/// whether the device has threads to try.
 pub(super) fn check_case(
     name: &str,
     inputs: &Inputs,
     run: &Run,
-    dual: Option<&Run>,
-    effort: Option<Effort>,
+    precise: Option<Precise>,
+    settings: Option<Settings>,
     on_threads: bool,
 ) -> Report {
     let pools = if on_threads { pools() } else { &[] };
@@ -103,23 +131,33 @@ pub(super) fn check_case(
         let done = run(&Start::backward(&at(values), &split(upstream, &shapes)));
         variables.iter().map(|v| done.gradients.get(&v.name).cloned().unwrap_or_default()).collect()
     };
-    let effort = effort.unwrap_or_else(|| Effort::new(variables.len()));
-    let mut report = check_with(effort, name, &variables, &forward, &backward);
-    if let Some(dual) = dual {
-        let slopes = |velocities: &[Vec<f64>]| {
-            let velocity = placed(&still(inputs), velocities);
-            dual(&Start::moving(inputs, &velocity)).slopes.concat()
+    let settings = settings.unwrap_or_else(|| Settings::for_tensors(variables.len()));
+    let (mut report, noise) = check_with_noise(&settings, name, &variables, &forward, &backward);
+    if let Some(Precise { dual, double }) = precise {
+        let at_rest = still(inputs);
+        let paired = |run: &Run, seconds: &[Vec<f64>]| {
+            run(&Start::paired(inputs, &placed(&at_rest, seconds)))
         };
+        let slopes = |velocities: &[Vec<f64>]| paired(dual, velocities).seconds.concat();
         let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
         let outputs = shapes.iter().sum();
         let gradients = |upstream: &[f64]| backward(&values, upstream);
         report.exact = exact::compare(&variables, outputs, &gradients, &slopes);
+        report.miss_probability *= exact::MISS_PROBABILITY;
+        if let Some(double) = double {
+            let precise = |displacements: &[Vec<f64>]| {
+                let done = paired(double, displacements);
+                let pairs = done.outputs.concat().into_iter().zip(done.seconds.concat());
+                pairs.map(|(high, low)| Double::new(high, low)).collect()
+            };
+            report.certificate = certificate::certify(&variables, &slopes, &precise);
+        }
     }
     let upstream: Vec<Vec<f64>> = shapes
         .iter()
         .map(|&n| (0..n).map(|i| ((i * 37 % 64) as f64 - 31.5) / 16.0).collect())
         .collect();
-    report.faults.extend(case_faults(inputs, run, &variables, &upstream, pools));
+    report.faults.extend(case_faults(inputs, run, &variables, &noise, &upstream, pools));
     report
 }
 
@@ -128,6 +166,7 @@ fn case_faults(
     inputs: &Inputs,
     run: &Run,
     variables: &[Variable],
+    noise: &[Vec<f64>],
     upstream: &[Vec<f64>],
     pools: &[(rayon::ThreadPool, usize)],
 ) -> Vec<String> {
@@ -152,7 +191,10 @@ fn case_faults(
         let layout = inputs.layout.iter();
         layout.map(|p| (p.name.to_string(), done.arena[p.range.clone()].to_vec())).collect()
     };
-    for name in not_times(&parameters(&once), &parameters(&again), 2.0) {
+    let noise: BTreeMap<&str, &[f64]> =
+        variables.iter().zip(noise).map(|(v, noise)| (&*v.name, &**noise)).collect();
+    let noise = |name: &str| noise.get(name).map_or(0.0, |noise| largest(noise));
+    for name in not_times(&parameters(&once), &parameters(&again), 2.0, &noise) {
         faults.push(format!("backward does not add to the gradient of {name}"));
     }
     for name in inputs.tensors.iter().filter(|t| t.differentiable).map(|t| &t.name) {
@@ -195,12 +237,12 @@ fn forward_only_faults(
     faults
 }
 
-/// Pools of one and of three threads; the third has no processor of its own on a small machine.
+/// Pools of 1, 2 and 4 threads; on a small machine some have no processor of their own.
 fn pools() -> &'static [(rayon::ThreadPool, usize)] {
     static POOLS: OnceLock<Vec<(rayon::ThreadPool, usize)>> = OnceLock::new();
     POOLS.get_or_init(|| {
         let build = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("threads");
-        [1, 3].map(|n| (build(n), n)).into()
+        [1, 2, 4].map(|n| (build(n), n)).into()
     })
 }
 
@@ -267,12 +309,14 @@ pub(super) fn largest(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 
-/// Names for which `b` is not `factor` times `a`, up to the order of sums.
-fn not_times(a: &[Named], b: &[Named], factor: f64) -> Vec<String> {
+/// Names for which `b` is not `factor` times `a`, up to the order of sums; `noise` is the deviation of
+/// the round-off of each.
+fn not_times(a: &[Named], b: &[Named], factor: f64, noise: &dyn Fn(&str) -> f64) -> Vec<String> {
     let overall = a.iter().map(|(_, x)| largest(x)).fold(0.0, f64::max);
     let mut names = Vec::new();
     for ((name, a), (_, b)) in a.iter().zip(b) {
-        let close = factor.abs() * (CLOSE * largest(a)).max(CLOSE_OVERALL * overall);
+        let close = (CLOSE * largest(a)).max(CLOSE_OVERALL * overall).max(64.0 * noise(name));
+        let close = factor.abs() * close;
         // Written so that a NaN is not close.
         let agree = a.iter().zip(b).all(|(a, b)| (factor * a - b).abs() <= close);
         if a.len() != b.len() || !agree {

@@ -16,14 +16,15 @@ pub struct Start<'a> {
     pub upstream: Option<&'a [Vec<f64>]>,
     /// What the parameter gradients hold before; zeros where `None`.
     pub earlier: Option<&'a [f64]>,
-    /// Rates at which inputs and parameters change, laid out like them; for a backend of dual numbers.
-    pub velocity: Option<&'a Inputs>,
+    /// Second parts of inputs and parameters, laid out like them: rates at which they change for a
+    /// backend of dual numbers, displacements for one of double-double.
+    pub seconds: Option<&'a Inputs>,
 }
 
 impl<'a> Start<'a> {
     /// A forward pass.
     pub fn forward(inputs: &'a Inputs) -> Self {
-        Self { inputs, upstream: None, earlier: None, velocity: None }
+        Self { inputs, upstream: None, earlier: None, seconds: None }
     }
 
     /// Both passes.
@@ -31,9 +32,9 @@ impl<'a> Start<'a> {
         Self { upstream: Some(upstream), ..Self::forward(inputs) }
     }
 
-    /// A forward pass on dual numbers.
-    pub fn moving(inputs: &'a Inputs, velocity: &'a Inputs) -> Self {
-        Self { velocity: Some(velocity), ..Self::forward(inputs) }
+    /// A forward pass on dual numbers or double-double.
+    pub fn paired(inputs: &'a Inputs, seconds: &'a Inputs) -> Self {
+        Self { seconds: Some(seconds), ..Self::forward(inputs) }
     }
 }
 
@@ -41,8 +42,8 @@ impl<'a> Start<'a> {
 pub struct Done {
     /// Outputs in order.
     pub outputs: Vec<Vec<f64>>,
-    /// Rates at which the outputs change; empty without a velocity.
-    pub slopes: Vec<Vec<f64>>,
+    /// Second parts of the outputs; empty where the inputs had none.
+    pub seconds: Vec<Vec<f64>>,
     /// Gradients of inputs and parameters by name.
     pub gradients: BTreeMap<String, Vec<f64>>,
     /// Gradients of all parameters as they lie in the buffer.
@@ -56,9 +57,9 @@ pub type Run<'a> = dyn Fn(&Start) -> Done + Sync + 'a;
 
 /// Runs `case` once on `bk`.
 pub fn run<B: Backend, C: Case>(bk: &B, case: &C, start: &Start) -> Done {
-    let mut io = match start.velocity {
+    let mut io = match start.seconds {
         None => Io::new(bk, start.inputs),
-        Some(velocity) => Io::moving(bk, start.inputs, velocity),
+        Some(seconds) => Io::paired(bk, start.inputs, seconds),
     };
     if let Some(upstream) = start.upstream {
         io = io.with_upstream(upstream.to_vec());
@@ -77,5 +78,5 @@ fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs) -> Done {
     for p in inputs.layout.iter() {
         gradients.insert(p.name.to_string(), arena[p.range.clone()].to_vec());
     }
-    Done { outputs: io.outputs, slopes: io.slopes, gradients, arena, weights }
+    Done { outputs: io.outputs, seconds: io.seconds, gradients, arena, weights }
 }

@@ -231,6 +231,9 @@ pub struct GradcheckArgs {
     /// Every comparison as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Folder for a page with a V-curve of every tensor, all numbers as JSON, and a JUnit file.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Whose gradients: those of the CPU, or of a GPU.
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
     pub device: String,

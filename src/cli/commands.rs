@@ -127,15 +127,22 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     if args.parity {
         return Err(Error::config("--parity compares a GPU with the CPU: add --device cuda"));
     }
-    let summary = crate::check::run::gradcheck(filter, &mut out)?;
+    let summary = crate::check::run::gradcheck(filter, args.out.is_some(), &mut out)?;
     if let Some(path) = &args.json {
         summary.write_json(path)?;
+    }
+    if let Some(folder) = &args.out {
+        crate::check::page::write(&summary, folder)?;
+        say!("{}", folder.join("index.html").display());
     }
     Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[cfg(feature = "cuda")]
 fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
+    if args.out.is_some() {
+        return Err(Error::config("--out draws the curves of the CPU: leave out --device cuda"));
+    }
     use crate::apply::agreement::{Agreement, token_agreement};
     use crate::check::cuda::{Parity, parity};
     use crate::cuda::Cuda;

@@ -221,6 +221,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("k7_small_image", [1, 2, 3, 2], 2, 7, false, false),
         ("k7_residual", [2, 8, 7, 1], 2, 7, false, true),
         ("tiny", [2, 16, 16, 32], 8, 3, true, false),
+        ("k3_bands", [1, 40, 10, 200], 2, 3, false, false),
         ("k1_wide", [1, 5, 7, 16], 24, 1, true, false),
         ("k3_wide_residual", [2, 12, 11, 8], 72, 3, true, true),
         ("k7_wide", [1, 6, 5, 8], 6, 7, false, false),

@@ -265,9 +265,11 @@ impl Case for CrossEntropyCase {
         let mut inputs = Inputs::new(&self.name()).elem("logits", &[r, v]);
         if self.targets == Targets::Soft {
             let mut values: Vec<f64> = inputs.normal(r * v).into_iter().map(f64::exp).collect();
-            for row in values.chunks_exact_mut(v) {
+            // Weights, too, not probabilities alone: rows that add up to something else than 1.
+            for (total, row) in [1.0, 0.5, 2.5].into_iter().cycle().zip(values.chunks_exact_mut(v))
+            {
                 let sum: f64 = row.iter().sum();
-                row.iter_mut().for_each(|t| *t /= sum);
+                row.iter_mut().for_each(|t| *t *= total / sum);
             }
             return inputs.push("target", &[r, v], values, Kind::Master, false);
         }
@@ -295,6 +297,11 @@ impl Case for CrossEntropyCase {
             let u = io.upstream_scalar(0);
             let (again, dlogits) = bk.cross_entropy_backward(logits, &target, u * SCALE);
             assert_eq!(again.argmax.to_vec(bk), losses.argmax.to_vec(bk));
+            let [again, losses] = [again, losses].map(|l| l.rows.to_f64(bk));
+            for (again, loss) in again.iter().zip(&losses) {
+                let off = (again - loss).abs();
+                assert!(off <= 1e-4 * loss.abs().max(1.0), "loss {loss}, of backward {again}");
+            }
             io.grad(bk, "logits", &dlogits);
         }
     }
@@ -337,17 +344,24 @@ mod tests {
     fn losses_by_hand() {
         let bk = Cpu::<f64>::new();
         // ln(e^0 + e^ln 3) = ln 4.
-        let x = Tensor::from_f64(&bk, &[0.0, 3f64.ln(), 5.0, 5.0], &[2, 2]);
+        let x = || Tensor::from_f64(&bk, &[0.0, 3f64.ln(), 5.0, 5.0], &[2, 2]);
         let labels = Ids::from_vec(&bk, vec![0, 9], &[2]);
         let target = Target::Hard { labels: &labels, ignore: Some(9) };
-        let losses = bk.cross_entropy_forward(&x, &target);
+        let losses = bk.cross_entropy_forward(&x(), &target);
         assert_eq!(losses.argmax.to_vec(&bk), [1, 0]);
         assert!((losses.rows.slice()[0] - 4f64.ln()).abs() < 1e-15);
         assert_eq!(losses.rows.slice()[1], 0.0);
-        let (again, dx) = bk.cross_entropy_backward(x, &target, 2.0);
+        let (again, dx) = bk.cross_entropy_backward(x(), &target, 2.0);
         assert_eq!(again.rows.slice(), losses.rows.slice());
         for (got, want) in dx.slice().iter().zip([-1.5, 1.5, 0.0, 0.0]) {
             assert!((got - want).abs() < 1e-15);
+        }
+        // 3 ln 4 − 2 · 0 − 1 · ln 3, and dx = 2 (3 p − t).
+        let weights = Master::from_f64(&bk, &[2.0, 1.0, 0.0, 0.0], &[2, 2]);
+        let (soft, dx) = bk.cross_entropy_backward(x(), &Target::Soft(&weights), 2.0);
+        assert!((soft.rows.slice()[0] - (3.0 * 4f64.ln() - 3f64.ln())).abs() < 1e-14);
+        for (got, want) in dx.slice().iter().zip([-2.5, 2.5, 0.0, 0.0]) {
+            assert!((got - want).abs() < 1e-14);
         }
     }
 

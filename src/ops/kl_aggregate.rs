@@ -157,6 +157,17 @@ mod tests {
     use crate::ops::kl_uniform::KlUniformOp;
 
     #[test]
+    fn a_code_whose_weight_underflows_contributes_nothing() {
+        let bk = Cpu::<f64>::new();
+        let x = Master::<Cpu<f64>>::from_vec(&bk, vec![0.0, -1000.0], &[1, 2]);
+        let (kl, mean) = bk.kl_aggregate_forward(&x);
+        // All weight on one of two codes.
+        assert!((kl.to_vec(&bk)[0] - 2f64.ln()).abs() < 1e-15);
+        let dx = bk.kl_aggregate_backward(&x, &mean, 1.0).to_vec(&bk);
+        assert_eq!(dx, [0.0, 0.0]);
+    }
+
+    #[test]
     fn the_mean_kl_is_aggregate_plus_mutual_information() {
         let bk = Cpu::<f64>::new();
         let kl = |rows: &[[f64; 2]]| {

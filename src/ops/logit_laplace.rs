@@ -145,14 +145,18 @@ impl Case for LogitLaplaceCase {
         let mut inputs = Inputs::new(&self.name());
         let n = self.shape.iter().product::<usize>();
         let x: Vec<f64> = (0..n).map(|_| inputs.rng().uniform(0.12, 0.88)).collect();
-        // μ stays 0.1 to 1.5 away from logit x, the kink; ln b well inside the clamp.
+        // μ stays 0.1 to 1.5 away from logit x, the kink; ln b well inside the clamp, or outside.
         let mut out = vec![0.0; 2 * n];
         for (p, x) in x.chunks(3).enumerate() {
             for c in 0..3 {
                 let sign = if inputs.rng().unit() < 0.5 { -1.0 } else { 1.0 };
                 let gap = inputs.rng().uniform(0.1, 1.5);
                 out[6 * p + c] = (x[c] / (1.0 - x[c])).ln() + sign * gap;
-                out[6 * p + 3 + c] = inputs.rng().uniform(-2.0, 1.0);
+                out[6 * p + 3 + c] = match (self.instance, c) {
+                    ("clamped", 0) => inputs.rng().uniform(-9.0, -7.5),
+                    ("clamped", 1) => inputs.rng().uniform(3.5, 5.0),
+                    _ => inputs.rng().uniform(-2.0, 1.0),
+                };
             }
         }
         let mut six = self.shape.to_vec();
@@ -189,9 +193,12 @@ impl Case for LogitLaplaceCase {
 
 /// One pixel, odd, and several pieces.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in
-        [("one", &[1, 3][..]), ("odd", &[2, 3, 5, 3]), ("pieces", &[2, 48, 48, 3])]
-    {
+    for (instance, shape) in [
+        ("one", &[1, 3][..]),
+        ("odd", &[2, 3, 5, 3]),
+        ("clamped", &[2, 2, 3]),
+        ("pieces", &[2, 48, 48, 3]),
+    ] {
         v.visit(LogitLaplaceCase { instance, shape });
     }
 }

@@ -122,9 +122,12 @@ impl Case for MseCase {
 
 /// One number, odd, and three of six channels.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape, channels) in
-        [("one", &[1, 1][..], 1), ("odd", &[3, 5, 2], 2), ("three_of_six", &[2, 4, 3, 3], 6)]
-    {
+    for (instance, shape, channels) in [
+        ("one", &[1, 1][..], 1),
+        ("odd", &[3, 5, 2], 2),
+        ("three_of_six", &[2, 4, 3, 3], 6),
+        ("pieces", &[2, 48, 48, 1], 3),
+    ] {
         v.visit(MseCase { instance, shape, channels });
     }
 }

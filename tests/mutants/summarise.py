@@ -1,7 +1,8 @@
 """Counts what tests/mutants.sh left in its folders and writes tests/mutants/result.json.
 
-A test process that was killed says nothing about its mutant and counts as not run. A mutant counts as
-equivalent where tests/mutants/equivalent.json has it, by file, function, change and source line, with
+A mutant that the gradient checks missed and a unit test beside the op caught counts as caught and is
+listed. A test process that was killed says nothing about its mutant and counts as not run. A mutant
+counts as equivalent where tests/mutants/equivalent.json has it, by file, function, change and source line, with
 the reason. Exits with 1 where a mutant was missed that is not listed there, where one that is listed was
 caught, or where one timed out. `run` below `mutants` says that a share was run, not all.
 """
@@ -39,17 +40,24 @@ def processor():
 
 
 def main(folders):
-    by_summary = {"CaughtMutant": [], "MissedMutant": [], "Unviable": [], "Timeout": []}
-    seconds, chosen, version = 0.0, set(), "none"
+    by_summary = {"CaughtMutant": [], "UnitTest": [], "MissedMutant": [], "Unviable": [], "Timeout": []}
+    seconds, chosen, version, by_unit_tests = 0.0, set(), "none", set()
     for folder in folders:
         chosen |= set((folder / "mutants").read_text().splitlines())
+        for path in folder.glob("unit/*/mutants.out/outcomes.json"):
+            for outcome in json.loads(path.read_text())["outcomes"]:
+                if outcome["summary"] == "CaughtMutant":
+                    by_unit_tests.add(outcome["scenario"]["Mutant"]["name"])
         for path in sorted(folder.glob("out/*/mutants.out/outcomes.json")):
             ran = json.loads(path.read_text())
             version = ran["cargo_mutants_version"]
             for outcome in ran["outcomes"]:
                 if "SIGKILL" in (path.parent / outcome["log_path"]).read_text():
                     continue
-                by_summary[outcome["summary"]].append(mutant(folder, outcome))
+                name = outcome["scenario"]["Mutant"]["name"]
+                missed = outcome["summary"] == "MissedMutant"
+                summary = "UnitTest" if missed and name in by_unit_tests else outcome["summary"]
+                by_summary[summary].append(mutant(folder, outcome))
                 seconds += sum(phase["duration"] for phase in outcome["phase_results"])
     equivalent = json.loads((HERE / "equivalent.json").read_text())
     reasons = {json.dumps(e["mutant"], sort_keys=True): e["reason"] for e in equivalent}
@@ -77,7 +85,7 @@ def main(folders):
         "machine": processor(),
         "mutants": len(chosen),
         "run": run,
-        "caught": len(by_summary["CaughtMutant"]),
+        "caught": len(by_summary["CaughtMutant"]) + len(by_summary["UnitTest"]),
         "missed": len(missed),
         "equivalent": len(excused),
         "unviable": len(by_summary["Unviable"]),
@@ -86,9 +94,10 @@ def main(folders):
         "missed_mutants": missed,
         "timed_out_mutants": by_summary["Timeout"],
         "equivalent_mutants": [m | {"reason": reasons[key(m)]} for m in excused],
+        "caught_by_unit_tests_alone": by_summary["UnitTest"],
         "unviable_mutants": by_summary["Unviable"],
         "files": {
-            f: {"caught": r["CaughtMutant"], "not_caught": r["MissedMutant"] + r["Timeout"], "unviable": r["Unviable"]}
+            f: {"caught": r["CaughtMutant"] + r["UnitTest"], "not_caught": r["MissedMutant"] + r["Timeout"], "unviable": r["Unviable"]}
             for f, r in sorted(per_file.items())
         },
         # Calls of other passes alone, in which cargo-mutants finds nothing to change.

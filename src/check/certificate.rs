@@ -1,0 +1,110 @@
+//! The forward once more in double-double: differences without round-off, which certify the f64 path.
+//!
+//! With 31 digits a central difference of step h loses 10⁻³²/h to round-off instead of 10⁻¹⁶/h. Steps near
+//! 2⁻²⁰ and two extrapolations, to order 6, give the derivative along a random direction through all
+//! variables to 20 digits and more, and say so themselves: by the distance of order 6 from order 4, and
+//! by what double-double rounds off. That number judges the exact derivative of dual numbers, which in
+//! turn judges backward: neither shares a formula with it.
+
+use super::double::Double;
+use super::exact::Slopes;
+use super::gradients::{Variable, Verdict, normal};
+use crate::real::{Float, Real};
+use crate::rng::{Philox, Purpose};
+use serde::Serialize;
+
+/// Largest uncertainty of the differences, relative to Σ |uᵢ (J v)ᵢ|.
+pub const LIMIT: f64 = 1e-20;
+/// Largest disagreement of f64 with them, relative to the same sum.
+pub const LIMIT_F64: f64 = super::exact::LIMIT;
+
+/// First steps, the next tried where a kink lies within the one before; with two halves each.
+const STEPS: [f64; 4] = [
+    1.0 / (1u64 << 18) as f64,
+    1.0 / (1u64 << 23) as f64,
+    1.0 / (1u64 << 27) as f64,
+    1.0 / (1u64 << 30) as f64,
+];
+
+/// A unit of round-off of double-double.
+const ROUNDING: f64 = 1.0 / (1u128 << 105) as f64;
+
+/// What double-double says of one directional derivative.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Certificate {
+    /// ⟨u, J v⟩ from differences in double-double, rounded to f64.
+    pub value: f64,
+    /// How far it may be off, relative to Σ |uᵢ (J v)ᵢ|.
+    pub uncertainty: f64,
+    /// How far the exact derivative from dual numbers, in f64, is from it, relative to the same sum.
+    pub error: f64,
+}
+
+impl Certificate {
+    /// Pass where the differences are certain enough and f64 agrees with them, fail where f64 is farther
+    /// away than both allow, else inconclusive.
+    pub fn verdict(&self) -> Verdict {
+        if self.error > LIMIT_F64 + self.uncertainty || self.error.is_nan() {
+            Verdict::Fail
+        } else if self.uncertainty <= LIMIT {
+            Verdict::Pass
+        } else {
+            Verdict::Inconclusive
+        }
+    }
+}
+
+/// Outputs in double-double for displacements of the variables.
+pub(super) type Precise<'a> = dyn Fn(&[Vec<f64>]) -> Vec<Double> + 'a;
+
+/// Certifies the derivative along a random direction; none where nothing depends on the variables.
+pub(super) fn certify(
+    variables: &[Variable],
+    slopes: &Slopes,
+    precise: &Precise,
+) -> Option<Certificate> {
+    let mut rng = Philox::new(0x5eed, Purpose::Check, 4, 0);
+    let direction: Vec<Vec<f64>> =
+        variables.iter().map(|v| normal(&mut rng, v.values.len())).collect();
+    let slopes = slopes(&direction);
+    let upstream = normal(&mut rng, slopes.len());
+    let terms = upstream.iter().zip(&slopes).map(|(u, s)| u * s);
+    let (exact, scale): (f64, f64) = (terms.clone().sum(), terms.map(f64::abs).sum());
+    if scale == 0.0 {
+        return None;
+    }
+    let moved = |step: f64| {
+        let times = |v: &Vec<f64>| v.iter().map(|v| step * v).collect();
+        precise(&direction.iter().map(times).collect::<Vec<_>>())
+    };
+    let quotient = |h: f64| {
+        let (mut sum, mut size) = (Double::ZERO, 0.0);
+        for ((up, down), u) in moved(h).into_iter().zip(moved(-h)).zip(&upstream) {
+            sum += (up - down) * Double::from_f64(*u);
+            size += (up.to_f64() * u).abs();
+        }
+        (sum / Double::from_f64(2.0 * h), size * ROUNDING / h)
+    };
+    let mut best: Option<Certificate> = None;
+    for h in STEPS {
+        let [(a, _), (b, _), (c, noise)] = [h, h / 2.0, h / 4.0].map(quotient);
+        let extrapolated = |fine: Double, coarse: Double, power: f64| {
+            fine + (fine - coarse) / Double::from_f64(power - 1.0)
+        };
+        let (first, second) = (extrapolated(b, a, 4.0), extrapolated(c, b, 4.0));
+        let value = extrapolated(second, first, 16.0);
+        let apart = Real::abs(value - second).maximum(Real::abs(value - first)).to_f64();
+        let found = Certificate {
+            value: value.to_f64(),
+            uncertainty: (apart + 8.0 * noise) / scale,
+            error: Real::abs(value - Double::from_f64(exact)).to_f64() / scale,
+        };
+        if best.is_none_or(|best| found.uncertainty < best.uncertainty) {
+            best = Some(found);
+        }
+        if best.is_some_and(|best| best.uncertainty <= LIMIT) {
+            break;
+        }
+    }
+    best
+}

@@ -1,0 +1,63 @@
+//! A second opinion that depends on no step: how the remainder of the first-order expansion shrinks.
+//!
+//! R(h) = |L(x + hv) − L(x) − h ⟨∇L, v⟩| falls like h² where the gradient is right, whatever the size of
+//! the second derivative, and like h where it is wrong. All variables move at once. The slope
+//! log₂ R(2h) / R(h) is taken over the smallest steps at which R stands out from round-off.
+
+use super::report::Verdict;
+use serde::Serialize;
+use std::fmt;
+
+/// Steps tried: 2⁻² and each half of the one before.
+pub(super) const STEPS: usize = 16;
+/// The first of them.
+pub(super) const FIRST: f64 = 0.25;
+/// Slopes of which the median is taken.
+const COUNTED: usize = 3;
+
+/// Remainders and their slope.
+#[derive(Clone, Debug, Serialize)]
+pub struct Remainder {
+    /// h and R(h), the largest h first; only those that stand out from round-off.
+    pub remainders: Vec<(f64, f64)>,
+    /// Power of h with which R falls; none where the function is a straight line up to round-off.
+    pub slope: Option<f64>,
+    /// At least 1.8: pass. Three slopes of 1 ± 0.2: fail. Else, as where a kink is crossed:
+    /// inconclusive.
+    pub verdict: Verdict,
+}
+
+impl Remainder {
+    /// Judges remainders, each with its step and round-off.
+    pub(super) fn new(measured: &[(f64, f64, f64)]) -> Self {
+        // Long steps may lead out of the domain.
+        let inside = measured.iter().skip_while(|(_, r, _)| !r.is_finite());
+        let clear = inside.take_while(|(_, r, noise)| *r > 4.0 * noise);
+        let remainders: Vec<(f64, f64)> = clear.map(|&(h, r, _)| (h, r)).collect();
+        let slopes = remainders.windows(2).map(|w| (w[0].1 / w[1].1).log2());
+        let mut last: Vec<f64> = slopes.rev().take(COUNTED).collect();
+        last.sort_by(f64::total_cmp);
+        let slope = (!last.is_empty()).then(|| last[last.len() / 2]);
+        let ones = last.len() == COUNTED && last.iter().all(|s| (s - 1.0).abs() <= 0.2);
+        let verdict = match slope {
+            None => Verdict::Pass,
+            Some(slope) if slope >= 1.8 => Verdict::Pass,
+            Some(_) if ones => Verdict::Fail,
+            Some(_) => Verdict::Inconclusive,
+        };
+        Self { remainders, slope, verdict }
+    }
+}
+
+impl fmt::Display for Remainder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.slope {
+            None => f.write_str("the function is a straight line up to round-off"),
+            Some(slope) => write!(
+                f,
+                "the remainder L(x + hv) − L(x) − h ⟨∇L, v⟩ falls like h to the power {slope:.2} \
+                 (2 where the gradient is right, 1 where it is wrong)"
+            ),
+        }
+    }
+}
