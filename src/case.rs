@@ -49,6 +49,8 @@ pub struct Inputs {
     pub values: Vec<f64>,
     /// Whether the case has no backward pass: an optimizer update, an argmax.
     pub forward_only: bool,
+    /// Part of the text with which the op refuses these inputs; `None` where it takes them.
+    pub refusal: Option<&'static str>,
     rng: Philox,
 }
 
@@ -64,6 +66,7 @@ impl Inputs {
             layout: Registry::new().finish(),
             values: Vec::new(),
             forward_only: false,
+            refusal: None,
             rng,
         }
     }
@@ -124,6 +127,12 @@ impl Inputs {
     /// Declares that there is no backward pass, so that the gradient check does not miss one.
     pub fn without_backward(mut self) -> Self {
         self.forward_only = true;
+        self
+    }
+
+    /// Declares that the op refuses these inputs, with a text that contains this.
+    pub fn refused(mut self, text: &'static str) -> Self {
+        self.refusal = Some(text);
         self
     }
 

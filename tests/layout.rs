@@ -1,48 +1,10 @@
-//! What belongs together is there: each op has its cases, each named size its parameter count, each
-//! parameter its start.
+//! What belongs together is there: each named size has its parameter count, each parameter its start.
 
-use beit::case::{Case, Visitor};
 use beit::cpu::Cpu;
 use beit::models::beit::MaskedImageModel;
 use beit::models::config::{BeitConfig, DvaeConfig};
 use beit::models::dvae::Dvae;
 use beit::params::{Decay, Layout, initial_values, parameter_count};
-use std::collections::BTreeMap;
-use std::path::Path;
-
-struct Names(Vec<String>);
-
-impl Visitor for Names {
-    fn visit<C: Case>(&mut self, case: C) {
-        self.0.push(case.name());
-    }
-}
-
-/// Files of a folder of the source that hold one unit each.
-fn stems(folder: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
-    let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
-    let stem = |f: std::path::PathBuf| f.file_stem().unwrap().to_str().unwrap().to_string();
-    files.map(stem).filter(|s| s != "mod").collect()
-}
-
-#[test]
-fn every_op_has_three_cases_and_every_name_is_unique() {
-    let mut names = Names(Vec::new());
-    beit::check::visit_cases(&mut names);
-    let mut count = BTreeMap::<&str, usize>::new();
-    for name in &names.0 {
-        *count.entry(name.split('/').next().unwrap()).or_default() += 1;
-    }
-    for op in &stems("ops") {
-        let found = count.get(op.as_str()).copied().unwrap_or(0);
-        assert!(found >= 3, "src/ops/{op}.rs has {found} cases");
-    }
-    let mut sorted = names.0.clone();
-    sorted.sort();
-    sorted.dedup();
-    assert_eq!(sorted.len(), names.0.len(), "two cases have one name");
-}
 
 fn layout(config: &BeitConfig) -> Layout {
     MaskedImageModel::new(&Cpu::<f32>::new(), config).layout

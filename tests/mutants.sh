@@ -3,6 +3,7 @@
 # notice. Needs cargo-mutants (cargo install cargo-mutants --locked) and python3.
 #
 #   tests/mutants.sh        all mutants, one at a time; writes tests/mutants/result.json
+#   tests/mutants.sh again  those that tests/mutants/result.json lists as missed, and adds the outcome
 #   tests/mutants.sh 1/4    one of four even shares (0/4 to 3/4), for several processes or days; then
 #                           python3 tests/mutants/summarise.py target/mutants/*-of-4
 #
@@ -18,11 +19,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shard=${1:-0/1}
-case $shard in */*) ;; *) echo "usage: tests/mutants.sh [K/N]" >&2; exit 2 ;; esac
+again=
+case $shard in again) again=1 shard=0/1 ;; */*) ;; *) echo "usage: tests/mutants.sh [again|K/N]" >&2; exit 2 ;; esac
 cargo mutants --version >/dev/null || { echo "cargo install cargo-mutants --locked" >&2; exit 2; }
 
 root=$PWD
-work=$root/target/mutants/${shard/\//-of-}
+work=$root/target/mutants/${again:+again-}${shard/\//-of-}
 tree=$work/tree
 rm -rf "$work/out" "$work/unit" "$work/src" "$tree/src" "$tree/tests"
 mkdir -p "$tree" "$work/out" "$work/unit"
@@ -60,7 +62,9 @@ files+=(--exclude '**/cuda.rs' --exclude '**/case.rs' --exclude '**/adamw.rs' --
 test=(test --profile mutants --no-default-features --test gradients)
 share=(--shard "$shard" --sharding round-robin)
 cargo mutants --list "${files[@]}" "${choose[@]}" >"$work/mutants"
-cut -d: -f1 "$work/mutants" | sort -u | while read -r file; do
+missed() { python3 "$root/tests/mutants/summarise.py" --missed "$@"; }
+if [ "$again" ]; then missed; else cut -d: -f1 "$work/mutants" | sort -u; fi | while read -r file; do
+  [ "$again" ] && mapfile -t choose < <(missed "$file")
   mutants=$(cargo mutants --list --file "$file" "${choose[@]}" "${share[@]}" </dev/null)
   [ -n "$mutants" ] || continue
   case $file in
@@ -79,14 +83,14 @@ cut -d: -f1 "$work/mutants" | sort -u | while read -r file; do
   missed=$work/out/${file//\//.}/mutants.out/missed.txt
   [ -s "$missed" ] || continue
   unit=${file#src/} && unit=${unit%.rs} && unit=${unit%/cpu} && unit=${unit//\//::}
-  again=() && while read -r name; do
-    again+=(--re "^$(printf %s "$name" | sed 's/[][\.*^$+?(){}|/]/\\&/g')\$")
+  pick=() && while read -r name; do
+    pick+=(--re "^$(printf %s "$name" | sed 's/[][\.*^$+?(){}|/]/\\&/g')\$")
   done <"$missed"
   status=0
-  cargo mutants --file "$file" "${again[@]}" --in-place --baseline skip --timeout 600 \
+  cargo mutants --file "$file" "${pick[@]}" --in-place --baseline skip --timeout 600 \
     --build-timeout 300 --profile mutants --cargo-arg=--no-default-features --cargo-arg=--lib \
     --colors never --output "$work/unit/${file//\//.}" -- "$unit::" </dev/null || status=$?
   case $status in 0 | 2 | 3) ;; *) exit "$status" ;; esac
 done
 cd "$root"
-python3 tests/mutants/summarise.py "$work"
+python3 tests/mutants/summarise.py ${again:+--again} "$work"

@@ -4,6 +4,9 @@
 use beit::check::cases;
 use beit::check::gradients::{Cause, Settings, Variable, Verdict, check, check_with};
 use beit::check::report::{Place, Report};
+use beit::cpu::Cpu;
+use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
+use beit::tensor::{Master, Tensor};
 
 fn relu(at: Vec<f64>) -> Report {
     let x = Variable::new("x", &[at.len()], at);
@@ -133,6 +136,34 @@ fn a_wrong_branch_is_no_kink() {
     assert_eq!(report.verdict(), Verdict::Fail);
     let text = report.failures(1).join("");
     assert!(text.starts_with("relu: x[2]: analytic"), "{text}");
+}
+
+/// The gradient of a straight-through estimator is that of its soft sample, as it declares, and not that of
+/// what its forward returns.
+#[test]
+fn a_straight_through_estimator_follows_its_rule_and_not_its_forward() {
+    let (shape, tau) = ([3, 2, 5], 0.6);
+    let bk = Cpu::<f64>::new();
+    let noise = Master::<Cpu<f64>>::from_f64(&bk, &[0.0; 30], &shape);
+    let sample = |logits: &[f64]| {
+        let logits = Master::<Cpu<f64>>::from_f64(&bk, logits, &shape);
+        bk.gumbel_softmax_forward(&logits, &Noise::Given(&noise), tau, true)
+    };
+    let values: Vec<f64> = (0..30).map(|i| (i as f64 * 1.7).sin()).collect();
+    let logits = Variable::new("logits", &shape, values);
+    let backward = |v: &[Vec<f64>], dz: &[f64]| {
+        let (_, y) = sample(&v[0]);
+        let dz = Tensor::from_f64(&bk, dz, &shape);
+        vec![bk.gumbel_softmax_backward(&y, &dz, tau).to_f64(&bk)]
+    };
+    let soft = |v: &[Vec<f64>]| sample(&v[0]).1.to_f64(&bk);
+    let report = check("declared", std::slice::from_ref(&logits), soft, backward);
+    assert!(report.passed(), "{report}");
+    let hard = |v: &[Vec<f64>]| sample(&v[0]).0.to_f64(&bk);
+    assert!(hard(&[logits.values.clone()]).iter().all(|z| *z == 0.0 || *z == 1.0));
+    let report = check("true", &[logits], hard, backward);
+    assert_eq!(report.count(Verdict::Fail), 30, "{report}");
+    assert!(report.comparisons.iter().all(|c| c.numeric == 0.0), "{report}");
 }
 
 /// Of 10,000 elements one is off by 1e-7, in a function of which nothing is known but its values.

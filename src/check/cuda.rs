@@ -59,6 +59,16 @@ impl AnyCase {
         ))
     }
 
+    /// [`AnyCase::empty`] in the three precisions.
+    pub fn cuda_empty(&self, device: &Arc<Device>) -> Result<std::result::Result<(), String>> {
+        let (f64, f32) = (Cuda::<f64>::on(device)?, Cuda::<f32>::on(device)?);
+        let bf16 = Cuda::<bf16>::on(device)?;
+        Ok(self
+            .empty(&|start| (self.cuda.f64)(&f64, start))
+            .and_then(|()| self.empty(&|start| (self.cuda.f32)(&f32, start)))
+            .and_then(|()| self.empty(&|start| (self.cuda.bf16)(&bf16, start))))
+    }
+
     /// See [`parity::check_device_f64`].
     pub fn cuda_f64(&self, device: &Arc<Device>) -> Result<Agreement> {
         let bk = Cuda::<f64>::on(device)?;

@@ -34,6 +34,7 @@ use dual::Dual;
 use gradients::Settings;
 use report::Report;
 use semantics::Precise;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use subject::{Done, Run, Start, run};
 
@@ -92,6 +93,35 @@ impl AnyCase {
         semantics::check_case(&self.name, &inputs, run, Some(precise), Some(settings), true)
     }
 
+    /// Runs a case without elements, forward and backward: no output and no gradient may be anything but
+    /// empty or 0, or the op must refuse as the case declares. The error says what happened instead.
+    pub fn empty(&self, run: &Run) -> Result<(), String> {
+        let inputs = self.inputs();
+        let passes = || {
+            let outputs = run(&Start::forward(&inputs)).outputs;
+            let ones: Vec<Vec<f64>> = outputs.iter().map(|y| vec![1.0; y.len()]).collect();
+            let both = Start::backward(&inputs, &ones);
+            let forward = Start::forward(&inputs);
+            let done = run(if inputs.forward_only { &forward } else { &both });
+            done.outputs
+                .into_iter()
+                .chain(done.gradients.into_values())
+                .flatten()
+                .find(|x| *x != 0.0)
+        };
+        let ran = catch_unwind(AssertUnwindSafe(passes)).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default().to_string()
+        });
+        match (ran, inputs.refusal) {
+            (Ok(None), None) => Ok(()),
+            (Ok(Some(x)), None) => Err(format!("{} gives {x} out of nothing", self.name)),
+            (Ok(_), Some(text)) => Err(format!("{} does not refuse with `{text}`", self.name)),
+            (Err(said), Some(text)) if said.contains(text) => Ok(()),
+            (Err(said), _) => Err(format!("{} panicked: {said}", self.name)),
+        }
+    }
+
     /// The check with differences alone, with other settings.
     pub fn gradients_with(&self, settings: &Settings) -> Report {
         let (inputs, run) = (self.inputs(), &*self.cpu_f64);
@@ -112,18 +142,25 @@ impl AnyCase {
     }
 }
 
+#[derive(Default)]
+struct All(Vec<AnyCase>);
+
+impl Visitor for All {
+    fn visit<C: Case>(&mut self, case: C) {
+        self.0.push(AnyCase::new(case));
+    }
+}
+
 /// All cases of the crate.
 pub fn cases() -> Vec<AnyCase> {
-    #[derive(Default)]
-    struct All(Vec<AnyCase>);
-
-    impl Visitor for All {
-        fn visit<C: Case>(&mut self, case: C) {
-            self.0.push(AnyCase::new(case));
-        }
-    }
-
     let mut all = All::default();
     visit_cases(&mut all);
+    all.0
+}
+
+/// The cases of ops without elements.
+pub fn empty_cases() -> Vec<AnyCase> {
+    let mut all = All::default();
+    crate::ops::visit_empty_cases(&mut all);
     all.0
 }

@@ -51,8 +51,11 @@ impl Curve {
         ));
         for (order, points) in self.orders() {
             if points.iter().any(|p| p.1 > 0.0) {
-                // Guides through the longest step, where truncation rules.
-                let through = points.iter().find(|p| p.1 > 0.0).copied();
+                // A guide through the longest step, where that has a truncation error.
+                let noise = |step: f64| self.ladder.rungs.iter().find(|r| r.step == step);
+                let stands_out =
+                    |p: &&(f64, f64)| noise(p.0).is_some_and(|r| p.1 > 100.0 * r.noise);
+                let through = points.first().filter(stands_out).copied();
                 plot = plot.line(&format!("order {order}"), &points);
                 if let (Some(through), 2 | 8) = (through, order) {
                     let (label, slope) = (if order == 2 { "h²" } else { "h⁸" }, order as f64);
@@ -60,8 +63,10 @@ impl Curve {
                 }
             }
         }
+        // Its name stands to the left of its end: not at the frame.
+        let least = self.ladder.rungs.first().map_or(0.0, |r| 1e-10 * r.step);
         let floor: Vec<(f64, f64)> = (self.ladder.rungs.iter())
-            .filter(|r| r.noise > 0.0 && r.noise.is_finite())
+            .filter(|r| r.noise > 0.0 && r.noise.is_finite() && r.step > least)
             .map(|r| (r.step, r.noise))
             .collect();
         plot.guide("round-off", Guide::Path(floor)).svg()

@@ -235,6 +235,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// No parameters.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(AdamWCase { instance: "empty", len: 0, clipped: true });
+}
+
 /// Three steps with the running average, over enough numbers that no cache holds them.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(AdamWCase { instance: "3x4000000", len: 4_000_000, clipped: true });

@@ -211,6 +211,15 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(AttentionCase {
+        instance: "empty",
+        dims: Dims { batch: 0, tokens: 3, heads: 2, head: 2 },
+        bias: true,
+    });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let dims = Dims { batch: 32, tokens: 197, heads: 12, head: 64 };

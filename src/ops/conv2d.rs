@@ -230,6 +230,18 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(Conv2dCase {
+        instance: "empty",
+        shape: [0, 3, 3, 2],
+        output: 2,
+        kernel: 3,
+        relu: true,
+        residual: true,
+    });
+}
+
 /// Convolutions of DALL-E's tokenizer: inside its second group, and onto a wider one.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     for (instance, shape, output, kernel) in [

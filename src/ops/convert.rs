@@ -103,6 +103,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// No elements.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(ConvertCase { instance: "empty", shape: &[0, 3], scale: 0.5 });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(ConvertCase { instance: "64x197x768", shape: &[64, 197, 768], scale: 0.25 });

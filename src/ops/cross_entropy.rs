@@ -330,6 +330,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(CrossEntropyCase { instance: "empty", rows: 0, classes: 3, targets: Targets::Hard });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let (rows, classes, targets) = (1200, 8192, Targets::Hard);

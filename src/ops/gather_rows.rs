@@ -139,6 +139,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(GatherRowsCase { instance: "empty", shape: &[0, 3], rows: 0 });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(GatherRowsCase { instance: "64x197x768_4800", shape: &[64, 197, 768], rows: 4800 });

@@ -117,6 +117,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(GeluCase { instance: "empty", shape: &[0, 3] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(GeluCase { instance: "16x197x3072", shape: &[16, 197, 3072] });

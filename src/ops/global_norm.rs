@@ -63,6 +63,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// No parameters.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(GlobalNormCase { instance: "empty", len: 0 });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(GlobalNormCase { instance: "24000000", len: 24_000_000 });

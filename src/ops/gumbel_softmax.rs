@@ -181,6 +181,7 @@ pub struct GumbelSoftmaxCase {
     instance: &'static str,
     shape: &'static [usize],
     temperature: f64,
+    straight_through: bool,
 }
 
 impl Case for GumbelSoftmaxCase {
@@ -197,8 +198,14 @@ impl Case for GumbelSoftmaxCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (logits, noise, tau) = (io.master("logits"), io.master("noise"), self.temperature);
-        let (z, y) = bk.gumbel_softmax_forward(&logits, &Noise::Given(&noise), tau, false);
-        io.output(bk, &z);
+        let (noise, hard) = (Noise::Given(&noise), self.straight_through);
+        let (z, y) = bk.gumbel_softmax_forward(&logits, &noise, tau, hard);
+        if hard {
+            // z is flat almost everywhere; the rule is that its gradient is that of y.
+            io.output(bk, &y);
+        } else {
+            io.output(bk, &z);
+        }
         if io.wants_backward() {
             let dz = io.upstream(bk, 0);
             let dlogits = bk.gumbel_softmax_backward(&y, &dz, tau);
@@ -218,22 +225,38 @@ impl Case for GumbelSoftmaxCase {
     }
 }
 
-/// Two codes, odd, a small temperature, and tiny's.
+/// Two codes, odd, a small temperature, the rule of the straight-through estimator, and tiny's.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape, temperature) in [
-        ("two_codes", &[1, 2][..], 1.0),
-        ("odd", &[2, 3, 7], 0.7),
-        ("cold", &[5, 4], 0.25),
-        ("tiny", &[2, 8, 512], 0.9),
+    for (instance, shape, temperature, straight_through) in [
+        ("two_codes", &[1, 2][..], 1.0, false),
+        ("odd", &[2, 3, 7], 0.7, false),
+        ("cold", &[5, 4], 0.25, false),
+        ("straight_through", &[3, 2, 5], 0.6, true),
+        ("tiny", &[2, 8, 512], 0.9, false),
     ] {
-        v.visit(GumbelSoftmaxCase { instance, shape, temperature });
+        v.visit(GumbelSoftmaxCase { instance, shape, temperature, straight_through });
     }
+}
+
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(GumbelSoftmaxCase {
+        instance: "empty",
+        shape: &[0, 3],
+        temperature: 1.0,
+        straight_through: false,
+    });
 }
 
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let (shape, temperature) = (&[8, 196, 8192], 0.9);
-    v.visit(GumbelSoftmaxCase { instance: "8x196x8192", shape, temperature });
+    v.visit(GumbelSoftmaxCase {
+        instance: "8x196x8192",
+        shape,
+        temperature,
+        straight_through: false,
+    });
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use rayon::prelude::*;
 
 /// KL of the aggregate posterior and its gradient.
 pub trait KlAggregateOp: Storage {
-    /// ℓ `[..,K]` -> KL `[1]` and m `[K]`.
+    /// ℓ `[..,K]` -> KL `[1]` and m `[K]`. Panics where there is no row: a mean over nothing.
     fn kl_aggregate_forward(&self, logits: &Master<Self>) -> (Master<Self>, Master<Self>);
     /// dℓ of `scale · KL`.
     fn kl_aggregate_backward(
@@ -114,7 +114,8 @@ impl Case for KlAggregateCase {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs::new(&self.name()).master("logits", self.shape)
+        let inputs = Inputs::new(&self.name()).master("logits", self.shape);
+        if self.instance == "empty" { inputs.refused("expected a row") } else { inputs }
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
@@ -144,6 +145,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     {
         v.visit(KlAggregateCase { instance, shape });
     }
+}
+
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(KlAggregateCase { instance: "empty", shape: &[0, 3] });
 }
 
 /// A size worth timing: BEiT-B and its tokenizer.

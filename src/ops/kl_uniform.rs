@@ -128,6 +128,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(KlUniformCase { instance: "empty", shape: &[0, 3] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(KlUniformCase { instance: "8x196x8192", shape: &[8, 196, 8192] });

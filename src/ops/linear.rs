@@ -158,6 +158,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(LinearCase { instance: "empty", rows: 0, input: 3, output: 2, bias: true });
+}
+
 /// Two products of a block of BEiT-B, 32 images: qkv and the second layer of the MLP.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     for (instance, input, output) in [("6304x768x2304", 768, 2304), ("6304x3072x768", 3072, 768)] {

@@ -141,6 +141,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(LinearGeluCase { instance: "empty", rows: 0, input: 3, output: 2 });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let (rows, input, output) = (6304, 768, 3072);

@@ -203,6 +203,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(LogitLaplaceCase { instance: "empty", shape: &[0, 3] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(LogitLaplaceCase { instance: "64x112x112x3", shape: &[64, 112, 112, 3] });

@@ -154,6 +154,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(MaxPoolCase { instance: "empty", shape: [0, 2, 2, 1] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(MaxPoolCase { instance: "4x112x112x256", shape: [4, 112, 112, 256] });

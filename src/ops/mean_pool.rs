@@ -107,6 +107,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(MeanPoolCase { instance: "empty", shape: [0, 2, 3] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(MeanPoolCase { instance: "64x197x768", shape: [64, 197, 768] });

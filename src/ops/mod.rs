@@ -2,7 +2,7 @@
 //! `X/cuda.rs`, its kernels in `cuda/X.cu`.
 //!
 //! Adding an op means its file, its CUDA side, its line in [`crate::backend`] and its lines in
-//! [`visit_cases`] and [`visit_large_cases`].
+//! [`visit_cases`], [`visit_large_cases`] and [`visit_empty_cases`]; `tests/coverage.rs` names what is missing.
 
 pub mod adamw;
 pub mod attention;
@@ -89,4 +89,34 @@ pub fn visit_large_cases<V: Visitor>(v: &mut V) {
     residual_norm::large_cases(v);
     tokens::large_cases(v);
     upsample::large_cases(v);
+}
+
+/// Shows one case without elements of every op to `v`: the result is empty, or a sum of nothing, or the op
+/// refuses with a text that its documentation gives ([`crate::case::Inputs::refused`]).
+pub fn visit_empty_cases<V: Visitor>(v: &mut V) {
+    adamw::empty_case(v);
+    attention::empty_case(v);
+    conv2d::empty_case(v);
+    convert::empty_case(v);
+    cross_entropy::empty_case(v);
+    gather_rows::empty_case(v);
+    gelu::empty_case(v);
+    global_norm::empty_case(v);
+    gumbel_softmax::empty_case(v);
+    kl_aggregate::empty_case(v);
+    kl_uniform::empty_case(v);
+    layer_norm::empty_case(v);
+    linear::empty_case(v);
+    linear_gelu::empty_case(v);
+    logit_laplace::empty_case(v);
+    max_pool::empty_case(v);
+    mean_pool::empty_case(v);
+    mse::empty_case(v);
+    patch_embed::empty_case(v);
+    rel_pos_bias::empty_case(v);
+    relu::empty_case(v);
+    residual::empty_case(v);
+    residual_norm::empty_case(v);
+    tokens::empty_case(v);
+    upsample::empty_case(v);
 }

@@ -231,6 +231,14 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(PatchEmbedCase {
+        instance: "empty",
+        patches: Patches { batch: 0, grid: (2, 2), side: 2, channels: 3, width: 2 },
+    });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let patches = Patches { batch: 32, grid: (14, 14), side: 16, channels: 3, width: 768 };

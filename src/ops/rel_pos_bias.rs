@@ -94,7 +94,7 @@ pub fn relative_position_index((gh, gw): (usize, usize)) -> Vec<u32> {
 
 /// Relative-position bias and its gradient.
 pub trait RelPosBiasOp: Storage {
-    /// table `[R,H]` -> bias `[H,N,N]`.
+    /// table `[R,H]` -> bias `[H,N,N]`. Panics where there are no heads.
     fn rel_pos_bias_forward(
         &self,
         w: &Params<Self>,
@@ -112,11 +112,12 @@ pub trait RelPosBiasOp: Storage {
     );
 }
 
-/// H. Panics unless the table is that of the index.
+/// H. Panics unless the table is that of the index, and where it has no heads.
 #[track_caller]
 pub fn expect_table<B: Storage>(op: &str, table: &Param, index: &RelPosIndex<B>) -> usize {
     let heads = table.shape.last().copied().unwrap_or(0);
     table.expect_shape(op, &[RelPosIndex::<B>::rows(index.grid), heads]);
+    assert!(heads > 0, "{op}: a table without heads");
     heads
 }
 
@@ -174,7 +175,8 @@ impl Case for RelPosBiasCase {
 
     fn inputs(&self) -> Inputs {
         let rows = RelPosIndex::<Cpu<f64>>::rows(self.grid);
-        Inputs::new(&self.name()).param("table", &[rows, self.heads])
+        let inputs = Inputs::new(&self.name()).param("table", &[rows, self.heads]);
+        if self.heads == 0 { inputs.refused("a table without heads") } else { inputs }
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
@@ -207,6 +209,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     {
         v.visit(RelPosBiasCase { instance, grid, heads });
     }
+}
+
+/// No heads.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(RelPosBiasCase { instance: "empty", grid: (2, 2), heads: 0 });
 }
 
 /// A size worth timing: BEiT-B and its tokenizer.

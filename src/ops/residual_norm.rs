@@ -228,6 +228,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(ResidualNormCase { instance: "empty", shape: &[0, 2, 3], gamma: true, keep: true });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let (shape, gamma, keep) = (&[64, 197, 768], true, true);

@@ -221,6 +221,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(TokensCase { instance: "empty", shape: [0, 4, 3], mask: true, pos: true });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let (shape, mask, pos) = ([64, 196, 768], true, false);

@@ -111,6 +111,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     }
 }
 
+/// An empty batch.
+pub fn empty_case<V: Visitor>(v: &mut V) {
+    v.visit(UpsampleCase { instance: "empty", shape: [0, 2, 2, 3] });
+}
+
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(UpsampleCase { instance: "16x28x28x256", shape: [16, 28, 28, 256] });

@@ -197,6 +197,11 @@ fn main() {
         add("f32_shuffled", |case| f32(case, Order::Shuffle));
         add("bf16", bf16);
     }
+    for case in beit::check::empty_cases() {
+        trials.push(Trial::test(format!("cuda_{}", case.name.replace('/', "_")), move || {
+            case.cuda_empty(&device(Order::Forward)?).map_err(text)?.map_err(Into::into)
+        }));
+    }
     let judge = Arc::new(training::ten_steps(&Cpu::<f64>::new()));
     let cpu_f32 = Arc::new(training::ten_steps(&Cpu::<f32>::new()));
     let (a, c) = (judge.clone(), judge);

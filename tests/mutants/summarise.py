@@ -3,7 +3,7 @@
 A mutant that the gradient checks missed and a unit test beside the op caught counts as caught and is
 listed. A test process that was killed says nothing about its mutant and counts as not run. A mutant
 counts as equivalent where tests/mutants/equivalent.json has it, by file, function, change and source line, with
-the reason. Exits with 1 where a mutant was missed that is not listed there, where one that is listed was
+the reason. `--again` adds a later run of those that were missed, with its commit. Exits with 1 where a mutant was missed that is not listed there, where one that is listed was
 caught, or where one timed out. `run` below `mutants` says that a share was run, not all.
 """
 
@@ -39,7 +39,15 @@ def processor():
         return "unknown"
 
 
-def main(folders):
+def missed(file=None):
+    """Files of the mutants listed as missed, or of one file arguments that choose them."""
+    listed = json.loads((HERE / "result.json").read_text())["missed_mutants"]
+    if file is None:
+        return sorted({m["file"] for m in listed})
+    return [part for m in listed if m["file"] == file for part in ("--re", re.escape(m["change"]) + "$")]
+
+
+def collect(folders):
     by_summary = {"CaughtMutant": [], "UnitTest": [], "MissedMutant": [], "Unviable": [], "Timeout": []}
     seconds, chosen, version, by_unit_tests = 0.0, set(), "none", set()
     for folder in folders:
@@ -59,9 +67,39 @@ def main(folders):
                 summary = "UnitTest" if missed and name in by_unit_tests else outcome["summary"]
                 by_summary[summary].append(mutant(folder, outcome))
                 seconds += sum(phase["duration"] for phase in outcome["phase_results"])
+    return by_summary, seconds, chosen, version
+
+
+def add_again(folders):
+    """Moves what another run caught out of the list of the missed."""
+    result = json.loads((HERE / "result.json").read_text())
+    found = collect(folders)[0]
+    equivalent = {key(e["mutant"]): e["reason"] for e in json.loads((HERE / "equivalent.json").read_text())}
+    now = {key(m): name for name, all in found.items() for m in all}
+    still, again = [], []
+    for m in result["missed_mutants"]:
+        if now.get(key(m)) in ("CaughtMutant", "UnitTest"):
+            again.append(m | {"by": "gradients" if now[key(m)] == "CaughtMutant" else "unit tests"})
+        elif key(m) in equivalent:
+            result["equivalent_mutants"].append(m | {"reason": equivalent[key(m)]})
+        else:
+            still.append(m)
+    result["missed_mutants"] = still
+    result["caught_again"] = result.get("caught_again", []) + again
+    result["commit_again"] = output("git", "rev-parse", "--short", "HEAD")
+    result["caught"] += len(again)
+    result["missed"], result["equivalent"] = len(still), len(result["equivalent_mutants"])
+    return result
+
+
+def key(m):
+    return json.dumps(m, sort_keys=True)
+
+
+def main(folders):
+    by_summary, seconds, chosen, version = collect(folders)
     equivalent = json.loads((HERE / "equivalent.json").read_text())
     reasons = {json.dumps(e["mutant"], sort_keys=True): e["reason"] for e in equivalent}
-    key = lambda m: json.dumps(m, sort_keys=True)
     missed = [m for m in by_summary["MissedMutant"] if key(m) not in reasons]
     excused = [m for m in by_summary["MissedMutant"] if key(m) in reasons]
     refuted = [m for m in by_summary["CaughtMutant"] if key(m) in reasons]
@@ -103,13 +141,25 @@ def main(folders):
         # Calls of other passes alone, in which cargo-mutants finds nothing to change.
         "files_without_mutant": [s for s in sources if s not in mutated],
     }
-    (HERE / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    counts = {k: v for k, v in result.items() if isinstance(v, int)}
-    print(", ".join(f"{v} {k}" for k, v in counts.items()))
-    for title, found in (("missed", missed), ("listed as equivalent, but caught", refuted)):
-        for m in found:
-            print(f"{title}: {m['file']}: {m['change']}\n    {m['line']}   at: {m['at']}")
+    write(result)
+    for m in refuted:
+        print(f"listed as equivalent, but caught: {m['file']}: {m['change']}\n    {m['line']}   at: {m['at']}")
     return 1 if missed or refuted or by_summary["Timeout"] else 0
 
 
-sys.exit(main([pathlib.Path(p) for p in sys.argv[1:]]))
+def write(result):
+    (HERE / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    counts = {k: v for k, v in result.items() if isinstance(v, int)}
+    print(", ".join(f"{v} {k}" for k, v in counts.items()))
+    for m in result["missed_mutants"]:
+        print(f"missed: {m['file']}: {m['change']}\n    {m['line']}   at: {m['at']}")
+
+
+if sys.argv[1:2] == ["--missed"]:
+    print("\n".join(missed(*sys.argv[2:])))
+elif sys.argv[1:2] == ["--again"]:
+    result = add_again([pathlib.Path(p) for p in sys.argv[2:]])
+    write(result)
+    sys.exit(1 if result["missed_mutants"] else 0)
+else:
+    sys.exit(main([pathlib.Path(p) for p in sys.argv[1:]]))

@@ -224,7 +224,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         if let Some(dbias) = dbias {
             // Groups in order, whatever thread made them.
             dbias.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(h, dbias)| {
-                for sums in partial[h..].iter().step_by(heads) {
+                for sums in partial.iter().skip(h).step_by(heads) {
                     simd::add_assign(dbias, sums);
                 }
             });
