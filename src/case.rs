@@ -213,6 +213,8 @@ pub struct Io<B: Storage> {
     pub seconds: Vec<Vec<f64>>,
     /// Gradients with respect to inputs by name, widened.
     pub grads: BTreeMap<String, Vec<f64>>,
+    /// Their second parts, where the run is [`Io::paired`].
+    pub grad_seconds: BTreeMap<String, Vec<f64>>,
     /// When the forward pass began, where the case prepared something before it.
     pub forward_begun: Option<Instant>,
     /// When the forward pass was done.
@@ -253,6 +255,7 @@ impl<B: Storage> Io<B> {
             outputs: Vec::new(),
             seconds: Vec::new(),
             grads: BTreeMap::new(),
+            grad_seconds: BTreeMap::new(),
             forward_begun: None,
             forward_done: None,
             backward_begun: None,
@@ -402,6 +405,10 @@ impl<B: Storage> Io<B> {
             self.backward_done = Some(Instant::now());
         }
         if self.collect {
+            if self.paired {
+                let seconds = dx.to_vec(bk).iter().map(|dx| dx.second()).collect();
+                self.grad_seconds.insert(name.to_string(), seconds);
+            }
             self.grads.insert(name.to_string(), dx.to_f64(bk));
         }
     }

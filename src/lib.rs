@@ -34,7 +34,7 @@
 //! 2. [`params`]: layers hold handles, all numbers lie in one flat buffer.
 //! 3. [`layers::mlp`] and [`layers::block`]: a layer, and the Transformer block.
 //! 4. [`models::beit`] and [`models::dvae`]: the two models, each in one sitting.
-//! 5. [`check::gradients`]: how the claims above are tested, and how to test your own function;
+//! 5. [`mod@check::gradients`]: how the claims above are tested, and how to test your own function;
 //!    [`check::exact`]: the same forwards on dual numbers, to rounding.
 //! 6. [`train::driver`]: the training loop that can be killed at any moment.
 //!
@@ -51,8 +51,8 @@
 //!
 //! # Your own functions
 //!
-//! [`check::gradients::check`] takes any forward and backward over named arrays; the example there is
-//! complete. A [`case::Case`] of your own op, generic over the backend, goes through the same checks,
+//! [`check::gradients()`] takes any forward and backward over named ndarrays and says whether they belong
+//! together, and if not, at which element; [`check`] has examples. A [`case::Case`] of your own op, generic over the backend, goes through the same checks,
 //! parity tests and timings as ours.
 
 pub mod apply;

@@ -1,107 +1,4 @@
 //! The check for layers of one's own: forward and backward over named ndarrays.
-//!
-//! **An activation.** Softplus, y = ln(1 + eˣ), dx = dy / (1 + e⁻ˣ):
-//!
-//! ```
-//! use beit::check::{self, Arrays};
-//! use ndarray::array;
-//!
-//! let at = Arrays::new().with("x", array![[-1.5, 0.2], [2.0, 7.0]]);
-//! let report = check::gradients(
-//!     "softplus",
-//!     &at,
-//!     |a| a["x"].mapv(|x| x.exp().ln_1p()),
-//!     |a, dy| Arrays::new().with("x", dy / a["x"].mapv(|x| 1.0 + (-x).exp())),
-//! );
-//! assert!(report.passed(), "{report}");
-//! ```
-//!
-//! **A layer with parameters.** y = x Wᵀ + b over rows, dx = dy W, dW = dyᵀ x, db = Σ dy:
-//!
-//! ```
-//! use beit::check::{self, Arrays};
-//! use ndarray::{Axis, array};
-//!
-//! let at = Arrays::new()
-//!     .with("x", array![[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]])
-//!     .with("weight", array![[0.1, 0.2, -0.4], [0.9, -0.6, 0.3]])
-//!     .with("bias", array![0.05, -0.1]);
-//! let report = check::gradients(
-//!     "linear",
-//!     &at,
-//!     |a| a.matrix("x").dot(&a.matrix("weight").t()) + &a.vector("bias"),
-//!     |a, dy| {
-//!         Arrays::new()
-//!             .with("x", dy.dot(&a.matrix("weight")))
-//!             .with("weight", dy.t().dot(&a.matrix("x")))
-//!             .with("bias", dy.sum_axis(Axis(0)))
-//!     },
-//! );
-//! assert!(report.passed(), "{report}");
-//! ```
-//!
-//! **A mistake**, and how the report names its place. Root-mean-square normalisation of a row, with one
-//! wrong element in the gradient of its weight:
-//!
-//! ```
-//! use beit::check::{self, Arrays};
-//! use ndarray::{Array1, array};
-//!
-//! fn normalised(x: &Array1<f64>) -> (Array1<f64>, f64) {
-//!     let root = (x.mapv(|x| x * x).mean().unwrap() + 1e-6).sqrt();
-//!     (x / root, root)
-//! }
-//!
-//! let at = Arrays::new()
-//!     .with("x", array![0.5, -1.0, 2.0, 0.25])
-//!     .with("weight", array![1.0, 0.9, 1.1, -0.3]);
-//! let report = check::gradients(
-//!     "rms_norm",
-//!     &at,
-//!     |a| normalised(&a.vector("x").to_owned()).0 * a.vector("weight"),
-//!     |a, dy| {
-//!         let (h, root) = normalised(&a.vector("x").to_owned());
-//!         let dh = dy * &a.vector("weight");
-//!         let mean = (&dh * &h).mean().unwrap();
-//!         let mut dweight = dy * &h;
-//!         dweight[2] *= 1.0 + 1e-7; // the mistake
-//!         Arrays::new().with("x", (dh - h * mean) / root).with("weight", dweight)
-//!     },
-//! );
-//! assert!(!report.passed());
-//! let line = &report.failures(1)[0];
-//! assert!(line.starts_with("rms_norm: weight[2]: analytic"), "{line}");
-//! println!("{report}");
-//! ```
-//!
-//! **With exact derivatives.** A forward that is written for any [`Real`] is also run on dual numbers
-//! and on double-double ([`gradients_of`]), which sees errors down to 1e-13:
-//!
-//! ```
-//! use beit::check::{self, Arrays, Function};
-//! use beit::real::Real;
-//! use ndarray::{Array1, ArrayD, array};
-//!
-//! struct Swish;
-//!
-//! impl Function for Swish {
-//!     fn forward<T: Real>(&self, a: &Arrays<T>) -> ArrayD<T> {
-//!         a["x"].mapv(|x| x / (T::ONE + (-x).exp()))
-//!     }
-//!
-//!     fn backward(&self, a: &Arrays, dy: &ArrayD<f64>) -> Arrays {
-//!         let slope = |x: f64| {
-//!             let s = 1.0 / (1.0 + (-x).exp());
-//!             s + x * s * (1.0 - s)
-//!         };
-//!         Arrays::new().with("x", dy * a["x"].mapv(slope))
-//!     }
-//! }
-//!
-//! let report = check::gradients_of("swish", &Arrays::new().with("x", array![-1.5, 0.2, 2.0]), &Swish);
-//! assert!(report.passed(), "{report}");
-//! assert!(report.worst_exact().unwrap() < 1e-13);
-//! ```
 
 use super::double::Double;
 use super::dual::Dual;
@@ -179,7 +76,7 @@ pub trait Function {
 }
 
 /// Checks the vector-Jacobian product `backward` of a function over the arrays `at`, at this point, against
-/// differences ([`super::gradients`] says how). `backward` gets the arrays and the gradient of the
+/// differences ([`mod@super::gradients`] says how). `backward` gets the arrays and the gradient of the
 /// outputs, shaped like them, and returns a gradient for every array by its name; one that is
 /// missing, has another shape or another name is a fault in the report.
 pub fn gradients<D: Dimension>(

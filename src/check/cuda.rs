@@ -2,7 +2,7 @@
 //! forward, f32 and bf16 against the CPU in f64.
 
 use super::gradients::Settings;
-use super::parity::Agreement;
+use super::parity::{Agreement, Distance};
 use super::report::Report;
 use super::subject::{Done, Start, run};
 use super::training::{Losses, difference, ten_steps as steps};
@@ -113,7 +113,13 @@ impl Parity {
         let all = [("f64", &self.f64), ("f32", &self.f32), ("bf16", &self.bf16)];
         let mut line = format!("{status:4} {:36}", self.case);
         for (_, a) in all {
-            line += &format!(" {:>8.1e} {:>8.1e}", a.forward, a.backward);
+            for d in [&a.forward, &a.backward] {
+                // Of an element-wise op the units in the last place say more.
+                line += &match d.ulps {
+                    Some(ulps) => format!(" {:>8}", format!("{ulps:.1} ulp")),
+                    None => format!(" {:>8.1e}", d.of_bound),
+                };
+            }
         }
         let faults = all.into_iter().filter_map(|(_, a)| a.fault.as_ref());
         std::iter::once(line).chain(faults.map(|fault| format!("     {fault}"))).collect()
@@ -134,7 +140,7 @@ pub fn parity(
     };
     let columns = ["f64 fwd", "bwd", "f32 fwd", "bwd", "bf16 fwd", "bwd"];
     let columns = columns.map(|c| format!("{c:>8}")).join(" ");
-    print(&[format!("     {:36} {columns}", "error against CPU f64")])?;
+    print(&[format!("     {:36} {columns}", "error, of what is allowed")])?;
     for case in &super::run::chosen(filter)? {
         let (f64, f32, bf16) =
             (case.cuda_f64(device)?, case.cuda_f32(device)?, case.cuda_bf16(device)?);
@@ -169,7 +175,8 @@ fn ten_steps(device: &Arc<Device>) -> Result<Parity> {
         // NaN must not pass.
         let fine = off <= limit;
         let fault = (!fine).then(|| format!("losses off by {off:e}, allowed {limit:e}"));
-        Agreement { forward: off, backward: off, fault }
+        let losses = Distance { error: off, of_bound: off / limit, ulps: None };
+        Agreement { forward: losses, backward: losses, fault }
     };
     Ok(Parity {
         case: "ten training steps".into(),

@@ -13,7 +13,7 @@
 //! sign and a length inverse to its gradient, so that every element of every tensor weighs the same.
 //! In these a relative error e in one element of n stands out by e/n, whichever element it is. What is
 //! left to chance is that several errors cancel under random signs, in each direction with a
-//! probability of at most 1/2 ([`super::gradients`]), in all four of at most 1/16. A gradient that is what
+//! probability of at most 1/2 ([`mod@super::gradients`]), in all four of at most 1/16. A gradient that is what
 //! cancellation left of larger numbers has a large round-off, which levelling would blow up. So the
 //! round-off is measured, by running backward at three and at seven times the upstream gradient and
 //! dividing, and no element is made so long that its round-off comes near what may pass.

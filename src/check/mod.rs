@@ -1,11 +1,127 @@
 //! Checks of hand-written gradients, for the crate's own cases and for anybody's functions.
 //!
-//! [`gradients::check`] takes a forward and a backward over named arrays and compares them with
-//! finite differences; [`gradients::check_case`] does so for a [`Case`], compares its backward with
-//! exact derivatives ([`exact`]) and checks what it promises beside its numbers ([`semantics`]);
-//! [`run::gradcheck`] walks over all cases of the crate and is what `beit gradcheck` runs.
+//! [`gradients()`] takes a forward and a backward over named ndarrays and compares them with finite
+//! differences that know their own error; [`gradients_of`] takes a forward that is generic over its scalar
+//! and compares with exact derivatives as well. [`gradients::check_case`] does all that for a [`Case`], and
+//! checks what its backward promises beside its numbers ([`semantics`]); [`run::gradcheck`] walks over all
+//! cases of the crate and is what `beit gradcheck` runs.
+//!
+//! | question | module |
+//! | --- | --- |
+//! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | differences and their error | [`ladder`] |
+//! | exact derivatives by dual numbers | [`exact`], [`dual`] |
+//! | 31 digits by double-double | [`certificate`], [`double`] |
+//! | a second opinion without a step | [`taylor`] |
+//! | whether the checker notices anything | [`control`] |
+//! | a GPU against the CPU, within what rounding can do | [`parity`], [`bounded`] |
+//! | pages, JSON and JUnit | [`page`] |
+//!
+//! **An activation.** Softplus, y = ln(1 + eˣ), dx = dy / (1 + e⁻ˣ):
+//!
+//! ```
+//! use beit::check::{self, Arrays};
+//! use ndarray::array;
+//!
+//! let at = Arrays::new().with("x", array![[-1.5, 0.2], [2.0, 7.0]]);
+//! let report = check::gradients(
+//!     "softplus",
+//!     &at,
+//!     |a| a["x"].mapv(|x| x.exp().ln_1p()),
+//!     |a, dy| Arrays::new().with("x", dy / a["x"].mapv(|x| 1.0 + (-x).exp())),
+//! );
+//! assert!(report.passed(), "{report}");
+//! ```
+//!
+//! **A layer with parameters.** y = x Wᵀ + b over rows, dx = dy W, dW = dyᵀ x, db = Σ dy:
+//!
+//! ```
+//! use beit::check::{self, Arrays};
+//! use ndarray::{Axis, array};
+//!
+//! let at = Arrays::new()
+//!     .with("x", array![[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]])
+//!     .with("weight", array![[0.1, 0.2, -0.4], [0.9, -0.6, 0.3]])
+//!     .with("bias", array![0.05, -0.1]);
+//! let report = check::gradients(
+//!     "linear",
+//!     &at,
+//!     |a| a.matrix("x").dot(&a.matrix("weight").t()) + &a.vector("bias"),
+//!     |a, dy| {
+//!         Arrays::new()
+//!             .with("x", dy.dot(&a.matrix("weight")))
+//!             .with("weight", dy.t().dot(&a.matrix("x")))
+//!             .with("bias", dy.sum_axis(Axis(0)))
+//!     },
+//! );
+//! assert!(report.passed(), "{report}");
+//! ```
+//!
+//! **A mistake**, and how the report names its place. Root-mean-square normalisation of a row, with one
+//! wrong element in the gradient of its weight:
+//!
+//! ```
+//! use beit::check::{self, Arrays};
+//! use ndarray::{Array1, array};
+//!
+//! fn normalised(x: &Array1<f64>) -> (Array1<f64>, f64) {
+//!     let root = (x.mapv(|x| x * x).mean().unwrap() + 1e-6).sqrt();
+//!     (x / root, root)
+//! }
+//!
+//! let at = Arrays::new()
+//!     .with("x", array![0.5, -1.0, 2.0, 0.25])
+//!     .with("weight", array![1.0, 0.9, 1.1, -0.3]);
+//! let report = check::gradients(
+//!     "rms_norm",
+//!     &at,
+//!     |a| normalised(&a.vector("x").to_owned()).0 * a.vector("weight"),
+//!     |a, dy| {
+//!         let (h, root) = normalised(&a.vector("x").to_owned());
+//!         let dh = dy * &a.vector("weight");
+//!         let mean = (&dh * &h).mean().unwrap();
+//!         let mut dweight = dy * &h;
+//!         dweight[2] *= 1.0 + 1e-7; // the mistake
+//!         Arrays::new().with("x", (dh - h * mean) / root).with("weight", dweight)
+//!     },
+//! );
+//! assert!(!report.passed());
+//! let line = &report.failures(1)[0];
+//! assert!(line.starts_with("rms_norm: weight[2]: analytic"), "{line}");
+//! println!("{report}");
+//! ```
+//!
+//! **With exact derivatives.** A forward that is written for any [`crate::real::Real`] is also run on dual numbers
+//! and on double-double ([`gradients_of`]), which sees errors down to 1e-13:
+//!
+//! ```
+//! use beit::check::{self, Arrays, Function};
+//! use beit::real::Real;
+//! use ndarray::{Array1, ArrayD, array};
+//!
+//! struct Swish;
+//!
+//! impl Function for Swish {
+//!     fn forward<T: Real>(&self, a: &Arrays<T>) -> ArrayD<T> {
+//!         a["x"].mapv(|x| x / (T::ONE + (-x).exp()))
+//!     }
+//!
+//!     fn backward(&self, a: &Arrays, dy: &ArrayD<f64>) -> Arrays {
+//!         let slope = |x: f64| {
+//!             let s = 1.0 / (1.0 + (-x).exp());
+//!             s + x * s * (1.0 - s)
+//!         };
+//!         Arrays::new().with("x", dy * a["x"].mapv(slope))
+//!     }
+//! }
+//!
+//! let report = check::gradients_of("swish", &Arrays::new().with("x", array![-1.5, 0.2, 2.0]), &Swish);
+//! assert!(report.passed(), "{report}");
+//! assert!(report.worst_exact().unwrap() < 1e-13);
+//! ```
 
 mod arrays;
+pub mod bounded;
 pub mod certificate;
 pub mod control;
 #[cfg(feature = "cuda")]
@@ -25,10 +141,14 @@ pub mod subject;
 pub mod taylor;
 pub mod training;
 
+/// The version of ndarray in the signatures of this module.
+pub use ndarray;
+
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
 
 use crate::case::{Case, Inputs, Visitor};
 use crate::cpu::Cpu;
+use bounded::Bounded;
 use double::Double;
 use dual::Dual;
 use gradients::Settings;
@@ -57,6 +177,8 @@ pub struct AnyCase {
     pub cpu_dual: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU in double-double.
     pub cpu_double: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On the CPU in f64 with bounds on the rounding of every number.
+    pub cpu_bounded: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU in f32.
     pub cpu_f32: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On a GPU.
@@ -67,13 +189,14 @@ pub struct AnyCase {
 impl AnyCase {
     fn new<C: Case>(case: C) -> Self {
         let case = Arc::new(case);
-        let [a, b, c, d, e] = std::array::from_fn(|_| case.clone());
+        let [a, b, c, d, e, f] = std::array::from_fn(|_| case.clone());
         Self {
             name: case.name(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
             cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),
             cpu_double: Box::new(move |start| run(&Cpu::<Double>::new(), &*e, start)),
+            cpu_bounded: Box::new(move |start| run(&Cpu::<Bounded>::new(), &*f, start)),
             cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*d, start)),
             #[cfg(feature = "cuda")]
             cuda: cuda::OnCuda::new(case),

@@ -2,7 +2,7 @@
 //! threads.
 
 use super::AnyCase;
-use super::semantics::largest;
+use super::semantics::{largest, still};
 use super::subject::{Run, Start};
 use crate::case::{Inputs, Kind};
 use crate::real::Float;
@@ -11,6 +11,7 @@ use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::ThreadPoolBuilder;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Largest distance of f32 from f64, relative to the largest number of the tensor or, where that is
 /// nearly 0 by cancellation, to 1. f32 has 6e-8; sums here have up to some thousand terms.
@@ -34,11 +35,30 @@ const TIMES_CPU: f64 = 3.0;
 /// ... and the units in the last place of the tensor's largest number that it may always be off.
 const ULPS: f64 = 8.0;
 
+/// Ops that compute each number of their result from a few numbers: their error is also told in units in the
+/// last place.
+const ELEMENT_WISE: [&str; 8] =
+    ["convert", "gather_rows", "gelu", "max_pool", "relu", "residual", "tokens", "upsample"];
+
 /// Named tensors, widened.
 pub type Results = Vec<(String, Vec<f64>)>;
 
 /// Outputs and all gradients for these inputs and a seeded random upstream gradient.
 pub fn results(run: &Run, inputs: &Inputs) -> Results {
+    let done = run(&Start::backward(inputs, &upstream(run, inputs)));
+    named(done.outputs, done.gradients)
+}
+
+/// The same tensors with the bounds on their rounding, in units of the unit roundoff.
+fn bounds(case: &AnyCase, inputs: &Inputs) -> Results {
+    let (run, at_rest) = (&*case.cpu_bounded, still(inputs));
+    let upstream = upstream(run, inputs);
+    let start = Start::backward(inputs, &upstream);
+    let done = run(&Start { seconds: Some(&at_rest), ..start });
+    named(done.seconds, done.gradient_seconds)
+}
+
+fn upstream(run: &Run, inputs: &Inputs) -> Vec<Vec<f64>> {
     let outputs = run(&Start::forward(inputs)).outputs;
     let mut rng = Philox::new(0x5eed, Purpose::Check, 2, 0);
     // Numbers that every precision holds exactly.
@@ -46,10 +66,12 @@ pub fn results(run: &Run, inputs: &Inputs) -> Results {
         let one = |rng: &mut Philox| -> f32 { StandardNormal.sample(rng) };
         (0..n).map(|_| bf16::from_f32(one(&mut rng)).to_f64()).collect()
     };
-    let upstream: Vec<_> = outputs.iter().map(|y| draw(y.len())).collect();
-    let done = run(&Start::backward(inputs, &upstream));
-    let outputs = done.outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
-    let gradients = done.gradients.into_iter();
+    outputs.iter().map(|y| draw(y.len())).collect()
+}
+
+fn named(outputs: Vec<Vec<f64>>, gradients: BTreeMap<String, Vec<f64>>) -> Results {
+    let outputs = outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
+    let gradients = gradients.into_iter();
     outputs.chain(gradients.map(|(name, dx)| (format!("gradient of {name}"), dx))).collect()
 }
 
@@ -62,13 +84,24 @@ pub fn rounded<T: Float>(mut inputs: Inputs) -> Inputs {
     inputs
 }
 
+/// How far the numbers of one direction are off.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Distance {
+    /// Largest error, relative to the largest number of its tensor (at least 0.01).
+    pub error: f64,
+    /// The largest share of what it may be off that a number is off; above 1 is a fault.
+    pub of_bound: f64,
+    /// Largest error in units in the last place, for an element-wise op.
+    pub ulps: Option<f64>,
+}
+
 /// How far one run is from another.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Agreement {
-    /// Largest error of an output, relative to the largest number of its tensor (at least 0.01).
-    pub forward: f64,
-    /// The same of a gradient.
-    pub backward: f64,
+    /// Of the outputs.
+    pub forward: Distance,
+    /// Of the gradients.
+    pub backward: Distance,
     /// The first number that is farther off than it may be, in words.
     pub fault: Option<String>,
 }
@@ -80,60 +113,94 @@ impl Agreement {
     }
 }
 
-/// Compares every number of `got` with `want`; of tensor t it may be off by `allowed(want, t)`.
-fn compare(
-    (label, got): (&str, &Results),
-    want: &Results,
-    allowed: impl Fn(&[f64], usize) -> f64,
-) -> Agreement {
-    let mut all = Agreement::default();
-    let names = |r: &Results| r.iter().map(|(name, x)| (name.clone(), x.len())).collect::<Vec<_>>();
-    if names(got) != names(want) {
-        all.fault = Some(format!("{label} returns {:?}, f64 {:?}", names(got), names(want)));
-        return all;
-    }
-    for (t, ((name, got), (_, want))) in got.iter().zip(want).enumerate() {
-        let (allowed, size) = (allowed(want, t), largest(want).max(FLOOR));
-        let side = if name.starts_with("output") { &mut all.forward } else { &mut all.backward };
-        for (i, (got, want)) in got.iter().zip(want).enumerate() {
-            let error = (got - want).abs();
-            *side = side.max(error / size);
-            // NaN must not pass.
-            if (error.is_nan() || error > allowed) && all.fault.is_none() {
-                all.fault = Some(format!(
-                    "{name}[{i}]: {label} {got:e}, f64 {want:e}, error {error:.1e}, allowed \
-                     {allowed:.1e}"
-                ));
+/// What is compared, in which precision, and the unit in the last place of 1 of that.
+struct Judge<'a> {
+    case: &'a str,
+    label: &'a str,
+    epsilon: f64,
+}
+
+impl Judge<'_> {
+    /// Compares every number of `got` with `want`; number i of tensor t may be off by
+    /// `allowed(want, t, i)`.
+    fn compare(
+        &self,
+        got: &Results,
+        want: &Results,
+        allowed: impl Fn(&[f64], usize, usize) -> f64,
+    ) -> Agreement {
+        let label = self.label;
+        let mut all = Agreement::default();
+        let names =
+            |r: &Results| r.iter().map(|(name, x)| (name.clone(), x.len())).collect::<Vec<_>>();
+        if names(got) != names(want) {
+            all.fault = Some(format!("{label} returns {:?}, f64 {:?}", names(got), names(want)));
+            return all;
+        }
+        let subject = self.case.split('/').next().unwrap_or_default();
+        let element_wise = ELEMENT_WISE.contains(&subject);
+        for (t, ((name, got), (_, want))) in got.iter().zip(want).enumerate() {
+            let size = largest(want).max(FLOOR);
+            let side =
+                if name.starts_with("output") { &mut all.forward } else { &mut all.backward };
+            for (i, (got, wanted)) in got.iter().zip(want).enumerate() {
+                let (error, allowed) = ((got - wanted).abs(), allowed(want, t, i));
+                side.error = side.error.max(error / size);
+                if error > 0.0 {
+                    side.of_bound = side.of_bound.max(error / allowed);
+                }
+                if element_wise {
+                    let place = self.epsilon * wanted.abs().log2().floor().exp2();
+                    let ulps = if error > 0.0 { error / place } else { 0.0 };
+                    side.ulps = Some(side.ulps.unwrap_or(0.0).max(ulps));
+                }
+                // NaN must not pass.
+                if (error.is_nan() || error > allowed) && all.fault.is_none() {
+                    all.fault = Some(format!(
+                        "{name}[{i}]: {label} {got:e}, f64 {wanted:e}, error {error:.1e}, allowed \
+                         {allowed:.1e}"
+                    ));
+                }
             }
         }
+        all
     }
-    all
 }
 
 /// CPU f32 within [`LIMIT`] of f64.
 pub fn check_f32(case: &AnyCase) -> Agreement {
     let inputs = rounded::<f32>(case.inputs());
     let (got, want) = (results(&*case.cpu_f32, &inputs), results(&*case.cpu_f64, &inputs));
-    compare(("f32", &got), &want, |want, _| LIMIT * largest(want).max(1.0))
+    let judge = Judge { case: &case.name, label: "f32", epsilon: f64::from(f32::EPSILON) };
+    judge.compare(&got, &want, |want, _, _| LIMIT * largest(want).max(1.0))
 }
 
-/// `run`, a device in f64, within 1e-13 of CPU f64, relative to the tensor's largest number or to 0.01:
-/// sums of some thousand terms in another order.
+/// `run`, a device in f64, within what rounding can do to either, number by number ([`super::bounded`]).
 pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = case.inputs();
-    let want = results(&*case.cpu_f64, &inputs);
-    compare(("CUDA f64", &results(run, &inputs)), &want, |want, _| 1e-13 * largest(want).max(FLOOR))
+    let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
+    let judge = Judge { case: &case.name, label: "CUDA f64", epsilon: f64::EPSILON };
+    // Half an ε is the unit; the CPU may be off as far, to the other side.
+    judge.compare(&results(run, &inputs), &want, |_, t, i| f64::EPSILON * bounds[t].1[i])
 }
 
-/// `run`, a device in f32, no farther from CPU f64 than three times what CPU f32 is, plus
-/// 8 ulp of the tensor's largest number (at least 0.01, below which it is cancellation that is seen).
+/// `run`, a device in f32: each number within what rounding can do to it ([`super::bounded`]), and no farther
+/// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
+/// largest number (at least 0.01, below which it is cancellation that is seen). The first is certain,
+/// the second sharper where a bound counts the worst case of thousands of roundings.
 pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = rounded::<f32>(case.inputs());
     let [cpu, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| results(&**run, &inputs));
-    let ulp = |x: f64| x * f64::from(f32::EPSILON);
-    compare(("CUDA f32", &results(run, &inputs)), &want, |want, t| {
-        let of_cpu = cpu[t].1.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        TIMES_CPU * of_cpu + ULPS * ulp(largest(want).max(FLOOR))
+    let (bounds, epsilon) = (bounds(case, &inputs), f64::from(f32::EPSILON));
+    let judge = Judge { case: &case.name, label: "CUDA f32", epsilon };
+    let seen = |t: usize| {
+        let (cpu, want): (&[f64], &[f64]) = (&cpu[t].1, &want[t].1);
+        let of_cpu = cpu.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        TIMES_CPU * of_cpu + ULPS * epsilon * largest(want).max(FLOOR)
+    };
+    let seen: Vec<f64> = (0..want.len()).map(seen).collect();
+    judge.compare(&results(run, &inputs), &want, |_, t, i| {
+        (0.5 * epsilon * bounds[t].1[i]).max(f64::from(f32::MIN_POSITIVE)).min(seen[t])
     })
 }
 
@@ -145,9 +212,8 @@ pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Agreement {
     let op = case.name.starts_with("layer_norm/")
         || !["layer_", "model_"].iter().any(|kind| case.name.starts_with(kind));
     let limit = ROUNDING_BF16 * if op { ROUNDINGS_OP } else { ROUNDINGS_MODEL };
-    compare(("CUDA bf16", &results(run, &inputs)), &want, |want, _| {
-        limit * largest(want).max(FLOOR)
-    })
+    let judge = Judge { case: &case.name, label: "CUDA bf16", epsilon: 2.0 * ROUNDING_BF16 };
+    judge.compare(&results(run, &inputs), &want, |want, _, _| limit * largest(want).max(FLOOR))
 }
 
 /// CPU f32: the same bits on 1, 2 and 3 threads.

@@ -169,7 +169,7 @@ pub struct Report {
     /// A ladder over all steps for each tensor, where [`super::gradients::Settings::curves`] asks for them.
     pub curves: Vec<Curve>,
     /// Largest probability with which the random projections miss a fault that several elements of a
-    /// tensor share ([`super::gradients`]); 0 where every element was compared by itself.
+    /// tensor share ([`mod@super::gradients`]); 0 where every element was compared by itself.
     pub miss_probability: f64,
     /// Seconds that the check took.
     pub seconds: f64,

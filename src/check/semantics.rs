@@ -247,7 +247,7 @@ fn pools() -> &'static [(rayon::ThreadPool, usize)] {
 }
 
 /// Inputs of the same layout that do not move.
-fn still(inputs: &Inputs) -> Inputs {
+pub(super) fn still(inputs: &Inputs) -> Inputs {
     let mut still = inputs.clone();
     still.tensors.iter_mut().for_each(|t| t.values.fill(0.0));
     still.values.fill(0.0);

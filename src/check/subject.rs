@@ -46,6 +46,8 @@ pub struct Done {
     pub seconds: Vec<Vec<f64>>,
     /// Gradients of inputs and parameters by name.
     pub gradients: BTreeMap<String, Vec<f64>>,
+    /// Their second parts; empty where the inputs had none.
+    pub gradient_seconds: BTreeMap<String, Vec<f64>>,
     /// Gradients of all parameters as they lie in the buffer.
     pub arena: Vec<f64>,
     /// The parameters after the run.
@@ -68,15 +70,20 @@ pub fn run<B: Backend, C: Case>(bk: &B, case: &C, start: &Start) -> Done {
         io.g.master = bk.upload(earlier.iter().map(|&x| B::Master::from_f64(x)).collect());
     }
     case.run(bk, &mut io);
-    finish(bk, io, start.inputs)
+    finish(bk, io, start.inputs, start.seconds.is_some())
 }
 
-fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs) -> Done {
+fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs, paired: bool) -> Done {
     let widen = |all: Vec<B::Master>| all.into_iter().map(Float::to_f64).collect::<Vec<f64>>();
     let (arena, weights) = (widen(io.g.to_host(bk)), widen(io.w.to_host(bk)));
-    let mut gradients = io.grads;
+    let (mut gradients, mut gradient_seconds) = (io.grads, io.grad_seconds);
+    let seconds: Vec<f64> = io.g.to_host(bk).into_iter().map(Float::second).collect();
     for p in inputs.layout.iter() {
         gradients.insert(p.name.to_string(), arena[p.range.clone()].to_vec());
+        if paired {
+            gradient_seconds.insert(p.name.to_string(), seconds[p.range.clone()].to_vec());
+        }
     }
-    Done { outputs: io.outputs, seconds: io.seconds, gradients, arena, weights }
+    let (outputs, seconds) = (io.outputs, io.seconds);
+    Done { outputs, seconds, gradients, gradient_seconds, arena, weights }
 }

@@ -1,0 +1,205 @@
+//! Numbers that know how far rounding can have moved them: what another device, whose sums have another
+//! order, may differ by.
+//!
+//! A running error analysis (Wilkinson; Higham, Accuracy and Stability of Numerical Algorithms, section
+//! 3.3) to first order, in units of the unit roundoff u, so that one run in f64 serves every precision. A
+//! sum carries the sum of the magnitudes of its terms along, and each addition is charged with that:
+//! n terms aᵢbᵢ are off by at most (n + 1) u Σ|aᵢbᵢ|, the bound γₙ Σ|aᵢbᵢ|, in whatever order they are
+//! added.
+
+use crate::real::{Element, Float, Real};
+use std::cmp::Ordering;
+use std::f64::consts::FRAC_2_SQRT_PI;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+/// Roundings of an exponential or a logarithm: two units in the last place, as CUDA documents and the CPU
+/// keeps.
+const EXP: f64 = 4.0;
+/// Roundings of an error function: four units in the last place.
+const ERF: f64 = 8.0;
+
+/// A value, what it may be off, and the magnitudes that add up to it.
+///
+/// ```
+/// use beit::check::bounded::Bounded;
+/// use beit::real::{Float, Real};
+///
+/// // 1 + 2 − 3, in any order: three additions to 0, of terms whose magnitudes add up to 6 at most.
+/// let sum: Bounded = [1.0, 2.0, -3.0].map(Bounded::from_f64).into_iter().sum();
+/// assert_eq!(sum.to_f64(), 0.0);
+/// assert_eq!(sum.error, 1.0 + 3.0 + 6.0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Bounded {
+    /// The value.
+    pub value: f64,
+    /// Bound on its rounding error, in units of the unit roundoff.
+    pub error: f64,
+    /// Sum of the magnitudes of the terms that it is the sum of.
+    pub size: f64,
+}
+
+impl Bounded {
+    /// A number that is rounded once after an error of its own.
+    fn rounded(value: f64, error: f64, roundings: f64) -> Self {
+        Self { value, error: error + roundings * value.abs(), size: value.abs() }
+    }
+}
+
+impl PartialEq for Bounded {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialOrd for Bounded {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.value.partial_cmp(&other.value)
+    }
+}
+
+impl Add for Bounded {
+    type Output = Self;
+    fn add(self, b: Self) -> Self {
+        let size = self.size + b.size;
+        Self { value: self.value + b.value, error: self.error + b.error + size, size }
+    }
+}
+
+impl Sub for Bounded {
+    type Output = Self;
+    fn sub(self, b: Self) -> Self {
+        self + -b
+    }
+}
+
+impl Mul for Bounded {
+    type Output = Self;
+    fn mul(self, b: Self) -> Self {
+        let error = self.value.abs() * b.error + self.error * b.value.abs();
+        Self::rounded(self.value * b.value, error, 1.0)
+    }
+}
+
+impl Div for Bounded {
+    type Output = Self;
+    fn div(self, b: Self) -> Self {
+        let quotient = self.value / b.value;
+        Self::rounded(quotient, (self.error + quotient.abs() * b.error) / b.value.abs(), 1.0)
+    }
+}
+
+impl Neg for Bounded {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self { value: -self.value, ..self }
+    }
+}
+
+impl AddAssign for Bounded {
+    fn add_assign(&mut self, b: Self) {
+        *self = *self + b;
+    }
+}
+
+impl SubAssign for Bounded {
+    fn sub_assign(&mut self, b: Self) {
+        *self = *self - b;
+    }
+}
+
+impl MulAssign for Bounded {
+    fn mul_assign(&mut self, b: Self) {
+        *self = *self * b;
+    }
+}
+
+impl DivAssign for Bounded {
+    fn div_assign(&mut self, b: Self) {
+        *self = *self / b;
+    }
+}
+
+impl Sum for Bounded {
+    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
+        terms.fold(Self::ZERO, Add::add)
+    }
+}
+
+impl Element for Bounded {}
+
+impl Float for Bounded {
+    fn from_f64(x: f64) -> Self {
+        Self { value: x, error: 0.0, size: x.abs() }
+    }
+    fn to_f64(self) -> f64 {
+        self.value
+    }
+    /// The bound on the error; a number is made without one.
+    fn second(self) -> f64 {
+        self.error
+    }
+}
+
+impl Real for Bounded {
+    const ZERO: Self = Self { value: 0.0, error: 0.0, size: 0.0 };
+    const ONE: Self = Self { value: 1.0, error: 0.0, size: 1.0 };
+
+    fn exp(self) -> Self {
+        let y = self.value.exp();
+        Self::rounded(y, y * self.error, EXP)
+    }
+    fn ln(self) -> Self {
+        Self::rounded(self.value.ln(), self.error / self.value, EXP)
+    }
+    fn sqrt(self) -> Self {
+        let y = self.value.sqrt();
+        let own = if y > 0.0 { self.error / (2.0 * y) } else { 0.0 };
+        Self::rounded(y, own, 1.0)
+    }
+    fn erf(self) -> Self {
+        let rate = FRAC_2_SQRT_PI * (-self.value * self.value).exp();
+        Self::rounded(Real::erf(self.value), rate * self.error, ERF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Philox, Purpose};
+
+    #[test]
+    fn a_product_in_f32_keeps_its_bound_in_any_order() {
+        let mut rng = Philox::new(3, Purpose::Check, 5, 0);
+        let mut draw =
+            || -> Vec<f64> { (0..1000).map(|_| f64::from((rng.unit() - 0.5) as f32)).collect() };
+        let (a, b) = (draw(), draw());
+        let pairs = a.iter().zip(&b).map(|(a, b)| Bounded::from_f64(*a) * Bounded::from_f64(*b));
+        let sum: Bounded = pairs.sum();
+        let size: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).abs()).sum();
+        assert!(sum.error <= 1001.0 * size && sum.error > 100.0 * size, "{}", sum.error / size);
+        let mut products: Vec<f32> = a.iter().zip(&b).map(|(a, b)| *a as f32 * *b as f32).collect();
+        for _ in 0..2 {
+            let single: f32 = products.iter().sum();
+            let off = (f64::from(single) - sum.value).abs();
+            assert!(off > 0.0 && off <= sum.error * 0.5 * f64::from(f32::EPSILON), "{off:e}");
+            products.sort_by(f32::total_cmp);
+        }
+    }
+
+    #[test]
+    fn functions_carry_the_error_of_their_argument() {
+        let x = Bounded { value: 0.7, error: 10.0, size: 0.7 };
+        let checks: [(Bounded, f64); 4] = [
+            (Real::exp(x), 0.7f64.exp()),
+            (Real::ln(x), 1.0 / 0.7),
+            (Real::sqrt(x), 0.5 / 0.7f64.sqrt()),
+            (Real::erf(x), FRAC_2_SQRT_PI * (-0.49f64).exp()),
+        ];
+        for (y, slope) in checks {
+            assert!(y.error >= 10.0 * slope && y.error <= 10.0 * slope + 8.0 * y.value.abs());
+        }
+    }
+}
