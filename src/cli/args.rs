@@ -263,7 +263,7 @@ pub enum BenchCommand {
     /// Whole pretraining steps on data in memory.
     #[command(after_help = "Example:\n  beit bench step --preset base --batch 8")]
     Step(StepArgs),
-    /// Ceilings, ops, training steps, scaling and batch sizes as JSON, Markdown and HTML. About 5 minutes.
+    /// Ceilings, ops, training steps, scaling and batch sizes as JSON, Markdown and HTML. About 4 minutes.
     #[command(
         after_help = "Examples:\n  beit bench report --out runs/report\n  beit bench report --out \
                             runs/new --against runs/report/report.json\n\nDIR gets report.json, report.md \

@@ -96,7 +96,7 @@ fn figures(report: &Report) -> Vec<Figure<'_>> {
     let mut all: Vec<Figure> = Vec::new();
     for c in &report.ceilings {
         let threads = c.threads.map_or(String::new(), |n| format!(" on {n} threads"));
-        all.push((format!("{} {}{threads}", c.column, c.name), &c.timing, true));
+        all.push((format!("{} {}{threads}, {}", c.column, c.name, c.shape), &c.timing, true));
     }
     for r in &report.ops {
         let Some(timing) = &r.timing else { continue };

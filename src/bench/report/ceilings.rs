@@ -60,7 +60,8 @@ pub struct Runs {
 pub fn of(runs: Vec<Runs>) -> Vec<Ceiling> {
     let mut all: Vec<Runs> = Vec::new();
     for run in runs {
-        let same = |r: &Runs| (r.name, r.column, r.threads) == (run.name, run.column, run.threads);
+        let key = |r: &Runs| (r.name, r.column, r.threads, r.shape.clone());
+        let same = |r: &Runs| key(r) == key(&run);
         match all.iter().position(same) {
             Some(i) => {
                 let earlier = all.remove(i);
@@ -96,44 +97,50 @@ pub fn measure(plan: &Plan, columns: &Columns) -> Vec<Runs> {
     all
 }
 
-fn of_cpu(plan: &Plan, threads: usize) -> [Runs; 3] {
-    let (side, seconds) = if plan.quick { (192, 0.02) } else { (2048, 1.0) };
+/// Sizes m, k, n of the products: what fits the caches, a flat one that writes much for what it adds up,
+/// and a large one. Which is fastest depends on the machine.
+const SHAPES: [[usize; 3]; 3] = [[512; 3], [2048, 256, 2048], [2048; 3]];
+
+fn of_cpu(plan: &Plan, threads: usize) -> Vec<Runs> {
+    let (shapes, seconds): (&[[usize; 3]], f64) =
+        if plan.quick { (&[[192; 3]], 0.02) } else { (&SHAPES, 0.4) };
     // Every array is four times what the largest caches of servers give to two cores, as STREAM asks.
     let len = if plan.quick { 1 << 18 } else { 1 << 24 };
-    let sgemm = product(side, seconds, |a, b, mut c| {
-        if threads == 1 {
-            gemm_serial(1.0, a, b, 0.0, c)
-        } else {
-            gemm(1.0, a, b, 0.0, c.view_mut())
-        }
-    });
-    let dgemm = product(side, seconds, |a, b, mut c: ArrayViewMut2<f64>| {
-        let rows = c.nrows().div_ceil(if threads == 1 { 1 } else { 4 * threads }).max(1);
-        let pieces: Vec<_> = c.axis_chunks_iter_mut(Axis(0), rows).enumerate().collect();
-        pieces.into_par_iter().with_max_len(1).for_each(|(i, c)| {
-            let a = a.slice_axis(Axis(0), (i * rows..i * rows + c.nrows()).into());
-            wide_dgemm(a, b, c);
+    let mut all = Vec::new();
+    for &shape in shapes {
+        let sgemm = product::<f32>(shape, seconds, |a, b, c| match threads {
+            1 => gemm_serial(1.0, a, b, 0.0, c),
+            _ => gemm(1.0, a, b, 0.0, c),
         });
-    });
+        all.push(("sgemm", CPU.name, sgemm, "GFLOP/s"));
+    }
+    for &shape in shapes {
+        let dgemm = product::<f64>(shape, seconds, |a, b, mut c| {
+            let rows = c.nrows().div_ceil(if threads == 1 { 1 } else { 4 * threads }).max(1);
+            let pieces: Vec<_> = c.axis_chunks_iter_mut(Axis(0), rows).enumerate().collect();
+            pieces.into_par_iter().with_max_len(1).for_each(|(i, c)| {
+                let a = a.slice_axis(Axis(0), (i * rows..i * rows + c.nrows()).into());
+                wide_dgemm(a, b, c);
+            });
+        });
+        all.push(("dgemm", JUDGE, dgemm, "GFLOP/s"));
+    }
     let mut arrays = [vec![0.0f64; len], vec![1.0; len], vec![2.0; len]];
     let piece = len.div_ceil(threads);
-    let triad = Times::measure(FEWEST, seconds, || {
+    let times = Times::measure(FEWEST, seconds, || {
         let [a, b, c] = &mut arrays;
         let sources = b.par_chunks(piece).zip(c.par_chunks(piece));
         a.par_chunks_mut(piece).zip(sources).for_each(|(a, (b, c))| triad(a, b, c, 3.0));
     });
-    let triad = (format!("3 x {len} f64"), 24.0 * len as f64, triad);
-    // Of triad two arrays are read and one is written; what the cache reads of the third before it is
-    // written is not counted, nor is it in the bytes of the ops.
-    [
-        ("sgemm", CPU.name, sgemm, "GFLOP/s"),
-        ("dgemm", JUDGE, dgemm, "GFLOP/s"),
-        ("triad", CPU.name, triad, "GB/s"),
-    ]
-    .map(|(name, column, (shape, work, times), unit)| {
+    // Two arrays are read and one is written; what the cache reads of the third before it is written is
+    // not counted, nor is it in the bytes of the ops.
+    let triad = (format!("3 x {len} f64"), 24.0 * len as f64, times);
+    all.push(("triad", CPU.name, triad, "GB/s"));
+    let runs = |(name, column, (shape, work, times), unit)| {
         let threads = Some(threads);
         Runs { name, column, threads, shape, work, unit, times }
-    })
+    };
+    all.into_iter().map(runs).collect()
 }
 
 simd_fn! {
@@ -145,18 +152,19 @@ simd_fn! {
     }
 }
 
-/// A square product: its shape, its operations and its times.
+/// A product: its shape, its operations and its times.
 fn product<T: Real>(
-    n: usize,
+    [m, k, n]: [usize; 3],
     seconds: f64,
     multiply: impl Fn(ArrayView2<T>, ArrayView2<T>, ArrayViewMut2<T>),
 ) -> (String, f64, Times) {
-    let fill = |k: usize| {
-        Array2::from_shape_fn((n, n), |(i, j)| T::from_f64(((i * k + j * 17) % 23) as f64 - 11.0))
+    let fill = |rows: usize, cols: usize, step: usize| {
+        let value = |(i, j)| T::from_f64(((i * step + j * 17) % 23) as f64 - 11.0);
+        Array2::from_shape_fn((rows, cols), value)
     };
-    let (a, b, mut c) = (fill(31), fill(13), Array2::from_elem((n, n), T::ZERO));
+    let (a, b, mut c) = (fill(m, k, 31), fill(k, n, 13), Array2::from_elem((m, n), T::ZERO));
     let times = Times::measure(FEWEST, seconds, || multiply(a.view(), b.view(), c.view_mut()));
-    (format!("{n} x {n} x {n}"), 2.0 * (n as f64).powi(3), times)
+    (format!("{m} x {k} x {n}"), 2.0 * (m * k * n) as f64, times)
 }
 
 #[cfg(not(feature = "cuda"))]

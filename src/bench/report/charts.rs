@@ -1,5 +1,6 @@
 //! The pictures of the page.
 
+use super::columns::CPU;
 use super::{OpRow, Report, StepRow};
 use crate::bench::Timing;
 use crate::report::plot::{Axis, Bar, Bars, Guide, Plot, Point};
@@ -45,12 +46,14 @@ pub fn roofline(report: &Report, column: &str) -> String {
     .points("forward", &forward)
     .points("backward", &backward)
     .guide("all threads", path(roof.memory, roof.compute));
-    // The roof of one thread, where it is another.
+    // The roof of one thread, where it is another: the best of all shapes, as above.
     let one = |name: &str| {
-        let found = report.ceilings.iter().find(|c| c.name == name && c.threads == Some(1));
-        found.filter(|_| report.machine.threads > 1).map(|c| c.best)
+        let found = report.ceilings.iter().filter(|c| c.name == name && c.threads == Some(1));
+        found.map(|c| c.best).reduce(f64::max)
     };
-    if let (true, Some(compute), Some(memory)) = (column == "CPU f32", one("sgemm"), one("triad")) {
+    if let (true, Some(compute), Some(memory)) = (column == CPU.name, one("sgemm"), one("triad"))
+        && compute < 0.9 * roof.compute
+    {
         plot = plot.guide("one thread", path(memory, compute));
     }
     plot.svg()

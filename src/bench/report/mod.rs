@@ -27,6 +27,7 @@ pub use page::page;
 
 use crate::bench::{Timing, machine_seconds, processor_seconds};
 use crate::config::Preset;
+use crate::cpu::simd::{Level, level};
 use crate::error::Result;
 use crate::models::config::{BeitConfig, DvaeConfig};
 use against::Change;
@@ -114,7 +115,12 @@ impl Machine {
         Self {
             cpu: model.map_or("unknown processor", |(_, name)| name.trim()).into(),
             threads: rayon::current_num_threads(),
-            vectors: format!("{:?}", crate::cpu::simd::level()),
+            vectors: match level() {
+                Level::Avx512 => "AVX-512",
+                Level::Avx2 => "AVX2",
+                Level::Baseline => "those that every such processor has",
+            }
+            .into(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             device: columns.device(),
             emulated: columns.emulated(),
