@@ -160,7 +160,7 @@ fn a_straight_through_estimator_follows_its_rule_and_not_its_forward() {
     let report = check("declared", std::slice::from_ref(&logits), soft, backward);
     assert!(report.passed(), "{report}");
     let hard = |v: &[Vec<f64>]| sample(&v[0]).0.to_f64(&bk);
-    assert!(hard(&[logits.values.clone()]).iter().all(|z| *z == 0.0 || *z == 1.0));
+    assert!(hard(std::slice::from_ref(&logits.values)).iter().all(|z| *z == 0.0 || *z == 1.0));
     let report = check("true", &[logits], hard, backward);
     assert_eq!(report.count(Verdict::Fail), 30, "{report}");
     assert!(report.comparisons.iter().all(|c| c.numeric == 0.0), "{report}");

@@ -131,8 +131,10 @@ impl Sum for Bounded {
 impl Element for Bounded {}
 
 impl Float for Bounded {
+    /// Exact where f32 holds the number; else a lower precision than f64 rounds it.
     fn from_f64(x: f64) -> Self {
-        Self { value: x, error: 0.0, size: x.abs() }
+        let exact = f64::from(x as f32) == x;
+        Self { value: x, error: if exact { 0.0 } else { x.abs() }, size: x.abs() }
     }
     fn to_f64(self) -> f64 {
         self.value

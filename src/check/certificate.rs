@@ -6,9 +6,10 @@
 //! by what double-double rounds off. That number judges the exact derivative of dual numbers, which in
 //! turn judges backward: neither shares a formula with it.
 
+use super::directions::normal;
 use super::double::Double;
 use super::exact::Slopes;
-use super::gradients::{Variable, Verdict, normal};
+use super::gradients::{Variable, Verdict};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use serde::Serialize;

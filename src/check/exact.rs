@@ -34,7 +34,8 @@
 //! their tensor's largest, or not far above its round-off, weigh accordingly less, and tensors whose
 //! gradient is below 1e-9 of the largest of all are taken for zeros.
 
-use super::gradients::{Variable, levelled, normal};
+use super::directions::{levelled, normal};
+use super::gradients::Variable;
 use super::semantics::largest;
 use crate::rng::{Philox, Purpose};
 use serde::Serialize;

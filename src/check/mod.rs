@@ -123,9 +123,12 @@
 mod arrays;
 pub mod bounded;
 pub mod certificate;
+mod claim;
+mod compare;
 pub mod control;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod directions;
 pub mod double;
 pub mod dual;
 pub mod exact;

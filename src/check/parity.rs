@@ -181,7 +181,9 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
     let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
     let judge = Judge { case: &case.name, label: "CUDA f64", epsilon: f64::EPSILON };
     // Half an ε is the unit; the CPU may be off as far, to the other side.
-    judge.compare(&results(run, &inputs), &want, |_, t, i| f64::EPSILON * bounds[t].1[i])
+    judge.compare(&results(run, &inputs), &want, |want, t, i| {
+        f64::EPSILON * (bounds[t].1[i] + want[i].abs())
+    })
 }
 
 /// `run`, a device in f32: each number within what rounding can do to it ([`super::bounded`]), and no farther
@@ -199,8 +201,10 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
         TIMES_CPU * of_cpu + ULPS * epsilon * largest(want).max(FLOOR)
     };
     let seen: Vec<f64> = (0..want.len()).map(seen).collect();
-    judge.compare(&results(run, &inputs), &want, |_, t, i| {
-        (0.5 * epsilon * bounds[t].1[i]).max(f64::from(f32::MIN_POSITIVE)).min(seen[t])
+    judge.compare(&results(run, &inputs), &want, |want, t, i| {
+        // The result is rounded once more where it was computed in a wider precision.
+        let certain = 0.5 * epsilon * (bounds[t].1[i] + want[i].abs());
+        certain.max(f64::from(f32::MIN_POSITIVE)).min(seen[t])
     })
 }
 

@@ -126,7 +126,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("one", &[1, 1][..], 1),
         ("odd", &[3, 5, 2], 2),
         ("three_of_six", &[2, 4, 3, 3], 6),
-        ("pieces", &[2, 48, 48, 1], 3),
+        ("pieces", &[2, 48, 48, 2], 3),
     ] {
         v.visit(MseCase { instance, shape, channels });
     }
