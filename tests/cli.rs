@@ -53,6 +53,11 @@ const WORKS: &[(&str, Line, &[&str])] = &[
         &["cifar_run/summary.json"],
     ),
     ("gradcheck", "gradcheck layer_norm --json g.json", &["g.json"]),
+    (
+        "gradcheck_page",
+        "gradcheck relu --out g",
+        &["g/index.html", "g/junit.xml", "g/gradcheck.json"],
+    ),
     ("bench_ops", "bench ops relu --json bo.json", &["bo.json"]),
     ("bench_step", "bench step --preset tiny --batch 2 --json bs.json", &["bs.json"]),
     ("bench_data", "bench data --data synthetic:40 --json bd.json", &["bd.json"]),

@@ -95,7 +95,7 @@ pub struct Parity {
     pub case: String,
     /// In f64.
     pub f64: Agreement,
-    /// In f32, allowed three times what the CPU's f32 is off.
+    /// In f32, within what rounding can do and three times what the CPU's f32 is off.
     pub f32: Agreement,
     /// In bf16, allowed some roundings.
     pub bf16: Agreement,

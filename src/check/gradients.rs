@@ -24,7 +24,8 @@
 //! is never missed. A projection that fails is halved down to the element.
 //!
 //! **Verdicts.** A comparison has a bound of its own: the truncation error of the differences, plus the
-//! round-off of function and gradient, both *measured* by tables of differences at tiny steps, eight deviations of it.
+//! round-off of function and gradient, *measured* by tables of differences at tiny steps; eight deviations
+//! of it count.
 //! * |analytic − numeric| above the bound, and above what a kink that was not seen could be: **fail**;
 //! * below it, and the bound is at most [`Settings::resolution`] of the scale: **pass**. The scale is
 //!   the largest of both numbers, of the magnitudes that add up to the difference, of a thousandth of

@@ -91,8 +91,8 @@
 //! println!("{report}");
 //! ```
 //!
-//! **With exact derivatives.** A forward that is written for any [`crate::real::Real`] is also run on dual numbers
-//! and on double-double ([`gradients_of`]), which sees errors down to 1e-13:
+//! **With exact derivatives.** A forward that is written for any [`crate::real::Real`] is also run on dual
+//! numbers and on double-double ([`gradients_of`]), which sees errors down to 1e-13:
 //!
 //! ```
 //! use beit::check::{self, Arrays, Function};
