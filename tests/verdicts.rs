@@ -87,15 +87,19 @@ fn the_cause_is_named() {
     assert_eq!(report.comparisons[0].cause, Some(Cause::RoundOff), "{report}");
 
     // The square root has a finite gradient at 1e-9, but no room for a step to the left.
-    let x = Variable::new("x", &[2], vec![1e-9, 1.0]);
-    let settings = Settings { steps: 4, ..Settings::default() };
+    let settings = Settings { steps: 12, ..Settings::default() };
     let forward = |v: &[Vec<f64>]| v[0].iter().map(|x| x.sqrt()).collect();
     let backward = |v: &[Vec<f64>], dy: &[f64]| {
         vec![v[0].iter().zip(dy).map(|(x, dy)| dy * 0.5 / x.sqrt()).collect()]
     };
-    let report = check_with(&settings, "sqrt", &[x], &forward, &backward);
+    let sqrt = |at: f64| {
+        // The tensor has a size of 1 in both cases.
+        let x = Variable::new("x", &[2], vec![at, 1.5]);
+        check_with(&settings, "sqrt", &[x], &forward, &backward)
+    };
+    let report = sqrt(1e-9);
     assert_eq!(report.comparisons[0].cause, Some(Cause::DomainEdge), "{report}");
-    assert_eq!(report.comparisons[1].verdict, Verdict::Pass, "{report}");
+    assert!(sqrt(0.5).passed(), "{}", sqrt(0.5));
 
     // Four long steps over a fast wave.
     let x = Variable::new("x", &[1], vec![0.3]);
@@ -136,6 +140,51 @@ fn a_wrong_branch_is_no_kink() {
     assert_eq!(report.verdict(), Verdict::Fail);
     let text = report.failures(1).join("");
     assert!(text.starts_with("relu: x[2]: analytic"), "{text}");
+}
+
+/// Steps that are whole periods of a wave all show the same difference, 0.
+#[test]
+fn a_wave_is_no_alias() {
+    let wave = 32.0 * std::f64::consts::PI;
+    let forward = |v: &[Vec<f64>]| v[0].iter().map(|x| (wave * x).sin()).collect();
+    for at in [0.9, 0.85, 1.03, 1.2] {
+        let x = Variable::new("x", &[1], vec![at]);
+        let right = check("wave", std::slice::from_ref(&x), forward, |v, dy| {
+            vec![vec![dy[0] * wave * (wave * v[0][0]).cos()]]
+        });
+        assert!(right.passed(), "{right}");
+        let none = check("wave", &[x], forward, |_, _| vec![vec![0.0]]);
+        assert_eq!(none.verdict(), Verdict::Fail, "{none}");
+    }
+}
+
+/// What four steps of any length cannot call wrong they must not be unable to call wrong at all.
+#[test]
+fn four_steps_see_a_wrong_sign() {
+    let x = Variable::new("x", &[2], vec![0.4, -1.1]);
+    let forward = |v: &[Vec<f64>]| v[0].iter().map(|x| x.sin()).collect();
+    let backward = |v: &[Vec<f64>], dy: &[f64]| {
+        vec![v[0].iter().zip(dy).map(|(x, dy)| -dy * x.cos()).collect()]
+    };
+    for power in 1..=10 {
+        let settings = Settings { first_step: 10f64.powi(-power), steps: 4, ..Settings::default() };
+        let report = check_with(&settings, "sin", std::slice::from_ref(&x), &forward, &backward);
+        assert_eq!(report.verdict(), Verdict::Fail, "step 1e-{power}: {report}");
+    }
+}
+
+/// Any value between the two slopes is as good as another.
+#[test]
+fn a_subgradient_at_a_kink_is_not_called_wrong() {
+    let x = Variable::new("x", &[3], vec![0.0, 1.0, -1e-7]);
+    let forward = |v: &[Vec<f64>]| v[0].iter().map(|x| x.abs()).collect();
+    for at_zero in [0.0, 1.0, -1.0] {
+        let report = check("abs", std::slice::from_ref(&x), forward, |v, dy| {
+            let slope = |x: f64| if x == 0.0 { at_zero } else { x.signum() };
+            vec![v[0].iter().zip(dy).map(|(x, dy)| dy * slope(*x)).collect()]
+        });
+        assert_ne!(report.verdict(), Verdict::Fail, "{report}");
+    }
 }
 
 /// The gradient of a straight-through estimator is that of its soft sample, as it declares, and not that of

@@ -45,7 +45,10 @@ impl Certificate {
     /// Pass where the differences are certain enough and f64 agrees with them, fail where f64 is farther
     /// away than both allow, else inconclusive.
     pub fn verdict(&self) -> Verdict {
-        if self.error > LIMIT_F64 + self.uncertainty || self.error.is_nan() {
+        if self.uncertainty.is_nan() {
+            // Every step led out of the domain.
+            Verdict::Inconclusive
+        } else if self.error > LIMIT_F64 + self.uncertainty || self.error.is_nan() {
             Verdict::Fail
         } else if self.uncertainty <= LIMIT {
             Verdict::Pass
@@ -100,7 +103,7 @@ pub(super) fn certify(
             uncertainty: (apart + 8.0 * noise) / scale,
             error: Real::abs(value - Double::from_f64(exact)).to_f64() / scale,
         };
-        if best.is_none_or(|best| found.uncertainty < best.uncertainty) {
+        if best.is_none_or(|b| b.uncertainty.is_nan() || found.uncertainty < b.uncertainty) {
             best = Some(found);
         }
         if best.is_some_and(|best| best.uncertainty <= LIMIT) {

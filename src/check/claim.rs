@@ -50,7 +50,8 @@ impl Claim {
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
         // That something is wrong is said only of differences that have converged, and only beyond half
         // of what a kink at the point could be: the difference is the mean of both sides.
-        let differs = off > bound + 0.5 * ladder.hidden_kink(step);
+        let broken = !analytic.is_finite();
+        let differs = broken || off > bound + 0.5 * ladder.hidden_kink(step);
         let clear = if agrees {
             resolved && (converged || bound <= SHARP * resolution * scale)
         } else {
@@ -60,6 +61,7 @@ impl Claim {
         let cause = match best {
             _ if agrees && resolved => None,
             None if ladder.met_an_edge() => Some(Cause::DomainEdge),
+            Some(_) if broken => None,
             Some(_) if ladder.has_kink() => Some(Cause::Kink),
             Some(_) if differs && (converged || ladder.is_drowned()) => None,
             Some(_) if ladder.met_an_edge() => Some(Cause::DomainEdge),

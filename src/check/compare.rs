@@ -8,21 +8,24 @@ use super::noise::deviations;
 use super::page::Curve;
 use super::report::{Cause, Comparison, Place, Report, Verdict};
 use super::semantics::{self, largest};
-use super::taylor::{self, Remainder};
+use super::taylor::{self, Remainder, Step};
 use crate::rng::{Philox, Purpose};
 
 /// Deviations of round-off that a bound allows.
 const DEVIATIONS: f64 = 8.0;
+/// A factor of the steps that is in no simple ratio to a period, whose multiples would all show the same.
+const ODD: f64 = 3299.0 / 4096.0;
 /// Steps of a curve, from twice the size of the tensor on.
 const CURVE_STEPS: i32 = 50;
 /// How often a point at a kink is drawn anew.
 const REDRAWS: usize = 3;
 
-/// The median; 0 of nothing.
+/// The median, the smaller one of two; 0 of nothing.
 fn middle(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(0.0)
+    all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
+
 /// Elements of one variable and how fast each moves.
 type Direction = Vec<(usize, f64)>;
 
@@ -158,7 +161,7 @@ impl<'a> Problem<'a> {
                 report.all_zero.push(self.variables[t].name.clone());
             }
         }
-        if report.comparisons.iter().any(|c| c.redrawn > 0) {
+        if report.comparisons.iter().any(|c| c.redrawn > 0 || c.ladder.has_kink()) {
             let all: Vec<_> =
                 self.variables.iter().map(|v| (0..v.values.len()).collect()).collect();
             self.redraw(&self.at.clone(), &all.into_iter().enumerate().collect::<Vec<_>>());
@@ -324,20 +327,24 @@ impl<'a> Problem<'a> {
         let own: f64 = own.sum();
         let measured = (0..taylor::STEPS).map(|j| {
             let h = taylor::FIRST * 0.5f64.powi(j as i32);
-            let moved: Vec<Vec<f64>> = (self.at.values.iter().zip(&directions))
-                .map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + h * v).collect())
-                .collect();
-            let outputs = (self.forward)(&moved);
-            let (mut change, mut size, mut squares) = (0.0, 0.0, 0.0);
+            let outputs = |h: f64| {
+                let pairs = self.at.values.iter().zip(&directions);
+                let moved: Vec<Vec<f64>> =
+                    pairs.map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + h * v).collect()).collect();
+                (self.forward)(&moved)
+            };
+            let (outputs, back) = (outputs(h), outputs(-h));
+            let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, 0.0);
             for (i, u) in self.upstream.iter().enumerate() {
                 let term = u * (outputs[i] - self.at.outputs[i]);
                 change += term;
+                bend += term + u * (back[i] - self.at.outputs[i]);
                 size += term.abs();
                 squares += 2.0 * (u * self.noise_of_output(i, outputs[i].abs())).powi(2);
             }
             let noise = DEVIATIONS * (squares + h * h * own).sqrt();
             let noise = noise + f64::EPSILON * (size + h * magnitude);
-            (h, (change - h * slope).abs(), noise)
+            Step { h, remainder: (change - h * slope).abs(), bend: bend.abs(), noise }
         });
         let measured: Vec<_> = measured.collect();
         Remainder::new(&measured)
@@ -387,7 +394,7 @@ impl<'a, 'b> Climb<'a, 'b> {
         if rungs >= settings.steps || self.ladder.is_drowned() {
             return false;
         }
-        let first = settings.first_step * self.problem.sizes[self.t];
+        let first = ODD * settings.first_step * self.problem.sizes[self.t];
         self.add(first * 0.5f64.powi(rungs as i32));
         true
     }

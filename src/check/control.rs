@@ -11,7 +11,7 @@
 //! transposed vector) is not one and is not counted.
 
 use super::AnyCase;
-use super::report::Report;
+use super::report::{Report, Verdict};
 use super::semantics::{CLOSE_OVERALL, largest};
 use super::subject::{Done, Run, Start};
 use crate::case::Inputs;
@@ -140,8 +140,10 @@ pub(super) fn plant(
         } else {
             let stale = Mutex::default();
             let run = |start: &Start| damaged(case, start, tensor, *fault, &stale);
-            let passed = judge(case, inputs, &run).passed();
-            if passed { Outcome::Survived } else { Outcome::Caught }
+            match judge(case, inputs, &run).verdict() {
+                Verdict::Fail => Outcome::Caught,
+                Verdict::Pass | Verdict::Inconclusive => Outcome::Survived,
+            }
         };
         Mutant { case: case.name.clone(), tensor: tensor.clone(), fault: *fault, outcome }
     });

@@ -12,8 +12,8 @@
 //! along five directions: a plain normal one, and four levelled ones in which each element has a random
 //! sign and a length inverse to its gradient, so that every element of every tensor weighs the same.
 //! In these a relative error e in one element of n stands out by e/n, whichever element it is. What is
-//! left to chance is that several errors cancel under random signs, in each direction with a
-//! probability of at most 1/2 ([`mod@super::gradients`]), in all four of at most 1/16. A gradient that is what
+//! left to chance is that several errors cancel under random signs: where their sum could be above what
+//! passes at all, in each direction with a probability of at most 1/2 ([`mod@super::gradients`]), in all four of at most 1/16. A gradient that is what
 //! cancellation left of larger numbers has a large round-off, which levelling would blow up. So the
 //! round-off is measured, by running backward at three and at seven times the upstream gradient and
 //! dividing, and no element is made so long that its round-off comes near what may pass.
@@ -28,11 +28,12 @@
 //! derivative is then computed by itself.
 //!
 //! **What this cannot see.** The forward is taken at its word: a wrong formula differentiated rightly
-//! passes, as it does under finite differences. A straight-through estimator has a backward that is
-//! not the derivative of its forward by definition; no case contains one, and the rule it declares is
-//! tested beside the op ([`crate::ops::gumbel_softmax`]). Elements whose gradient is below 1e-3 of
-//! their tensor's largest, or not far above its round-off, weigh accordingly less, and tensors whose
-//! gradient is below 1e-9 of the largest of all are taken for zeros.
+//! passes, as it does under finite differences. A straight-through estimator has a backward that is not the
+//! derivative of its forward by definition: its case hands over what the backward is declared to be the
+//! derivative of ([`crate::ops::gumbel_softmax`]), and `tests/verdicts.rs` shows that the forward has
+//! another. Elements whose gradient is below 1e-3 of their tensor's largest, or not far above its round-off,
+//! weigh accordingly less, and tensors whose gradient is below 1e-9 of the largest of all are taken for
+//! zeros.
 
 use super::directions::{levelled, normal};
 use super::gradients::Variable;
@@ -174,11 +175,12 @@ impl Exact<'_> {
         let (analytic, exact) = (analytic.0, exact.0);
         let error = match (analytic - exact).abs() / scale {
             // Nothing moved and nothing was claimed.
-            _ if scale == 0.0 => 0.0,
+            _ if scale == 0.0 && analytic == exact => 0.0,
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
-        let located = if error <= LIMIT { None } else { Some(self.locate(v)) };
+        let nothing = v.iter().all(Vec::is_empty);
+        let located = if error <= LIMIT || nothing { None } else { Some(self.locate(v)) };
         Projection { direction, analytic, exact, scale, error, located }
     }
 

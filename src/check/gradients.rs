@@ -20,8 +20,9 @@
 //! **What a projection can miss.** Let backward be wrong by eᵢ in element i, and the bound of the
 //! comparison be b. Turning the sign of the element with the largest |eᵢvᵢ| changes Σ eᵢvᵢ by twice
 //! that number, so if it is above b at most one of the two signs hides the fault: whatever the fault
-//! is, k independent projections miss it with a probability of at most 2⁻ᵏ. A fault in one element only
-//! is never missed. A projection that fails is halved down to the element.
+//! is, k independent projections miss it with a probability of at most 2⁻ᵏ; a fault in one element only is
+//! never missed. What stays below the bound is missed: an error e, relative, in one of n elements shows
+//! as about e/n of the scale. A projection that fails is halved down to the element.
 //!
 //! **Verdicts.** A comparison has a bound of its own: the truncation error of the differences, plus the
 //! round-off of function and gradient, *measured* by tables of differences at tiny steps; eight deviations
@@ -79,7 +80,7 @@ pub struct Settings {
     pub projections: usize,
     /// Largest step, relative to the size of the tensor.
     pub first_step: f64,
-    /// Most steps, each half of the one before; at least 2.
+    /// Most steps, each half of the one before; at least 4, for all orders.
     pub steps: usize,
     /// Largest bound, relative to the scale of the comparison, with which it passes.
     pub resolution: f64,
@@ -191,7 +192,18 @@ pub(super) fn check_with_noise(
     if variables.is_empty() {
         report.faults.push("there is nothing to differentiate".into());
     }
-    let mut problem = Problem::new(settings, variables, forward, backward);
+    let outputs = forward(&variables.iter().map(|v| v.values.clone()).collect::<Vec<_>>()).len();
+    let forward = |values: &[Vec<f64>]| {
+        let now = forward(values);
+        assert_eq!(
+            now.len(),
+            outputs,
+            "{name}: forward returns {} outputs, before {outputs}",
+            now.len()
+        );
+        now
+    };
+    let mut problem = Problem::new(settings, variables, &forward, backward);
     report.faults.extend(problem.faults());
     if report.faults.is_empty() {
         problem.compare_all(&mut report);

@@ -165,7 +165,9 @@ impl Ladder {
     /// How large a kink nearer than `step` could be without having been seen. The distance of the
     /// one-sided slopes is c + hb + ... beside a kink c, and 2J(h/2) − J(h) leaves c of it.
     pub fn hidden_kink(&self, step: f64) -> f64 {
-        let rungs: Vec<&Rung> = self.usable().iter().filter(|r| r.step <= 2.0 * step).collect();
+        let usable = self.usable();
+        let from = usable.iter().position(|r| r.step <= 2.0 * step).unwrap_or(0);
+        let rungs = &usable[from.min(usable.len().saturating_sub(3))..];
         let left: Vec<f64> = rungs
             .windows(2)
             .map(|w| {

@@ -42,9 +42,11 @@ pub(super) fn deviations(
     }
     let n = found[0].len();
     let second = |i: usize| {
-        let mut all: Vec<f64> = found.iter().map(|d| d[i]).collect();
+        // Displacements may lead out of the domain.
+        let finite = found.iter().map(|d| d[i]).filter(|d| d.is_finite());
+        let mut all: Vec<f64> = finite.collect();
         all.sort_by(f64::total_cmp);
-        all[1]
+        all.get(1).or(all.first()).copied().unwrap_or(0.0)
     };
     (0..n).map(second).collect()
 }

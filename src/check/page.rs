@@ -80,11 +80,15 @@ pub fn write(summary: &Summary, folder: &Path) -> Result<()> {
     summary.write_json(&folder.join("gradcheck.json"))?;
     write_atomic(&folder.join("junit.xml"), junit(summary).as_bytes())?;
     page(summary).write(&folder.join("index.html"))?;
+    let safe = |name: &str| -> String {
+        let letter = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '.' };
+        name.chars().map(letter).collect()
+    };
     for report in &summary.reports {
-        for curve in &report.curves {
+        for (i, curve) in report.curves.iter().enumerate() {
             let svg = curve.svg();
             if !svg.is_empty() {
-                let name = format!("{}.{}.svg", report.case.replace('/', "."), curve.tensor);
+                let name = format!("{}.{i}.{}.svg", safe(&report.case), safe(&curve.tensor));
                 write_atomic(&curves.join(name), standalone(&svg).as_bytes())?;
             }
         }
@@ -190,8 +194,12 @@ pub fn junit(summary: &Summary) -> String {
         .expect("memory takes everything");
     };
     let element = |tag: &str, lines: &[String]| {
+        // XML has no place for control characters, which a panic's text may have.
+        let printed = |text: &str| -> String {
+            escape(text).chars().filter(|c| !c.is_control() || *c == '\n').collect()
+        };
         let first = lines.first().map_or("", String::as_str);
-        format!("<{tag} message=\"{}\">{}</{tag}>", escape(first), escape(&lines.join("\n")))
+        format!("<{tag} message=\"{}\">{}</{tag}>", printed(first), printed(&lines.join("\n")))
     };
     let (mut failed, mut skipped, mut seconds) = (0, 0, 0.0);
     for r in &summary.reports {

@@ -155,7 +155,8 @@ impl Judge<'_> {
                     side.ulps = Some(side.ulps.unwrap_or(0.0).max(ulps));
                 }
                 // NaN must not pass.
-                if (error.is_nan() || error > allowed) && all.fault.is_none() {
+                let within = error <= allowed;
+                if !within && all.fault.is_none() {
                     all.fault = Some(format!(
                         "{name}[{i}]: {label} {got:e}, f64 {wanted:e}, error {error:.1e}, allowed \
                          {allowed:.1e}"
@@ -188,8 +189,8 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
 
 /// `run`, a device in f32: each number within what rounding can do to it ([`super::bounded`]), and no farther
 /// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
-/// largest number (at least 0.01, below which it is cancellation that is seen). The first is certain,
-/// the second sharper where a bound counts the worst case of thousands of roundings.
+/// largest number (at least 0.01, below which it is cancellation that is seen). The first
+/// knows each number, the second is sharper where it counts the worst case of thousands of roundings.
 pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = rounded::<f32>(case.inputs());
     let [cpu, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| results(&**run, &inputs));

@@ -168,8 +168,8 @@ pub struct Report {
     pub taylor: Option<Remainder>,
     /// A ladder over all steps for each tensor, where [`super::gradients::Settings::curves`] asks for them.
     pub curves: Vec<Curve>,
-    /// Largest probability with which the random projections miss a fault that several elements of a
-    /// tensor share ([`mod@super::gradients`]); 0 where every element was compared by itself.
+    /// Largest probability with which the random projections miss a fault of several elements that is
+    /// above their bounds ([`mod@super::gradients`]); 0 where every element was compared by itself.
     pub miss_probability: f64,
     /// Seconds that the check took.
     pub seconds: f64,
@@ -233,11 +233,12 @@ impl Report {
         self.verdict() == Verdict::Pass
     }
 
-    /// Whether whatever is inconclusive is so because of a kink.
+    /// Whether the verdict is open, and because of kinks alone.
     pub fn only_kinks(&self) -> bool {
-        let open = |c: &&Comparison| c.verdict == Verdict::Inconclusive;
-        let mut open = self.comparisons.iter().filter(open).peekable();
-        open.peek().is_some() && open.all(|c| c.cause == Some(Cause::Kink))
+        let open = self.comparisons.iter().filter(|c| c.verdict == Verdict::Inconclusive);
+        self.verdict() == Verdict::Inconclusive
+            && self.certificate.iter().all(|c| c.verdict() == Verdict::Pass)
+            && open.into_iter().all(|c| c.cause == Some(Cause::Kink))
     }
 
     fn uncompared(&self) -> Vec<&String> {

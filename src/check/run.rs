@@ -250,7 +250,7 @@ fn closing(summary: &Summary) -> Vec<String> {
     lines.push(format!("{redrawn} of them at a point drawn anew because of a kink"));
     let missed = summary.reports.iter().map(|r| r.miss_probability).fold(0.0, f64::max);
     lines.push(format!(
-        "a fault shared by several elements is missed with a probability below {missed:.1e}"
+        "a fault of several elements above the bounds of its projections is missed with p <= {missed:.1e}"
     ));
     if let Some((report, c)) = summary.worst().and_then(|r| Some((r, r.worst()?))) {
         lines.extend(wrap(&format!(
@@ -294,7 +294,7 @@ mod tests {
         assert!(ending[1].contains("least certain difference in double-double"), "{text}");
         assert!(ending[2].contains("worst disagreement with an exact derivative"), "{text}");
         assert!(ending[3].contains("worst relative error"), "{text}");
-        assert!(ending[4].contains("is missed with a probability below 3.9e-3"), "{text}");
+        assert!(ending[4].contains("is missed with p <= 6.2e-2"), "{text}");
         assert!(ending[5].contains("0 of them at a point drawn anew"), "{text}");
         let checks = summary.comparisons();
         assert!(text.contains(&format!("{checks} checks")) && text.contains("0 fail"), "{text}");

@@ -15,6 +15,17 @@ pub(super) const FIRST: f64 = 0.25;
 /// Slopes of which the median is taken.
 const COUNTED: usize = 3;
 
+/// What was seen at one step.
+pub(super) struct Step {
+    pub h: f64,
+    /// R(h)
+    pub remainder: f64,
+    /// |L(x + hv) − 2 L(x) + L(x − hv)|, which falls like h² where the function is smooth.
+    pub bend: f64,
+    /// Bound on the round-off of the remainder.
+    pub noise: f64,
+}
+
 /// Remainders and their slope.
 #[derive(Clone, Debug, Serialize)]
 pub struct Remainder {
@@ -22,18 +33,20 @@ pub struct Remainder {
     pub remainders: Vec<(f64, f64)>,
     /// Power of h with which R falls; none where the function is a straight line up to round-off.
     pub slope: Option<f64>,
-    /// At least 1.8: pass. Three slopes of 1 ± 0.2: fail. Else, as where a kink is crossed:
-    /// inconclusive.
+    /// At least 1.8: pass. Three slopes of 1 ± 0.2 of a function that is smooth over these steps: fail.
+    /// Else, as where a kink is crossed: inconclusive.
     pub verdict: Verdict,
 }
 
 impl Remainder {
-    /// Judges remainders, each with its step and round-off.
-    pub(super) fn new(measured: &[(f64, f64, f64)]) -> Self {
+    /// Judges remainders, the longest step first.
+    pub(super) fn new(measured: &[Step]) -> Self {
         // Long steps may lead out of the domain.
-        let inside = measured.iter().skip_while(|(_, r, _)| !r.is_finite());
-        let clear = inside.take_while(|(_, r, noise)| *r > 4.0 * noise);
-        let remainders: Vec<(f64, f64)> = clear.map(|&(h, r, _)| (h, r)).collect();
+        let inside = measured.iter().skip_while(|s| !s.remainder.is_finite());
+        let clear: Vec<&Step> = inside.take_while(|s| s.remainder > 4.0 * s.noise).collect();
+        let remainders: Vec<(f64, f64)> = clear.iter().map(|s| (s.h, s.remainder)).collect();
+        // A wrong gradient leaves the function smooth; a kink nearer than the step does not.
+        let smooth = clear.iter().rev().take(COUNTED).all(|s| s.bend < 0.5 * s.remainder);
         let slopes = remainders.windows(2).map(|w| (w[0].1 / w[1].1).log2());
         let mut last: Vec<f64> = slopes.rev().take(COUNTED).collect();
         last.sort_by(f64::total_cmp);
@@ -42,7 +55,7 @@ impl Remainder {
         let verdict = match slope {
             None => Verdict::Pass,
             Some(slope) if slope >= 1.8 => Verdict::Pass,
-            Some(_) if ones => Verdict::Fail,
+            Some(_) if ones && smooth => Verdict::Fail,
             Some(_) => Verdict::Inconclusive,
         };
         Self { remainders, slope, verdict }
