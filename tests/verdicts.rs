@@ -137,7 +137,7 @@ fn a_wrong_branch_is_no_kink() {
     let x = Variable::new("x", &[3], vec![0.5, 0.25, -1.0]);
     let forward = |v: &[Vec<f64>]| v[0].iter().map(|x| x.max(0.0)).collect();
     let report = check("relu", &[x], forward, |_, dy| vec![dy.to_vec()]);
-    assert_eq!(report.verdict(), Verdict::Fail);
+    assert_eq!(report.count(Verdict::Fail), 1, "{report}");
     let text = report.failures(1).join("");
     assert!(text.starts_with("relu: x[2]: analytic"), "{text}");
 }
@@ -169,7 +169,8 @@ fn four_steps_see_a_wrong_sign() {
     for power in 1..=10 {
         let settings = Settings { first_step: 10f64.powi(-power), steps: 4, ..Settings::default() };
         let report = check_with(&settings, "sin", std::slice::from_ref(&x), &forward, &backward);
-        assert_eq!(report.verdict(), Verdict::Fail, "step 1e-{power}: {report}");
+        // By the differences; the Taylor remainder alone would object, too.
+        assert_eq!(report.count(Verdict::Fail), 2, "step 1e-{power}: {report}");
     }
 }
 

@@ -46,14 +46,14 @@ impl Claim {
         let off = (analytic - numeric).abs();
         let agrees = off <= bound;
         let resolved = bound <= resolution * scale || bound == 0.0;
-        let converged = truncation <= round_off;
+        let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
         // That something is wrong is said only of differences that have converged, and only beyond half
         // of what a kink at the point could be: the difference is the mean of both sides.
         let broken = !analytic.is_finite();
         let differs = broken || off > bound + 0.5 * ladder.hidden_kink(step);
         let clear = if agrees {
-            resolved && (converged || bound <= SHARP * resolution * scale)
+            resolved && converged
         } else {
             // A function that does not move at all may do so over shorter steps.
             converged && differs && (size > 0.0 || analytic == 0.0)
