@@ -6,7 +6,7 @@
 //! are added in the order of the pieces. Heavy loops hand out one piece at a time
 //! (`with_max_len(1)`): rayon would give each thread a quarter at once and leave it idle at the end.
 //!
-//! A training step gives every thread whole samples ([`Storage::in_parts`]): what one op writes is
+//! A training step gives every thread whole samples ([`Parts::in_parts`]): what one op writes is
 //! then still in the thread's cache when the next reads it, and nobody waits at the end of each op.
 //! `beit bench step --preset tiny --batch 32` ran at 1.6 times the speed that threads inside the ops
 //! alone gave it. Those remain for what is left over: one large sample, more threads than parts.
@@ -17,17 +17,18 @@
 pub mod pool;
 pub mod simd;
 
-use crate::backend::Storage;
 use crate::cpu::pool::{Buffer, Pool};
 use crate::params::{Param, Params};
+use crate::parts::Parts;
 use crate::real::{Element, Float, Real};
+use crate::storage::Storage;
 use crate::tensor::Tensor;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Samples of a part, and the most parts, of [`Storage::in_parts`]: the gradients of a part are small
+/// Samples of a part, and the most parts, of [`Parts::in_parts`]: the gradients of a part are small
 /// beside the activations of 8 images, and 8 parts feed as many threads; more share the ops' pieces.
 const PART: usize = 8;
 const PARTS: usize = 8;
@@ -106,7 +107,9 @@ impl<T: Real> Storage for Cpu<T> {
     fn forget_peak(&self) {
         self.pool.forget_peak();
     }
+}
 
+impl<T: Real> Parts for Cpu<T> {
     fn in_parts<R: Send>(
         &self,
         samples: usize,

@@ -21,10 +21,11 @@ mod transfer;
 pub use device::{Buffer, Device};
 pub(crate) use products::{Epilogue, Factor, plain, transposed};
 
-use crate::backend::{Later, Storage};
 use crate::error::Result;
 use crate::params::{Param, Params};
+use crate::parts::Parts;
 use crate::real::{Element, Float, Real};
+use crate::storage::{Later, Storage};
 use crate::tensor::Tensor;
 use cudarc::cublas::sys::cudaDataType;
 use half::bf16;
@@ -390,3 +391,5 @@ impl<T: Precision> Storage for Cuda<T> {
         self.device.forget_peak();
     }
 }
+
+impl<T: Precision> Parts for Cuda<T> {}

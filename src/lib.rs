@@ -28,7 +28,7 @@
 //!
 //! One afternoon, from one op to the whole:
 //!
-//! 1. [`ops::layer_norm`]: one op in one file. Formula, derivation, CPU code and [`case::Case`], from
+//! 1. [`ops::layer_norm`]: one op in one file. Formula, derivation, CPU code and [`ops::case::Case`], from
 //!    which its gradient check (`beit gradcheck layer_norm`), its parity test and its timing
 //!    (`beit bench ops layer_norm`) follow. Every other op is built the same way; [`ops`] lists them.
 //! 2. [`params`]: layers hold handles, all numbers lie in one flat buffer.
@@ -44,7 +44,7 @@
 //! # How it hangs together
 //!
 //! Imports point one way: [`cli`] → [`train`] → [`apply`] → [`models`] → [`layers`] → [`ops`] →
-//! [`backend`] → [`tensor`] → [`real`]. A [`backend::Backend`] is the sum of the traits of all ops, in
+//! [`storage`] → [`tensor`] → [`real`]. A [`ops::Backend`] is the sum of the traits of all ops, in
 //! two precisions; layers and models are generic over it and name no device. There are [`cpu::Cpu`],
 //! with scalar `f64` (the judge) or `f32` (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a
 //! GPU in `f64` (to be checked), `f32` (to be compared) or `bf16` (to train).
@@ -52,13 +52,11 @@
 //! # Your own functions
 //!
 //! [`check::gradients()`] takes any forward and backward over named ndarrays and says whether they belong
-//! together, and if not, at which element; [`check`] has examples. A [`case::Case`] of your own op, generic over the backend, goes through the same checks,
+//! together, and if not, at which element; [`check`] has examples. A [`ops::case::Case`] of your own op, generic over the backend, goes through the same checks,
 //! parity tests and timings as ours.
 
 pub mod apply;
-pub mod backend;
 pub mod bench;
-pub mod case;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -72,10 +70,12 @@ pub mod models;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod parts;
 pub mod real;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod storage;
 pub mod tensor;
 pub mod train;
 pub use error::{Error, Result};

@@ -5,9 +5,9 @@
 //! AdamW moments and the moving average are [`Params`] of one and the same layout, so that clipping,
 //! the optimizer and a gradient all-reduce are one pass over one buffer.
 
-use crate::backend::Storage;
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
+use crate::storage::Storage;
 use rand_distr::{Distribution, Normal};
 use std::ops::Range;
 use std::sync::Arc;

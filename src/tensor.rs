@@ -3,8 +3,8 @@
 //! There are no views, strides, broadcasting rules or operators. An op opens what it needs inside
 //! itself; what a tensor means (`[B,N,C]`, `[B,H,W,C]`, ...) is said where it is made.
 
-use crate::backend::{Later, Storage};
 use crate::real::{Element, Float};
+use crate::storage::{Later, Storage};
 
 /// `[d0, d1, ...]`, row-major, of `T` on backend `B`. Without a second parameter it holds the
 /// backend's `Elem`: operands of matrix products and activations inside a branch.

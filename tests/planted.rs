@@ -5,9 +5,9 @@
 //! No op has a switch for this. [`Planted`] runs the right op and then damages what it returned as
 //! the mistake would; attention, which needs a mistake in its middle, is written out here.
 
-use beit::backend::Backend;
-use beit::case::{Case, Cost, Inputs, Io};
 use beit::check::gradients::{Report, Variable, check, check_case};
+use beit::ops::Backend;
+use beit::ops::case::{Case, Cost, Inputs, Io};
 use beit::params::Params;
 use beit::tensor::{Master, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};

@@ -5,15 +5,15 @@
 //! activations are bf16, and the residual stream, statistics and parameter gradients are f32 and are
 //! never rounded to bf16 on their way.
 
-use beit::backend::Storage;
-use beit::case::{Inputs, Io};
 use beit::cpu::Cpu;
+use beit::ops::case::{Inputs, Io};
 use beit::ops::layer_norm::{LayerNormOp, NormStats};
 use beit::ops::linear::LinearOp;
 use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Param, Params};
 use beit::real::{Element, Float};
 use beit::rng::{Philox, Purpose};
+use beit::storage::Storage;
 use beit::tensor::{Master, Tensor};
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
@@ -293,7 +293,7 @@ fn layer_norm_in_bf16_with_f32_masters() {
 #[test]
 fn gradients_accumulate_in_master_precision() {
     let mut inputs = Inputs::new("mixed/accumulate").param("weight", &[1, 1]).param("bias", &[1]);
-    inputs = inputs.push("x", &[1, 1], vec![1.0], beit::case::Kind::Elem, true);
+    inputs = inputs.push("x", &[1, 1], vec![1.0], beit::ops::case::Kind::Elem, true);
     let mut io = Io::new(&Mixed, &inputs);
     let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
     let dy: Tensor<Mixed> = Tensor::from_f64(&Mixed, &[1.0], &[1, 1]);

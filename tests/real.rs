@@ -1,7 +1,6 @@
 //! The forwards run on any `Real`: on dual numbers they give exact directional derivatives, which
 //! must agree with the hand-written backwards to rounding. No step size is involved.
 
-use beit::backend::Storage;
 use beit::check::dual::Dual;
 use beit::cpu::Cpu;
 use beit::ops::layer_norm::LayerNormOp;
@@ -10,6 +9,7 @@ use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry};
 use beit::real::Real;
 use beit::rng::{Philox, Purpose};
+use beit::storage::Storage;
 use beit::tensor::Tensor;
 use num_dual::{Dual64, DualNum};
 use rand_distr::{Distribution, StandardNormal};

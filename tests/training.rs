@@ -1,7 +1,6 @@
 //! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
 //! with the bytes of one that was not.
 
-use beit::backend::Storage;
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use beit::models::config::{BeitConfig, DvaeConfig};
@@ -11,6 +10,7 @@ use beit::ops::gumbel_softmax::Noise;
 use beit::optim::segments;
 use beit::optim::state::State;
 use beit::params::{Params, initial_values};
+use beit::parts::Parts;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
 use std::ops::Range;

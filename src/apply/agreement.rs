@@ -1,10 +1,10 @@
 //! How often two devices, or one in two precisions, give a patch the same token.
 
 use super::frozen::{Tokenizer, load_all, spread, views};
-use crate::backend::Backend;
 use crate::data::augment::eval_views;
 use crate::data::{Source, Split};
 use crate::error::{Error, Result};
+use crate::ops::Backend;
 use crate::tensor::{Master, Tensor};
 use std::path::Path;
 

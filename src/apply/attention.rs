@@ -1,11 +1,11 @@
 //! `beit attention`: where each head of a block looks from one patch (`visualize_attention.py`).
 
 use super::frozen::{views, weights};
-use crate::backend::Backend;
 use crate::data::augment::eval_view;
 use crate::data::decode::decode;
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel};
+use crate::ops::Backend;
 use crate::report::picture::Picture;
 use crate::run::load_model;
 use crate::tensor::{Ids, Master, Tensor};

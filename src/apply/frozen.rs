@@ -1,12 +1,12 @@
 //! Models as they are used: weights on disk, frozen tokenizers, views of images.
 
-use crate::backend::Backend;
 use crate::data::loader::map_images;
 use crate::data::pixels::{HALF, IMAGENET};
 use crate::data::{AugmentConfig, Image, Source};
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::models::dvae::Dvae;
+use crate::ops::Backend;
 use crate::params::{Layout, Params, export, import};
 use crate::real::Float;
 use crate::run::{Model, ModelConfig, Slice, View, load_model, note, save_model};

@@ -8,7 +8,6 @@
 //! crops, flips) in every epoch of its probe.
 
 use super::frozen::{views, weights};
-use crate::backend::Backend;
 use crate::config::{Preset, ProbeRun};
 use crate::cpu::{Cpu, gemm};
 use crate::data::augment::eval_view;
@@ -18,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::layers::linear::Linear;
 use crate::models::beit::{MaskedBatch, MaskedImageModel};
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{CrossEntropyOp, Target};
 use crate::ops::gather_rows::GatherRowsOp;

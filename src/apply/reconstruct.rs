@@ -2,13 +2,13 @@
 //! of the hidden patches predicted and decoded.
 
 use super::frozen::{Tokenizer, load_all, spread, views, weights};
-use crate::backend::Backend;
 use crate::data::augment::eval_views;
 use crate::data::pixels::unmap_pixels;
 use crate::data::{MaskConfig, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::dvae::pixels;
+use crate::ops::Backend;
 use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
 use crate::run::load_model;

@@ -1,7 +1,6 @@
 //! `beit bench device`: the GPU's ops at the sizes of an encoder, each against the ceiling that binds
 //! it: a device-to-device copy or a matrix product, measured in the same process.
 
-use crate::backend::Storage;
 use crate::bench::Times;
 use crate::cuda::{Cuda, Precision, plain};
 use crate::models::config::BeitConfig;
@@ -21,6 +20,7 @@ use crate::ops::residual_norm::ResidualNormOp;
 use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::real::{Element, Float};
 use crate::rng::{Philox, Purpose};
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 use serde::Serialize;
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! `beit bench ops`: every case timed, forward and backward apart.
 
 use crate::bench::Times;
-use crate::case::{Case, Io, Visitor};
 use crate::cpu::Cpu;
+use crate::ops::case::{Case, Io, Visitor};
 use serde::Serialize;
 use std::time::Instant;
 

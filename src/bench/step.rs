@@ -1,13 +1,13 @@
 //! `beit bench step`: whole masked-image-modelling steps on data that lies in memory: forward,
 //! backward, clipping, AdamW. `benches/peers/torch_step.py` times the same work in PyTorch.
 
-use crate::backend::Backend;
 use crate::bench::{Times, peak_memory_mib, processor_seconds};
 use crate::cpu::gemm;
 use crate::error::Result;
 use crate::models::beit::{MaskedBatch, MaskedImageModel, forward_flops, masked_rows};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::models::dvae::Dvae;
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{Losses, Target};
 use crate::optim::state::State;

@@ -14,7 +14,7 @@ use super::AnyCase;
 use super::report::{Report, Verdict};
 use super::semantics::{CLOSE_OVERALL, largest};
 use super::subject::{Done, Run, Start};
-use crate::case::Inputs;
+use crate::ops::case::Inputs;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;

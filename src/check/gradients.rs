@@ -61,8 +61,8 @@ use super::dual::Dual;
 pub use super::report::{Cause, Comparison, Place, Report, Verdict};
 use super::semantics;
 use super::subject::{Start, run};
-use crate::case::Case;
 use crate::cpu::Cpu;
+use crate::ops::case::Case;
 
 /// Values of the variables to all outputs in one array.
 pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;

@@ -149,8 +149,8 @@ pub use ndarray;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
 
-use crate::case::{Case, Inputs, Visitor};
 use crate::cpu::Cpu;
+use crate::ops::case::{Case, Inputs, Visitor};
 use bounded::Bounded;
 use double::Double;
 use dual::Dual;

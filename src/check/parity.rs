@@ -4,7 +4,7 @@
 use super::AnyCase;
 use super::semantics::{largest, still};
 use super::subject::{Run, Start};
-use crate::case::{Inputs, Kind};
+use crate::ops::case::{Inputs, Kind};
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
 use half::bf16;

@@ -8,7 +8,7 @@ use super::double::Double;
 use super::gradients::{Backward, Forward, Place, Report, Settings, Variable, check_with_noise};
 use super::subject::{Done, Run, Start};
 use super::{certificate, exact};
-use crate::case::Inputs;
+use crate::ops::case::Inputs;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 

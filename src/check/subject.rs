@@ -2,8 +2,8 @@
 //!
 //! Only [`run`] is compiled for each case and each backend; whoever judges works on plain numbers.
 
-use crate::backend::Backend;
-use crate::case::{Case, Inputs, Io};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Inputs, Io};
 use crate::real::Float;
 use std::collections::BTreeMap;
 

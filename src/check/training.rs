@@ -1,10 +1,10 @@
 //! Ten training steps of the smallest encoder and tokenizer on two backends: what parity of single ops
 //! cannot show, a sum, a copy of the weights or a random choice that goes wrong between steps.
 
-use crate::backend::Backend;
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
+use crate::ops::Backend;
 use crate::ops::adamw::AdamW;
 use crate::ops::gumbel_softmax::Noise;
 use crate::optim::segments;

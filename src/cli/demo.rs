@@ -2,7 +2,6 @@
 
 use crate::apply::probe::{Probed, add_to_report, probe};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::backend::Backend;
 use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
 use crate::cli::device::{Chosen, on_device};
@@ -11,6 +10,7 @@ use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::run::{install_interrupt, write_atomic};
 use crate::train::pretrain::{PretrainSummary, pretrain};

@@ -5,8 +5,8 @@
 //! travel while the step before is computed; the working stream waits for them on the device.
 
 use super::device::{Buffer, Device, check_fault, fail, lock, text};
-use crate::backend::Later;
 use crate::real::Element;
+use crate::storage::Later;
 use cudarc::driver::{CudaEvent, CudaStream, result};
 use std::collections::VecDeque;
 use std::ffi::c_void;

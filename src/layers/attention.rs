@@ -1,11 +1,12 @@
 //! Self-attention of a block: packed q, k, v projection, attention with an additive bias, output
 //! projection (`modeling_finetune.py`, class Attention).
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::layers::linear::Linear;
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Decay, Init, Layout, Param, Params, Registry, Stored};
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
 /// x -> proj(softmax(q kᵀ/√d + bias) v).

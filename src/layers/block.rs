@@ -13,14 +13,15 @@ mod case;
 
 pub use case::*;
 
-use crate::backend::{Backend, Storage};
 use crate::layers::attention::{Attention, AttentionCache};
 use crate::layers::mlp::{Mlp, MlpCache};
 use crate::layers::norm::{Norm, Stream};
 use crate::layers::rel_pos_bias::RelPosBias;
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::ops::rel_pos_bias::RelPosIndex;
 use crate::params::{Decay, Init, Param, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Convolution of the discrete VAE: odd kernel, stride 1, same padding, bias always (`dall_e/utils.py`).
 
-use crate::backend::Backend;
+use crate::ops::Backend;
 use crate::ops::conv2d::Conv;
 use crate::params::{Decay, Init, Param, Params, Registry, Stored};
 use crate::tensor::{Master, Tensor};

@@ -1,6 +1,6 @@
 //! Linear layer: weight `[out,in]` and bias `[out]`.
 
-use crate::backend::Backend;
+use crate::ops::Backend;
 use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::tensor::Tensor;
 

@@ -1,10 +1,11 @@
 //! Multilayer perceptron of a block: fc1, exact GELU, fc2.
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::layers::linear::Linear;
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::Tensor;
 
 /// y = fc2(gelu(fc1(x))).

@@ -16,7 +16,7 @@ pub mod position;
 pub mod rel_pos_bias;
 pub mod resblock;
 
-use crate::case::Visitor;
+use crate::ops::case::Visitor;
 use crate::params::Init;
 
 /// Shows every case of every layer to `v`. Linear, norm, patch embedding and relative-position bias

@@ -1,8 +1,9 @@
 //! Layer normalisation: parameters. Where it follows a residual sum, both are one op.
 
-use crate::backend::{Backend, Storage};
+use crate::ops::Backend;
 use crate::ops::layer_norm::NormStats;
 use crate::params::{Decay, Init, Param, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
 /// The residual stream at some place and the statistics of the norm that follows there.

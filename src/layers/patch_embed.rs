@@ -1,7 +1,7 @@
 //! Patch embedding: a convolution with kernel and stride P, as one matrix product over patches.
 
-use crate::backend::Backend;
 use crate::layers::TRUNC_NORMAL;
+use crate::ops::Backend;
 use crate::params::{Decay, Init, Param, Params, Registry, Stored};
 use crate::tensor::{Master, Tensor};
 

@@ -1,9 +1,10 @@
 //! Relative-position bias: a table with one row per offset of the grid (and three for the class
 //! token) and one column per head, looked up for every pair of tokens.
 
-use crate::backend::{Backend, Storage};
+use crate::ops::Backend;
 use crate::ops::rel_pos_bias::RelPosIndex;
 use crate::params::{Decay, Init, Param, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::Master;
 use std::sync::Arc;
 

@@ -2,10 +2,11 @@
 //! v' = id(v) + γ r(v), where r is four convolutions, each behind a ReLU, and id is the identity or,
 //! where the width changes, a 1×1 convolution of v itself.
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::layers::conv::Conv2d;
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Layout, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
 /// Kernels of r: 3, 3, 3, 1 in the encoder and 1, 3, 3, 3 in the decoder.

@@ -13,7 +13,6 @@ mod case;
 
 pub use case::*;
 
-use crate::backend::{Backend, Storage};
 use crate::layers::TRUNC_NORMAL;
 use crate::layers::block::{Block, BlockCache, BlockContext};
 use crate::layers::linear::Linear;
@@ -21,9 +20,11 @@ use crate::layers::norm::{Norm, Stream};
 use crate::layers::patch_embed::PatchEmbed;
 use crate::layers::rel_pos_bias::RelPosBias;
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::ops::cross_entropy::{Losses, Target};
 use crate::ops::rel_pos_bias::RelPosIndex;
 use crate::params::{Decay, Layout, Param, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 use std::ops::Range;
 use std::sync::Arc;

@@ -11,12 +11,13 @@ mod case;
 
 pub use case::*;
 
-use crate::backend::{Backend, Storage};
 use crate::layers::conv::Conv2d;
 use crate::layers::resblock::{ResBlock, ResBlockCache, Side};
 use crate::models::config::DvaeConfig;
+use crate::ops::Backend;
 use crate::ops::gumbel_softmax::Noise;
 use crate::params::{Layout, Params, Registry};
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 
 /// Likelihood of the decoder's output.

@@ -4,7 +4,7 @@ pub mod beit;
 pub mod config;
 pub mod dvae;
 
-use crate::case::Visitor;
+use crate::ops::case::Visitor;
 
 /// Shows every case of every model to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V) {

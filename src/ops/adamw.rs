@@ -12,12 +12,13 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::Cpu;
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::Params;
 use crate::real::Real;
 use crate::simd_fn;
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 

@@ -22,10 +22,11 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::overlapping_rows;
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::params::{Param, Params};
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::ArrayView2;
 use std::ops::Range;
@@ -164,7 +165,7 @@ impl Case for Conv2dCase {
         let ([b, h, w, i], k, o) = (self.shape, self.kernel, self.output);
         let mut inputs = Inputs::new(&self.name());
         // Away from the kink of the ReLU.
-        let x = crate::case::away_from_zero(inputs.normal(b * h * w * i));
+        let x = crate::ops::case::away_from_zero(inputs.normal(b * h * w * i));
         let inputs = inputs
             .push("x", &self.shape, x, Kind::Elem, true)
             .param("weight", &[o, k, k, i])

@@ -6,10 +6,11 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 

@@ -18,11 +18,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::{Cpu, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::simd_fn;
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 use rayon::prelude::*;
 use simd::LANES;

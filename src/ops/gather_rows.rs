@@ -13,10 +13,11 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::{Ids, Tensor};
 
 /// Picks rows, and the gradient.

@@ -7,11 +7,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::Params;
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::Master;
 use rayon::prelude::*;
 

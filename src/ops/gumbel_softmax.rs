@@ -16,12 +16,13 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::{Cpu, rows_per_task, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::rng::{Philox, Purpose};
 use crate::simd_fn;
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 use rayon::prelude::*;
 

@@ -17,11 +17,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::simd_fn;
+use crate::storage::Storage;
 use crate::tensor::Master;
 use rayon::prelude::*;
 

@@ -10,13 +10,14 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, gemm, rows_per_task, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::ops::gelu::{gelu_piece, gelu_piece_backward};
 use crate::ops::linear::{LinearOp, output_shape};
 use crate::params::{Param, Params};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 

@@ -18,10 +18,11 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::Cpu;
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::Master;
 use rayon::prelude::*;
 

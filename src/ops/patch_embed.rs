@@ -15,11 +15,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Param, Params};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;

@@ -15,12 +15,13 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::simd_fn;
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 
@@ -244,7 +245,7 @@ impl Case for ResidualCase {
 /// Adds the input `keep` `[B]`: samples in turn dropped and kept with 1/(1 − 1/5).
 pub fn push_keep(inputs: Inputs, batch: usize) -> Inputs {
     let values = (0..batch).map(|b| if b % 2 == 1 { 0.0 } else { 1.25 }).collect();
-    inputs.push("keep", &[batch], values, crate::case::Kind::Master, false)
+    inputs.push("keep", &[batch], values, crate::ops::case::Kind::Master, false)
 }
 
 /// Smallest, odd with everything, without γ, without keep, several pieces, the tiny preset.

@@ -13,13 +13,14 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backend::{Backend, Storage};
-use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::ops::layer_norm::{NormStats, norm_param_row, normalise_row, normalise_row_backward};
 use crate::ops::residual::{Keep, expect_residual, push_keep, residual_row, residual_row_backward};
 use crate::params::{Param, Params};
 use crate::real::Real;
+use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 

@@ -1,10 +1,11 @@
 //! What an optimizer step changes: weights, moments, running average and the step count.
 
-use crate::backend::{Backend, Later};
 use crate::error::{Error, Result};
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::params::{Layout, Param, Params};
 use crate::real::Float;
+use crate::storage::Later;
 use crate::tensor::Master;
 
 /// Weights and everything that follows them through training.

@@ -4,15 +4,16 @@
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
-use crate::backend::{Backend, Later};
 use crate::config::RunConfig;
 use crate::data::{Image, Loader, LoaderConfig, Source, Split};
 use crate::error::{Error, Result};
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::optim::state::State;
 use crate::params::{Layout, initial_values};
 use crate::real::Float;
 use crate::run::{Opened, Progress, RunDir, Slice, View, interrupted, note};
+use crate::storage::Later;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,9 +4,9 @@ pub mod driver;
 pub mod pretrain;
 pub mod tokenizer;
 
-use crate::backend::Backend;
 use crate::models::beit::DropPath;
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::Master;
 use std::ops::Range;

@@ -3,13 +3,13 @@
 
 use crate::apply::frozen::{Tokenizer, load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::backend::{Backend, Later};
 use crate::config::PretrainRun;
 use crate::data::augment::{Views, eval_views, two_views};
 use crate::data::{AugmentConfig, Image, MaskConfig, Masking, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::BeitConfig;
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::Target;
 use crate::optim::state::State;
@@ -19,6 +19,7 @@ use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
 use crate::run::{ModelConfig, RunDir};
+use crate::storage::Later;
 use crate::tensor::{Ids, Master};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use crate::train::drop_path;

@@ -6,12 +6,12 @@
 
 use crate::apply::frozen::{load_all, save_weights, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::backend::{Backend, Later};
 use crate::config::TokenizerRun;
 use crate::data::augment::{eval_views, token_view};
 use crate::data::{AugmentConfig, Image, Split};
 use crate::error::Result;
 use crate::models::dvae::{Dvae, DvaeLosses, DvaeStep, Likelihood};
+use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::gumbel_softmax::Noise;
 use crate::optim::state::State;
@@ -21,6 +21,7 @@ use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
 use crate::run::{ModelConfig, RunDir};
+use crate::storage::Later;
 use crate::tensor::{Master, Tensor};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use serde::{Deserialize, Serialize};

@@ -8,11 +8,11 @@
 
 mod faults;
 
-use beit::backend::Backend;
 use beit::check::AnyCase;
 use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
+use beit::ops::Backend;
 use beit::ops::gather_rows::GatherRowsOp;
 use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::LinearOp;

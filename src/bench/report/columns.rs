@@ -1,8 +1,8 @@
 //! The columns of the report: a device and a precision each.
 
-use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::Result;
+use crate::ops::Backend;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::{Cuda, Device};

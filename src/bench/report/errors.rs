@@ -19,8 +19,8 @@
 //! bound of one op with the step's longest sum.
 
 use super::Accuracy;
-use crate::case::{Cost, Inputs};
 use crate::models::config::BeitConfig;
+use crate::ops::case::{Cost, Inputs};
 
 /// Half a unit in the last place of f32, relative.
 const UNIT_F32: f64 = 1.0 / (1 << 24) as f64;

@@ -18,9 +18,9 @@
 //! beside its own: then more is held than is predicted. Buffers inside a product or an op, and those that
 //! wait to be used again, are not tensors.
 
-use crate::backend::Storage;
 use crate::cpu::parts;
 use crate::models::config::BeitConfig;
+use crate::storage::Storage;
 
 /// Largest sum of all tensors of a step on `batch` images with `masked` hidden patches each.
 pub fn predicted_bytes<B: Storage>(config: &BeitConfig, masked: usize, batch: usize) -> f64 {

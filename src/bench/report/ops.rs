@@ -3,11 +3,11 @@
 use super::columns::{Column, EachColumn};
 use super::errors::{distance, longest_axis, of_op, worst};
 use super::{Accuracy, Columns, OpRow, Plan};
-use crate::backend::Backend;
 use crate::bench::{FEWEST, Times};
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::Cpu;
 use crate::error::{DEVICE_FAILURE, Result};
+use crate::ops::Backend;
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
 use crate::run::note;

@@ -1,7 +1,7 @@
 //! A block between two norms, as a case.
 
 use super::*;
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::params::Layout;
 
 /// One block between its own first norm and a following one.

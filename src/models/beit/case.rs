@@ -1,7 +1,7 @@
 //! The masked image model as a case.
 
 use super::*;
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 
 /// The whole masked-image model at one size.
 pub struct BeitCase {

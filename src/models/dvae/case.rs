@@ -1,7 +1,7 @@
 //! The tokenizer's whole training loss as a case.
 
 use super::*;
-use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 
 /// The whole training loss at one size, as one number.
 pub struct DvaeCase {

@@ -1,9 +1,9 @@
 //! AdamW on CUDA: `cuda/adamw.cu`, one launch for all parameters.
 
 use super::{AdamW, AdamWOp, Segment};
-use crate::backend::Storage;
 use crate::cuda::{Cuda, Grid, Precision, args};
 use crate::params::Params;
+use crate::storage::Storage;
 use crate::tensor::Master;
 
 impl<T: Precision> AdamWOp for Cuda<T> {

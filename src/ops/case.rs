@@ -3,10 +3,11 @@
 //! A case makes inputs on the host, runs forward and backward on any backend through an [`Io`], and
 //! states its cost. Gradient check, parity test and benchmark exist for it without further code.
 
-use crate::backend::{Backend, Storage};
+use crate::ops::Backend;
 use crate::params::{Layout, Param, Params, Registry};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
+use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::BTreeMap;

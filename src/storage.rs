@@ -1,13 +1,11 @@
-//! What a device is: where numbers are stored ([`Storage`]) and which ops it has ([`Backend`]).
+//! Where a device keeps numbers.
 //!
-//! A backend has two precisions. `Elem` is for operands of matrix products and activations inside a
+//! A device has two precisions. `Elem` is for operands of matrix products and activations inside a
 //! branch; `Master` is for parameters and their gradients, optimizer state, the residual stream and
 //! its gradient, statistics and losses. On `Cpu<f64>` and `Cpu<f32>` they are the same type; on a
 //! bf16 backend `Elem` is bf16 and `Master` is f32. The type of a tensor says which it is, so code
 //! that mixes them up does not compile.
 
-use crate::ops;
-use crate::params::Params;
 use crate::real::{Element, Float, Real};
 use std::ops::Range;
 
@@ -68,53 +66,4 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     }
     /// Counts the peak from what buffers hold now.
     fn forget_peak(&self) {}
-
-    /// Calls `work` on every part of a batch of `samples` and returns what it returned, in order;
-    /// the gradients of all parts are added to `g`. One part here. A device that gains from it takes
-    /// several at a time, each with gradients of its own; how a batch is cut and in which order the
-    /// parts are added depends on `samples` alone.
-    fn in_parts<R: Send>(
-        &self,
-        samples: usize,
-        g: &mut Params<Self>,
-        work: impl Fn(Range<usize>, &mut Params<Self>) -> R + Sync,
-    ) -> Vec<R> {
-        vec![work(0..samples, g)]
-    }
-}
-
-macro_rules! vocabulary {
-    ($($op:path),* $(,)?) => {
-        /// The whole vocabulary: layers and models need nothing else of a device.
-        pub trait Backend: Storage $(+ $op)* {}
-        impl<B: Storage $(+ $op)*> Backend for B {}
-    };
-}
-
-vocabulary! {
-    ops::adamw::AdamWOp,
-    ops::attention::AttentionOp,
-    ops::conv2d::Conv2dOp,
-    ops::convert::ConvertOp,
-    ops::cross_entropy::CrossEntropyOp,
-    ops::gather_rows::GatherRowsOp,
-    ops::gelu::GeluOp,
-    ops::global_norm::GlobalNormOp,
-    ops::gumbel_softmax::GumbelSoftmaxOp,
-    ops::kl_aggregate::KlAggregateOp,
-    ops::kl_uniform::KlUniformOp,
-    ops::layer_norm::LayerNormOp,
-    ops::linear::LinearOp,
-    ops::linear_gelu::LinearGeluOp,
-    ops::logit_laplace::LogitLaplaceOp,
-    ops::max_pool::MaxPoolOp,
-    ops::mean_pool::MeanPoolOp,
-    ops::mse::MseOp,
-    ops::patch_embed::PatchEmbedOp,
-    ops::rel_pos_bias::RelPosBiasOp,
-    ops::relu::ReluOp,
-    ops::residual::ResidualOp,
-    ops::residual_norm::ResidualNormOp,
-    ops::tokens::TokensOp,
-    ops::upsample::UpsampleOp,
 }
