@@ -24,8 +24,10 @@ settle() {
 }
 
 mkdir -p ptx
+# All kernels of one precision are one module.
+for kernel in *.cu; do echo "#include \"$kernel\""; done >"$work/unit.cu"
 for precision in f64 f32 bf16; do
-  nvcc -ptx -std=c++17 -O3 -arch=compute_80 "-DBEIT_${precision^^}" -o "$work/new.ptx" unit.cu
+  nvcc -ptx -std=c++17 -O3 -arch=compute_80 "-DBEIT_${precision^^}" -I. -o "$work/new.ptx" "$work/unit.cu"
   # nvcc asks for its own version; nothing here needs more than 7.0, so older drivers can load it.
   # ptxas below refuses where that is not true.
   sed 's/^\.version .*/.version 7.0/' "$work/new.ptx" >"$work/$precision.ptx"

@@ -3,7 +3,7 @@
 //
 // Each kernel is compiled three times, with one of BEIT_F64, BEIT_F32, BEIT_BF16 defined, and its
 // name then ends in _f64, _f32 or _bf16. `elem` is the type of matrix operands and branch
-// activations, `master` that of everything else (Elem and Master in src/backend.rs); arithmetic is
+// activations, `master` that of everything else (Elem and Master in src/storage.rs); arithmetic is
 // done in `master`. Kernels take pointers, `Index` and `double` only: 8 bytes each, so that a wrong
 // order of arguments cannot shift the others.
 #pragma once

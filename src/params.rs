@@ -283,6 +283,60 @@ pub fn import<'a>(
     Ok(values)
 }
 
+/// What a forward pass needs besides its input: the backend and the weights.
+pub struct Ctx<'a, B: Storage> {
+    /// Where it is computed.
+    pub bk: &'a B,
+    /// The weights.
+    pub w: &'a Params<B>,
+}
+
+impl<'a, B: Storage> Ctx<'a, B> {
+    /// `w` on `bk`.
+    pub fn new(bk: &'a B, w: &'a Params<B>) -> Self {
+        Self { bk, w }
+    }
+}
+
+impl<B: Storage> Clone for Ctx<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Storage> Copy for Ctx<'_, B> {}
+
+/// What a backward pass needs besides caches and upstream gradients: backend, weights, and the
+/// gradients that it adds to.
+pub struct Grad<'a, B: Storage> {
+    /// Backend and weights of the forward pass.
+    pub ctx: Ctx<'a, B>,
+    /// Gradients of the parameters.
+    pub g: &'a mut Params<B>,
+    on_ready: Option<&'a mut dyn FnMut(Range<usize>)>,
+}
+
+impl<'a, B: Storage> Grad<'a, B> {
+    /// Gradients of `ctx.w` in `g`.
+    pub fn new(ctx: Ctx<'a, B>, g: &'a mut Params<B>) -> Self {
+        Self { ctx, g, on_ready: None }
+    }
+
+    /// Calls `f` with each range of `g` as it is finished.
+    pub fn on_ready(self, f: &'a mut dyn FnMut(Range<usize>)) -> Self {
+        Self { on_ready: Some(f), ..self }
+    }
+
+    /// Says that nothing of this backward pass will be added to `range` of `g` any more. Every model
+    /// says so for each of its parameters once, last layers first: where the exchange of gradients
+    /// between devices can begin while the rest is computed.
+    pub fn ready(&mut self, range: Range<usize>) {
+        if let Some(f) = &mut self.on_ready {
+            f(range);
+        }
+    }
+}
+
 /// One flat buffer over a layout: values, gradients, moments or moving averages.
 pub struct Params<B: Storage> {
     /// The parameters it is made of.

@@ -82,12 +82,10 @@ fn kernels(text: &str, before: &str) -> BTreeSet<String> {
 #[test]
 fn cuda_kernels_are_whole() {
     let sources = files("cuda", &["cu"]);
-    let unit = &sources["unit.cu"];
     let mut defined = BTreeSet::<String>::new();
     for (file, text) in &sources {
         let own = kernels(text, "KERNEL(");
         assert_eq!(own, kernels(text, "EXPORT("), "{file}");
-        assert!(file == "unit.cu" || unit.contains(&format!("#include \"{file}\"")), "{file}");
         defined.extend(own);
     }
     for precision in ["f64", "f32", "bf16"] {
@@ -110,13 +108,11 @@ fn cuda_kernels_are_whole() {
     }
 }
 
-/// Each `.cu` is that of an op, of passes they share, or the unit; each op has its CUDA side.
+/// Each `.cu` is that of an op or of passes they share; each op has its CUDA side.
 #[test]
 fn cuda_files_have_their_op() {
     let ops = files("src/ops", &["rs"]);
-    for name in
-        files("cuda", &["cu"]).keys().filter(|n| !["common.cu", "unit.cu"].contains(&n.as_str()))
-    {
+    for name in files("cuda", &["cu"]).keys().filter(|name| *name != "common.cu") {
         let stem = name.trim_end_matches(".cu");
         let op = ops.keys().any(|op| stem.starts_with(op.trim_end_matches(".rs")));
         assert!(op, "cuda/{name} has no op");

@@ -8,6 +8,8 @@
 use beit::check::gradients::{Report, Variable, check, check_case};
 use beit::ops::Backend;
 use beit::ops::case::{Case, Cost, Inputs, Io};
+use beit::ops::layer_norm::Norm;
+use beit::ops::linear::Linear;
 use beit::params::Params;
 use beit::tensor::{Master, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -131,25 +133,27 @@ impl<F: Fn(&mut Pass) + Send + Sync + 'static> Case for Planted<F> {
         // Gradients of this pass alone; what was there before is added below.
         let mut g = Params::zeros(bk, &io.w.layout);
         let wants = io.wants_backward();
+        let norm = Norm { weight: weight.clone(), bias: bias.clone(), eps: EPS };
+        let p = Linear { weight: weight.clone(), bias: Some(bias.clone()) };
         let (x, y, a, dy, dx, shape);
         if self.op == Op::LayerNorm {
             let input = io.master("x");
-            let (out, stats) = bk.layer_norm_forward(&input, &io.w, &weight, &bias, EPS);
+            let (out, stats) = bk.layer_norm_forward(&input, &io.w, &norm);
             io.output(bk, &out);
             if !wants {
                 return;
             }
             let up = io.upstream(bk, 0);
-            let back = bk.layer_norm_backward(&input, &stats, &io.w, &weight, &bias, &up, &mut g);
+            let back = bk.layer_norm_backward(&input, &stats, &io.w, &norm, &up, &mut g);
             (x, y, a, dy) = (input.to_f64(bk), out.to_f64(bk), Vec::new(), up.to_f64(bk));
             (dx, shape) = (back.to_f64(bk), input.shape().to_vec());
         } else {
             let input = io.elem("x");
             let (out, pre) = if self.op == Op::Linear {
-                let out = bk.linear_forward(&input, &io.w, &weight, Some(&bias));
+                let out = bk.linear_forward(&input, &io.w, &p);
                 (out, None)
             } else {
-                let (out, pre) = bk.linear_gelu_forward(&input, &io.w, &weight, &bias);
+                let (out, pre) = bk.linear_gelu_forward(&input, &io.w, &p);
                 (out, Some(pre))
             };
             io.output(bk, &out);
@@ -159,8 +163,8 @@ impl<F: Fn(&mut Pass) + Send + Sync + 'static> Case for Planted<F> {
             let up = io.upstream::<B::Elem>(bk, 0);
             dy = up.to_f64(bk);
             let back = match &pre {
-                None => bk.linear_backward(&input, &io.w, &weight, Some(&bias), &up, &mut g),
-                Some(a) => bk.linear_gelu_backward(&input, a, &io.w, &weight, &bias, up, &mut g),
+                None => bk.linear_backward(&input, &io.w, &p, &up, &mut g),
+                Some(a) => bk.linear_gelu_backward(&input, a, &io.w, &p, up, &mut g),
             };
             a = pre.map(|a| a.to_f64(bk)).unwrap_or_default();
             (x, y) = (input.to_f64(bk), out.to_f64(bk));
@@ -209,11 +213,12 @@ impl Case for Nudged {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (x, weight) = (io.elem("x"), io.param("weight"));
-        io.output(bk, &bk.linear_forward(&x, &io.w, &weight, None));
+        let p = Linear { weight: weight.clone(), bias: None };
+        io.output(bk, &bk.linear_forward(&x, &io.w, &p));
         if io.wants_backward() {
             let mut g = Params::zeros(bk, &io.w.layout);
             let dy = io.upstream(bk, 0);
-            let dx = bk.linear_backward(&x, &io.w, &weight, None, &dy, &mut g);
+            let dx = bk.linear_backward(&x, &io.w, &p, &dy, &mut g);
             io.grad(bk, "x", &dx);
             let host = |g: &Params<B>| -> Vec<f64> {
                 g.to_host(bk).into_iter().map(beit::real::Float::to_f64).collect()

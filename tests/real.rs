@@ -3,8 +3,8 @@
 
 use beit::check::dual::Dual;
 use beit::cpu::Cpu;
-use beit::ops::layer_norm::LayerNormOp;
-use beit::ops::linear::LinearOp;
+use beit::ops::layer_norm::{LayerNormOp, Norm};
+use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry};
 use beit::real::Real;
@@ -96,9 +96,10 @@ fn linear_agrees_with_dual_numbers() {
     let (point, weight, bias) = Point::new(1, &[7, 5], &[3, 5], &[3]);
     let (bk, bd) = (Cpu::<f64>::new(), Cpu::<Dual>::new());
     let ((x, w), (xd, wd)) = (point.on_f64(), point.on_dual());
-    let y = bk.linear_forward(&x, &w, &weight, Some(&bias));
-    let yd = bd.linear_forward(&xd, &wd, &weight, Some(&bias));
-    point.compare(&y, &yd, |dy, g| bk.linear_backward(&x, &w, &weight, Some(&bias), &dy, g));
+    let p = Linear { weight, bias: Some(bias) };
+    let y = bk.linear_forward(&x, &w, &p);
+    let yd = bd.linear_forward(&xd, &wd, &p);
+    point.compare(&y, &yd, |dy, g| bk.linear_backward(&x, &w, &p, &dy, g));
 }
 
 #[test]
@@ -106,9 +107,10 @@ fn layer_norm_agrees_with_dual_numbers() {
     let (point, weight, bias) = Point::new(2, &[3, 5, 37], &[37], &[37]);
     let (bk, bd) = (Cpu::<f64>::new(), Cpu::<Dual>::new());
     let ((x, w), (xd, wd)) = (point.on_f64(), point.on_dual());
-    let (y, stats) = bk.layer_norm_forward(&x, &w, &weight, &bias, 1e-6);
-    let (yd, _) = bd.layer_norm_forward(&xd, &wd, &weight, &bias, 1e-6);
-    point.compare(&y, &yd, |dy, g| bk.layer_norm_backward(&x, &stats, &w, &weight, &bias, &dy, g));
+    let norm = Norm { weight, bias, eps: 1e-6 };
+    let (y, stats) = bk.layer_norm_forward(&x, &w, &norm);
+    let (yd, _) = bd.layer_norm_forward(&xd, &wd, &norm);
+    point.compare(&y, &yd, |dy, g| bk.layer_norm_backward(&x, &stats, &w, &norm, &dy, g));
 }
 
 #[test]
@@ -116,9 +118,10 @@ fn linear_gelu_agrees_with_dual_numbers() {
     let (point, weight, bias) = Point::new(3, &[6, 5], &[19, 5], &[19]);
     let (bk, bd) = (Cpu::<f64>::new(), Cpu::<Dual>::new());
     let ((x, w), (xd, wd)) = (point.on_f64(), point.on_dual());
-    let (y, a) = bk.linear_gelu_forward(&x, &w, &weight, &bias);
-    let (yd, _) = bd.linear_gelu_forward(&xd, &wd, &weight, &bias);
-    point.compare(&y, &yd, |dy, g| bk.linear_gelu_backward(&x, &a, &w, &weight, &bias, dy, g));
+    let p = Linear { weight, bias: Some(bias) };
+    let (y, a) = bk.linear_gelu_forward(&x, &w, &p);
+    let (yd, _) = bd.linear_gelu_forward(&xd, &wd, &p);
+    point.compare(&y, &yd, |dy, g| bk.linear_gelu_backward(&x, &a, &w, &p, dy, g));
 }
 
 /// Values and slopes of a few hundred expressions, against an independent crate.

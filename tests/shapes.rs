@@ -8,9 +8,9 @@ use beit::ops::attention::AttentionOp;
 use beit::ops::conv2d::{Conv, Conv2dOp};
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
 use beit::ops::gather_rows::GatherRowsOp;
-use beit::ops::layer_norm::LayerNormOp;
-use beit::ops::linear::LinearOp;
-use beit::ops::patch_embed::PatchEmbedOp;
+use beit::ops::layer_norm::{LayerNormOp, Norm};
+use beit::ops::linear::{Linear, LinearOp};
+use beit::ops::patch_embed::{PatchEmbed, PatchEmbedOp};
 use beit::ops::upsample::UpsampleOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry};
 use beit::real::Real;
@@ -50,9 +50,10 @@ fn linear_at<T: Real>(rows: usize, input: usize, output: usize) {
     let w = Params::from_host(&bk, &layout, &host);
     let mut g = Params::zeros(&bk, &layout);
     let xt = Tensor::from_f64(&bk, &x, &[rows, input]);
-    let y = bk.linear_forward(&xt, &w, &p[0], Some(&p[1]));
+    let linear = Linear { weight: p[0].clone(), bias: Some(p[1].clone()) };
+    let y = bk.linear_forward(&xt, &w, &linear);
     let dyt = Tensor::from_f64(&bk, &dy, &[rows, output]);
-    let dx = bk.linear_backward(&xt, &w, &p[0], Some(&p[1]), &dyt, &mut g);
+    let dx = bk.linear_backward(&xt, &w, &linear, &dyt, &mut g);
     let mut want = (vec![0.0; rows * output], vec![0.0; rows * input], vec![0.0; host.len()]);
     for r in 0..rows {
         for o in 0..output {
@@ -94,7 +95,8 @@ fn layer_norm_at<T: Real>(rows: usize, width: usize) {
     let (host, x) = (numbers(2 * width, 4), numbers(rows * width, 5));
     let w = Params::from_host(&bk, &layout, &host);
     let xt = Tensor::from_f64(&bk, &x, &[rows, width]);
-    let (y, _) = bk.layer_norm_forward(&xt, &w, &p[0], &p[1], 1e-6);
+    let norm = Norm { weight: p[0].clone(), bias: p[1].clone(), eps: 1e-6 };
+    let (y, _) = bk.layer_norm_forward(&xt, &w, &norm);
     let mut want = Vec::new();
     for x in x.chunks(width) {
         let mean = x.iter().sum::<f64>() / width as f64;
@@ -120,7 +122,7 @@ fn attention_at<T: Real>(tokens: usize, heads: usize, head: usize) {
     let (qkv, bias) = (numbers(batch * tokens * 3 * c, 6), numbers(heads * tokens * tokens, 7));
     let qkv_t = Tensor::from_f64(&bk, &qkv, &[batch, tokens, 3 * c]);
     let bias_t = Tensor::from_f64(&bk, &bias, &[heads, tokens, tokens]);
-    let (y, _) = bk.attention_forward(&qkv_t, Some(&bias_t), heads);
+    let y = bk.attention_forward(&qkv_t, Some(&bias_t), heads).out;
     let mut want = vec![0.0; batch * tokens * c];
     let at = |b: usize, i: usize, part: usize, h: usize, d: usize| {
         qkv[(b * tokens + i) * 3 * c + part * c + h * head + d]
@@ -161,8 +163,8 @@ fn conv2d_at<T: Real>((h, w): (usize, usize), (input, output): (usize, usize), k
     let host = numbers(layout.iter().map(|p| p.len()).sum(), 8);
     let x = numbers(batch * h * w * input, 9);
     let params = Params::from_host(&bk, &layout, &host);
-    let conv = Conv { weight: &p[0], bias: &p[1], relu: true };
-    let y = bk.conv2d_forward(&Tensor::from_f64(&bk, &x, &[batch, h, w, input]), &params, conv);
+    let conv = Conv { weight: p[0].clone(), bias: p[1].clone(), relu: true };
+    let y = bk.conv2d_forward(&Tensor::from_f64(&bk, &x, &[batch, h, w, input]), &params, &conv);
     let mut want = Vec::new();
     for row in 0..batch * h * w {
         let (b, i, j) = (row / (h * w), row / w % h, row % w);
@@ -209,13 +211,17 @@ fn panics<T>(want: &str, f: impl FnOnce() -> T) {
 fn wrong_shapes_panic_with_op_argument_got_and_wanted() {
     let bk = Cpu::<f64>::new();
     let zeros = |shape: &[usize]| Tensor::<Cpu<f64>>::zeros(&bk, shape);
-    let (p, layout) = parameters(&[("weight", &[5, 4]), ("bias", &[5]), ("kernel", &[2, 2, 2, 3])]);
+    let shapes: [(&str, &[usize]); 4] =
+        [("weight", &[5, 4]), ("bias", &[5]), ("kernel", &[2, 2, 2, 3]), ("norm", &[4])];
+    let (p, layout) = parameters(&shapes);
     let w = Params::zeros(&bk, &layout);
     panics("linear: parameter weight is [5, 4], expected [5, 3]", || {
-        bk.linear_forward(&zeros(&[2, 3]), &w, &p[0], None)
+        let linear = Linear { weight: p[0].clone(), bias: None };
+        bk.linear_forward(&zeros(&[2, 3]), &w, &linear)
     });
     panics("layer_norm: parameter bias is [5], expected [4]", || {
-        bk.layer_norm_forward(&zeros(&[2, 4]), &w, &p[1], &p[1], 1e-6)
+        let norm = Norm { weight: p[3].clone(), bias: p[1].clone(), eps: 1e-6 };
+        bk.layer_norm_forward(&zeros(&[2, 4]), &w, &norm)
     });
     panics("attention: qkv is [2, 7], expected [B,N,3C]", || {
         bk.attention_forward(&zeros(&[2, 7]), None, 1)
@@ -224,15 +230,16 @@ fn wrong_shapes_panic_with_op_argument_got_and_wanted() {
         bk.attention_forward(&zeros(&[1, 3, 6]), Some(&zeros(&[1, 2, 2])), 1)
     });
     panics("conv2d: kernel 2 of kernel is not odd", || {
-        let conv = Conv { weight: &p[2], bias: &p[1], relu: false };
-        bk.conv2d_forward(&zeros(&[1, 4, 4, 3]), &w, conv)
+        let conv = Conv { weight: p[2].clone(), bias: p[1].clone(), relu: false };
+        bk.conv2d_forward(&zeros(&[1, 4, 4, 3]), &w, &conv)
     });
     panics("conv2d: x is [4, 4, 3], expected [B,H,W,I]", || {
-        let conv = Conv { weight: &p[2], bias: &p[1], relu: false };
-        bk.conv2d_forward(&zeros(&[4, 4, 3]), &w, conv)
+        let conv = Conv { weight: p[2].clone(), bias: p[1].clone(), relu: false };
+        bk.conv2d_forward(&zeros(&[4, 4, 3]), &w, &conv)
     });
     panics("patch_embed: parameter kernel is [2, 2, 2, 3], expected [2, 2, 2, 4]", || {
-        bk.patch_embed_forward(&zeros(&[1, 8, 8, 4]), &w, &p[2], &p[1])
+        let p = PatchEmbed { weight: p[2].clone(), bias: p[1].clone() };
+        bk.patch_embed_forward(&zeros(&[1, 8, 8, 4]), &w, &p)
     });
     panics("upsample_backward: dy is [1, 3, 4, 1]", || bk.upsample_backward(&zeros(&[1, 3, 4, 1])));
     panics("gather_rows: row 6 is asked for, x has 6", || {

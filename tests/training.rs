@@ -9,7 +9,7 @@ use beit::ops::adamw::AdamW;
 use beit::ops::gumbel_softmax::Noise;
 use beit::optim::segments;
 use beit::optim::state::State;
-use beit::params::{Params, initial_values};
+use beit::params::{Ctx, Grad, Params, initial_values};
 use beit::parts::Parts;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
@@ -53,7 +53,7 @@ fn some(
         images: Tensor::from_f64(bk, &pixels, &[count, h, w, 3]),
         mask: Ids::from_vec(bk, mask.into_iter().map(u32::from).collect(), &[count, patches]),
         rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
-        drop_path: Vec::new(),
+        keep: None,
     };
     (batch, labels)
 }
@@ -65,7 +65,8 @@ fn steps(bk: &Bk, model: &MaskedImageModel<Bk>, state: &mut State<Bk>, count: us
     let mut loss = f64::NAN;
     for _ in 0..count {
         let State { w, g, .. } = &mut *state;
-        let losses = model.loss_and_gradients(bk, w, &batch, &labels, 1.0 / n, g, &mut |_| {});
+        let losses =
+            model.loss_and_gradients(&mut Grad::new(Ctx::new(bk, w), g), &batch, &labels, 1.0 / n);
         loss = losses.rows.to_f64(bk).iter().sum::<f64>() / n;
         state.update(bk, &groups, &adamw(3e-3, state.step)).unwrap();
     }
@@ -95,7 +96,8 @@ fn parts_of_a_batch_add_up_to_the_gradient_of_all_of_it() {
     let samples = 21;
     let add = |range: Range<usize>, g: &mut Params<Bk>| {
         let (batch, labels) = some(&bk, &model, range);
-        model.loss_and_gradients(&bk, &w, &batch, &labels, 1.0 / 42.0, g, &mut |_| {});
+        let grad = &mut Grad::new(Ctx::new(&bk, &w), g);
+        model.loss_and_gradients(grad, &batch, &labels, 1.0 / 42.0);
         labels.len()
     };
     let zeros = || Params::zeros(&bk, &model.layout);
@@ -139,7 +141,14 @@ fn the_tokenizer_learns_a_handful_of_images_by_heart() {
     let mut losses = Vec::new();
     for _ in 0..600 {
         let State { w, g, .. } = &mut state;
-        let seen = dvae.loss_and_gradients(&bk, w, &x, &x, &Noise::None, &step, g, false);
+        let seen = dvae.loss_and_gradients(
+            &mut Grad::new(Ctx::new(&bk, w), g),
+            &x,
+            &x,
+            &Noise::None,
+            &step,
+            false,
+        );
         losses.push(seen.reconstruction.to_f64(&bk).iter().sum::<f64>() * step.scale);
         state.update(&bk, &groups, &adamw(1e-2, state.step)).unwrap();
     }

@@ -4,11 +4,13 @@ use super::frozen::{views, weights};
 use crate::data::augment::eval_view;
 use crate::data::decode::decode;
 use crate::error::{Error, Result};
-use crate::models::beit::{MaskedBatch, MaskedImageModel};
+use crate::models::beit::MaskedImageModel;
+use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
+use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::run::load_model;
-use crate::tensor::{Ids, Master, Tensor};
+use crate::tensor::Tensor;
 use std::path::Path;
 
 /// What is drawn.
@@ -63,23 +65,14 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
     let augment =
         views((ih, iw), (ih, iw), map.normalise.or(file.normalise.as_deref()).unwrap_or("half"));
     let view = eval_view(&augment, &image);
-    let batch = MaskedBatch {
-        images: Tensor::from_f32(bk, &view, &[1, ih, iw, 3]),
-        mask: Ids::zeros(bk, &[1, config.patches()]),
-        rows: Ids::from_vec(bk, vec![0], &[1]),
-        drop_path: Vec::new(),
-    };
-    let mut heads = Vec::new();
-    let mut observe = |l: usize, _: &Master<B>, cache: Option<&_>| {
-        if let Some(cache) = cache.filter(|_| l == layer + 1) {
-            let probs = model.encoder.attention_probs(bk, &w, layer, cache).to_f64(bk); // [1,H,N,N]
-            let query = 1 + row * grid.1 + col;
-            for head in probs.chunks_exact(n * n) {
-                heads.push(head[query * n + 1..(query + 1) * n].to_vec());
-            }
-        }
-    };
-    model.forward(bk, &w, &batch, false, &mut observe);
+    let images = Tensor::from_f32(bk, &view, &[1, ih, iw, 3]);
+    let (ctx, input) = (Ctx::new(bk, &w), EncoderInput::of(&images));
+    let probs = model.encoder.attention_probs(ctx, &input, &[layer])[0].to_f64(bk); // [1,H,N,N]
+    let query = 1 + row * grid.1 + col;
+    let heads = probs
+        .chunks_exact(n * n)
+        .map(|head| head[query * n + 1..(query + 1) * n].to_vec())
+        .collect();
     let show = |p: &[f32]| [0, 1, 2].map(|c| p[c] * augment.std[c] + augment.mean[c]);
     let pixels = view.chunks_exact(3).flat_map(show).collect();
     Ok(Rows { heads, grid, pixels, patch: config.patch })

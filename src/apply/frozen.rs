@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
-use crate::params::{Layout, Params, export, import};
+use crate::params::{Ctx, Layout, Params, export, import};
 use crate::real::Float;
 use crate::run::{Model, ModelConfig, Slice, View, load_model, note, save_model};
 use crate::tensor::{Ids, Tensor};
@@ -59,7 +59,7 @@ impl<B: Backend> Tokenizer<B> {
 
     /// Tokens of mapped pixels `[B,H,W,3]`, image by image, row-major.
     pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Ids<B> {
-        self.dvae.tokens(bk, &self.w, x)
+        self.dvae.tokens(Ctx::new(bk, &self.w), x)
     }
 }
 

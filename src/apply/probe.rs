@@ -14,21 +14,22 @@ use crate::data::augment::eval_view;
 use crate::data::loader::{BadImages, check_bad, map_images};
 use crate::data::{Source, Split};
 use crate::error::{Error, Result};
-use crate::layers::linear::Linear;
-use crate::models::beit::{MaskedBatch, MaskedImageModel};
+use crate::models::beit::MaskedImageModel;
 use crate::models::config::BeitConfig;
+use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{CrossEntropyOp, Target};
 use crate::ops::gather_rows::GatherRowsOp;
+use crate::ops::linear::Linear;
 use crate::optim::state::State;
-use crate::params::{Init, Params, Registry, initial_values};
+use crate::params::{Ctx, Grad, Init, Params, Registry, initial_values};
 use crate::real::Float;
 use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, interrupted, load_model};
-use crate::tensor::{Ids, Master, Tensor};
+use crate::tensor::{Ids, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -95,20 +96,12 @@ impl<B: Backend> Probed<B> {
     /// Features of normalised images `[B,Ih,Iw,3]`: per block `[B,2C]`, class token then mean of the
     /// patch tokens.
     fn features(&self, bk: &B, images: Tensor<B>) -> Vec<Vec<f32>> {
-        let (config, b) = (&self.model.config, images.shape()[0]);
-        let (n, c) = (config.tokens(), config.width);
-        let batch = MaskedBatch {
-            images,
-            mask: Ids::zeros(bk, &[b, config.patches()]),
-            rows: Ids::from_vec(bk, vec![0], &[1]),
-            drop_path: Vec::new(),
-        };
-        let mut features = Vec::new();
-        let mut observe = |l: usize, s: &Master<B>, _: Option<&_>| {
-            if l == 0 {
-                return;
-            }
-            let mean = bk.mean_pool_forward(s).to_f64(bk);
+        let (encoder, b) = (&self.model.encoder, images.shape()[0]);
+        let taps: Vec<usize> = (1..=encoder.depth()).collect();
+        let seen = encoder.features(Ctx::new(bk, &self.w), &EncoderInput::of(&images), &taps);
+        let features = seen.taps.into_iter().map(|s| {
+            let (n, c) = (s.shape()[1], s.cols());
+            let mean = bk.mean_pool_forward(&s).to_f64(bk);
             let s = s.to_vec(bk);
             let mut rows = Vec::with_capacity(b * 2 * c);
             for (i, mean) in mean.chunks_exact(c).enumerate() {
@@ -116,10 +109,9 @@ impl<B: Backend> Probed<B> {
                 rows.extend(cls.iter().map(|x| x.to_f64() as f32));
                 rows.extend(mean.iter().map(|&x| x as f32));
             }
-            features.push(rows);
-        };
-        self.model.forward(bk, &self.w, &batch, false, &mut observe);
-        features
+            rows
+        });
+        features.collect()
     }
 }
 
@@ -264,10 +256,10 @@ impl Classifier {
     ) -> Result<()> {
         let State { w, g, .. } = &mut self.state;
         let x = bk.gather_rows_forward(features, rows);
-        let logits = self.head.forward(bk, w, &x);
+        let logits = self.head.forward(Ctx::new(bk, w), &x);
         let target = Target::Hard { labels, ignore: None };
         let (_, dlogits) = bk.cross_entropy_backward(logits, &target, 1.0 / rows.len() as f64);
-        self.head.backward(bk, w, &x, &dlogits, g);
+        self.head.backward(&mut Grad::new(Ctx::new(bk, w), g), &x, &dlogits);
         // The original decays every parameter of the probe, biases included.
         let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay }];
         let step = self.state.step + 1;
@@ -277,7 +269,7 @@ impl Classifier {
     }
 
     fn accuracy(&self, bk: &Cpu<f32>, features: &Tensor<Cpu<f32>>, labels: &[u32]) -> f64 {
-        let logits = self.head.forward(bk, &self.state.w, features);
+        let logits = self.head.forward(Ctx::new(bk, &self.state.w), features);
         let ids = Ids::from_vec(bk, labels.to_vec(), &[labels.len()]);
         let target = Target::Hard { labels: &ids, ignore: None };
         share_equal(&bk.cross_entropy_forward(&logits, &target).argmax.to_vec(bk), labels)

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::dvae::pixels;
 use crate::ops::Backend;
+use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
 use crate::run::load_model;
@@ -65,10 +66,10 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     let mut tiles = Vec::new();
     for (i, views) in seen {
         let x = Tensor::from_f32(bk, &views.tokens, &[1, h, wide, 3]);
-        let tokens = bk.argmax(&tokenizer.dvae.encode(bk, &tokenizer.w, &x).0);
+        let tokens = bk.argmax(&tokenizer.dvae.encode(Ctx::new(bk, &tokenizer.w), &x).0);
         let decoded = |tokens: &Ids<B>| -> Picture {
             let z = tokenizer.dvae.one_hot(bk, tokens);
-            let out = tokenizer.dvae.decode(bk, &tokenizer.w, &z).0.to_f64(bk);
+            let out = tokenizer.dvae.decode(Ctx::new(bk, &tokenizer.w), &z).0.to_f64(bk);
             let shown: Vec<f32> = pixels(&out).into_iter().map(|p| p as f32).collect();
             Picture::from_unit(&shown, h, wide)
         };
@@ -93,9 +94,9 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
                     &[1, gh * gw],
                 ),
                 rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
-                drop_path: Vec::new(),
+                keep: None,
             };
-            let (logits, _) = model.forward(bk, w, &batch, false, &mut |_, _, _| {});
+            let logits = model.logits(Ctx::new(bk, w), &batch);
             let k = model.config.vocab;
             let predicted = logits.to_f64(bk);
             let mut all = tokens.to_vec(bk);

@@ -11,11 +11,12 @@ use crate::ops::cross_entropy::{CrossEntropyOp, Target};
 use crate::ops::gelu::GeluOp;
 use crate::ops::global_norm::GlobalNormOp;
 use crate::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
-use crate::ops::layer_norm::LayerNormOp;
-use crate::ops::linear::LinearOp;
+use crate::ops::layer_norm::{LayerNormOp, Norm};
+use crate::ops::linear::{Linear, LinearOp};
 use crate::ops::linear_gelu::LinearGeluOp;
-use crate::ops::patch_embed::PatchEmbedOp;
-use crate::ops::rel_pos_bias::{RelPosBiasOp, RelPosIndex};
+use crate::ops::patch_embed::{PatchEmbed, PatchEmbedOp};
+use crate::ops::rel_pos_bias::{RelPosBiasOp, RelPosIndex, table_rows};
+use crate::ops::residual::Branch;
 use crate::ops::residual_norm::ResidualNormOp;
 use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::real::{Element, Float};
@@ -263,36 +264,25 @@ fn stream<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usize)
     let (shape, c) = ([batch, config.tokens(), config.width], config.width);
     let ((e, m), bk) = (sizes::<T>(), bench.bk);
     let Weights { params, w, mut g } = Weights::new(bench, &[&[c], &[c], &[c]]);
-    let [gamma, weight, bias] = [0, 1, 2].map(|i| &params[i]);
+    let gamma = Some(&params[0]);
+    let norm = Norm { weight: params[1].clone(), bias: params[2].clone(), eps: 1e-6 };
     let (x, dy) = (bench.random::<T::Master>(&shape), bench.random::<T::Elem>(&shape));
-    let branch = bench.random::<T::Elem>(&shape);
+    let out = bench.random::<T::Elem>(&shape);
+    let branch = Branch { out: &out, gamma, keep: None };
     let n = count(&x);
-    let forward = || bk.layer_norm_forward(&x, &w, weight, bias, 1e-6);
+    let forward = || bk.layer_norm_forward(&x, &w, &norm);
     let (_, stats) = forward();
     bench.time("layer_norm forward", &shape, 0.0, n * (m + e), || drop(forward()));
     bench.time("layer_norm backward", &shape, 0.0, n * (2.0 * m + e), || {
-        drop(bk.layer_norm_backward(&x, &stats, &w, weight, bias, &dy, &mut g));
+        drop(bk.layer_norm_backward(&x, &stats, &w, &norm, &dy, &mut g));
     });
-    let forward =
-        || bk.residual_norm_forward(&x, &branch, &w, Some(gamma), None, weight, bias, 1e-6);
-    let (s, _, stats) = forward();
+    let forward = || bk.residual_norm_forward(&x, &branch, &w, &norm);
+    let (s, _) = forward();
     bench.time("residual_norm forward", &shape, 0.0, n * (2.0 * m + 2.0 * e), || drop(forward()));
     let mut ds = Some(x.duplicate(bk));
     bench.time("residual_norm backward", &shape, 0.0, n * (3.0 * m + 3.0 * e), || {
         let own = ds.take().expect("put back");
-        let (own, _) = bk.residual_norm_backward(
-            &s,
-            &stats,
-            &branch,
-            &w,
-            Some(gamma),
-            None,
-            weight,
-            bias,
-            own,
-            &dy,
-            &mut g,
-        );
+        let (own, _) = bk.residual_norm_backward(&s, &branch, &w, &norm, (own, &dy), &mut g);
         ds = Some(own);
     });
 }
@@ -307,15 +297,16 @@ fn products<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usiz
         ("linear_gelu fc1", &params[2], &params[3], h),
     ] {
         let (r, i, o) = (rows as f64, c as f64, out as f64);
+        let p = Linear { weight: weight.clone(), bias: Some(bias.clone()) };
         let (flops, shape) = (2.0 * r * i * o, [rows, c, out]);
         let bytes = e * (r * i + i * o + r * o);
-        let (y, a) = bk.linear_gelu_forward(&x, &w, weight, bias);
+        let (y, a) = bk.linear_gelu_forward(&x, &w, &p);
         let gelu = name.starts_with("linear_gelu");
         bench.time(&format!("{name} forward"), &shape, flops, bytes, || {
             if gelu {
-                drop(bk.linear_gelu_forward(&x, &w, weight, bias));
+                drop(bk.linear_gelu_forward(&x, &w, &p));
             } else {
-                drop(bk.linear_forward(&x, &w, weight, Some(bias)));
+                drop(bk.linear_forward(&x, &w, &p));
             }
         });
         // The library's fused form of GELU is another function; what the exact one costs beside it.
@@ -336,7 +327,7 @@ fn products<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usiz
         }
         let bytes = 2.0 * bytes + m * i * o;
         bench.time(&format!("{name} backward"), &shape, 2.0 * flops, bytes, || {
-            drop(bk.linear_backward(&x, &w, weight, Some(bias), &y, &mut g));
+            drop(bk.linear_backward(&x, &w, &p, &y, &mut g));
         });
         if gelu {
             bench.time("gelu forward", &[rows, out], 0.0, 2.0 * e * r * o, || {
@@ -357,17 +348,17 @@ fn attention<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usi
     let qkv = bench.random::<T::Elem>(&[batch, n, 3 * c]);
     let dout = bench.random::<T::Elem>(&[batch, n, c]);
     let index = RelPosIndex::new(bk, config.grid());
-    let table_rows = RelPosIndex::<Cuda<T>>::rows(config.grid());
+    let table_rows = table_rows(config.grid());
     let Weights { params, w, mut g } = Weights::new(bench, &[&[table_rows, heads]]);
     let pairs = (heads * n * n) as f64;
-    let bias = bk.rel_pos_bias_forward(&w, &params[0], &index);
+    let bias = bk.rel_pos_bias_forward(&w, &params[0], None, &index);
     bench.time("rel_pos_bias forward", &[heads, n, n], 0.0, m * pairs, || {
-        drop(bk.rel_pos_bias_forward(&w, &params[0], &index));
+        drop(bk.rel_pos_bias_forward(&w, &params[0], None, &index));
     });
     bench.time("rel_pos_bias backward", &[heads, n, n], 0.0, m * pairs, || {
-        bk.rel_pos_bias_backward(&params[0], &index, &bias, &mut g);
+        bk.rel_pos_bias_backward(&params[0], &index, &bias, &mut g, None);
     });
-    let (out, lse) = bk.attention_forward(&qkv, Some(&bias), heads);
+    let attended = bk.attention_forward(&qkv, Some(&bias), heads);
     let products = 2.0 * batch as f64 * (n * n * c) as f64;
     let (shape, x) = ([batch, n, heads, c / heads], count(&dout));
     bench.time("attention forward", &shape, 2.0 * products, e * 4.0 * x + m * pairs, || {
@@ -377,10 +368,10 @@ fn attention<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usi
     let bytes = e * 8.0 * x + 2.0 * m * pairs;
     bench.time("attention backward", &shape, 5.0 * products, bytes, || {
         let dbias = Some(&mut dbias);
-        drop(bk.attention_backward(&qkv, Some(&bias), &out, &lse, &dout, heads, dbias));
+        drop(bk.attention_backward(&qkv, Some(&bias), &attended, &dout, heads, dbias));
     });
     bench.time("attention backward, no dbias", &shape, 5.0 * products, e * 8.0 * x, || {
-        drop(bk.attention_backward(&qkv, Some(&bias), &out, &lse, &dout, heads, None));
+        drop(bk.attention_backward(&qkv, Some(&bias), &attended, &dout, heads, None));
     });
 }
 
@@ -400,15 +391,16 @@ fn head<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usize) {
     let (c, p) = (config.width, config.patch);
     let images = bench.random::<T::Elem>(&[batch, ih, iw, 3]);
     let Weights { params, w, mut g } = Weights::new(bench, &[&[c, p, p, 3], &[c]]);
+    let embed = PatchEmbed { weight: params[0].clone(), bias: params[1].clone() };
     let de = bench.random::<T::Master>(&[batch, config.patches(), c]);
     let flops = 2.0 * count(&images) * c as f64;
     let bytes = e * count(&images);
     let shape = [batch, ih, iw, c];
     bench.time("patch_embed forward", &shape, flops, bytes, || {
-        drop(bk.patch_embed_forward(&images, &w, &params[0], &params[1]));
+        drop(bk.patch_embed_forward(&images, &w, &embed));
     });
     bench.time("patch_embed backward", &shape, flops, bytes, || {
-        drop(bk.patch_embed_backward(&images, &w, &params[0], &params[1], &de, &mut g, false));
+        drop(bk.patch_embed_backward(&images, &w, &embed, &de, &mut g, false));
     });
 }
 
@@ -439,13 +431,13 @@ fn tokenizer<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usi
         let x = bench.random::<T::Elem>(&[b, side, side, input]);
         let Weights { params, w, .. } =
             Weights::new(bench, &[&[output, kernel, kernel, input], &[output]]);
-        let conv = Conv { weight: &params[0], bias: &params[1], relu: true };
+        let conv = Conv { weight: params[0].clone(), bias: params[1].clone(), relu: true };
         let pixels = (b * side * side) as f64;
         let flops = 2.0 * pixels * (kernel * kernel * input * output) as f64;
         let bytes = e * pixels * (input + output) as f64;
         let shape = [b, side, side, input, output, kernel];
         bench.time(&format!("conv2d {kernel}x{kernel} forward"), &shape, flops, bytes, || {
-            drop(bk.conv2d_forward(&x, &w, conv));
+            drop(bk.conv2d_forward(&x, &w, &conv));
         });
     }
     let (rows, k) = (b * config.patches(), config.vocab);

@@ -11,6 +11,7 @@ use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{Losses, Target};
 use crate::optim::state::State;
+use crate::params::{Ctx, Grad};
 use crate::params::{Params, initial_values, parameter_count};
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
@@ -149,7 +150,7 @@ impl<'a, B: Backend> Work<'a, B> {
         let (flat, count, (ih, iw)) = (views.len() / b, rows.len(), dvae.config.image);
         let own = views.duplicate(bk).reshape(&[b, flat]);
         let own = bk.gather_rows_forward(&own, &Ids::from_vec(bk, rows, &[count]));
-        dvae.tokens(bk, w, &own.reshape(&[count, ih, iw, 3]));
+        dvae.tokens(Ctx::new(bk, w), &own.reshape(&[count, ih, iw, 3]));
     }
 
     /// Images, masks, drop-path choices and labels of a part on the device.
@@ -170,7 +171,7 @@ impl<'a, B: Backend> Work<'a, B> {
             images,
             mask: Ids::from_vec(bk, mask, &[count, np]),
             rows: Ids::from_vec(bk, rows, &[m]),
-            drop_path: drop_path(bk, config, *batch, part, 0, step),
+            keep: Some(drop_path(bk, config, *batch, part, 0, step)),
         };
         (batch, Ids::from_vec(bk, labels, &[m]))
     }
@@ -197,11 +198,11 @@ impl<'a, B: Backend> Work<'a, B> {
         let tokenized = mark();
         let (batch, labels) = self.copies(&part, step);
         let copied = mark();
-        let (logits, cache) = self.model.forward(bk, w, &batch, true, &mut |_, _, _| {});
+        let (logits, cache) = self.model.forward(Ctx::new(bk, w), &batch);
         let forward = mark();
         let target = Target::Hard { labels: &labels, ignore: None };
         let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, self.scale);
-        self.model.backward(bk, w, &batch, cache, dlogits, g, false, &mut |_| {});
+        self.model.backward(&mut Grad::new(Ctx::new(bk, w), g), &batch, cache, dlogits, false);
         let marks = [start, tokenized, copied, forward, mark()];
         (losses, [0, 1, 2, 3].map(|i| (marks[i + 1] - marks[i]).as_secs_f64()))
     }

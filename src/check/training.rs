@@ -10,6 +10,7 @@ use crate::ops::gumbel_softmax::Noise;
 use crate::optim::segments;
 use crate::optim::state::State;
 use crate::params::initial_values;
+use crate::params::{Ctx, Grad};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{Ids, Master, Tensor};
 use crate::train::drop_path;
@@ -60,11 +61,12 @@ fn beit<B: Backend>(bk: &B) -> Vec<f64> {
             images: Tensor::from_f64(bk, &images, &[IMAGES, h, w, 3]),
             mask: Ids::from_vec(bk, mask.iter().map(|&m| m.into()).collect(), &[IMAGES, np]),
             rows: Ids::from_vec(bk, rows.clone(), &[m]),
-            drop_path: drop_path(bk, &config, IMAGES, &(0..IMAGES), SEED, step),
+            keep: Some(drop_path(bk, &config, IMAGES, &(0..IMAGES), SEED, step)),
         };
         let State { w, g, .. } = &mut state;
         let scale = 1.0 / m as f64;
-        let seen = model.loss_and_gradients(bk, w, &batch, &labels, scale, g, &mut |_| {});
+        let seen =
+            model.loss_and_gradients(&mut Grad::new(Ctx::new(bk, w), g), &batch, &labels, scale);
         losses.push(seen.rows.to_f64(bk).iter().sum::<f64>() * scale);
         state.update(bk, &groups, &adamw(step + 1)).expect("finite gradients");
     }
@@ -93,7 +95,8 @@ fn dvae<B: Backend>(bk: &B) -> Vec<f64> {
         let (input, target) = (Tensor::from_f64(bk, &x, &shape), Master::from_f64(bk, &x, &shape));
         let noise = Noise::Philox { seed: SEED, step };
         let State { w, g, .. } = &mut state;
-        let seen = model.loss_and_gradients(bk, w, &input, &target, &noise, &settings, g, false);
+        let grad = &mut Grad::new(Ctx::new(bk, w), g);
+        let seen = model.loss_and_gradients(grad, &input, &target, &noise, &settings, false);
         let sum = |x: Vec<f64>| x.iter().sum::<f64>();
         let kl = settings.kl_weight * sum(seen.kl.to_f64(bk));
         losses.push((sum(seen.reconstruction.to_f64(bk)) + kl) * settings.scale);

@@ -1,11 +1,12 @@
 //! Self-attention of a block: packed q, k, v projection, attention with an additive bias, output
 //! projection (`modeling_finetune.py`, class Attention).
 
-use crate::layers::linear::Linear;
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
 use crate::ops::Backend;
+use crate::ops::attention::Attended;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Decay, Init, Layout, Param, Params, Registry, Stored};
+use crate::ops::linear::Linear;
+use crate::params::{Ctx, Decay, Grad, Init, Layout, Registry, Stored};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
@@ -13,11 +14,9 @@ use crate::tensor::{Master, Tensor};
 #[derive(Clone, Debug)]
 pub struct Attention {
     heads: usize,
-    /// `[3C,C]`: rows q, k, v, each head-major; no bias of its own in the files.
-    qkv: Param,
-    /// `(q, 0, v)` `[3C]`. `Deviation:` ViT has a bias of the key too, which adds the same to every score
-    /// of a query and cancels in the softmax.
-    qkv_bias: Param,
+    /// `[3C,C]`: rows q, k, v, each head-major. The bias `[3C]` is `(q, 0, v)`. `Deviation:` ViT has a
+    /// bias of the key too, which adds the same to every score of a query and cancels in the softmax.
+    qkv: Linear,
     proj: Linear,
 }
 
@@ -25,8 +24,7 @@ pub struct Attention {
 pub struct AttentionCache<B: Storage> {
     /// Packed q, k, v `[B,N,3C]`; kept public because pictures and fixtures want probabilities.
     pub qkv: Tensor<B>,
-    out: Tensor<B>, // [B,N,C], heads concatenated, before the projection
-    lse: Master<B>, // [B,H,N]
+    attended: Attended<B>, // out [B,N,C], heads concatenated, before the projection
 }
 
 impl Attention {
@@ -35,10 +33,12 @@ impl Attention {
         let name = |part: &str| format!("blocks.{block}.attn.{part}");
         let zero = Init::Constant(0.0);
         let qkv_bias = name("qkv_bias");
+        let bias = reg.add_stored(qkv_bias, &[3 * width], Decay::No, zero, Stored::QkvBias);
+        let shape = [3 * width, width];
+        let weight = reg.add(name("qkv.weight"), &shape, Decay::Yes, TRUNC_NORMAL);
         Self {
             heads,
-            qkv_bias: reg.add_stored(qkv_bias, &[3 * width], Decay::No, zero, Stored::QkvBias),
-            qkv: reg.add(name("qkv.weight"), &[3 * width, width], Decay::Yes, TRUNC_NORMAL),
+            qkv: Linear { weight, bias: Some(bias) },
             proj: Linear::new(reg, &name("proj"), width, width, depth_scaled(block)),
         }
     }
@@ -46,42 +46,39 @@ impl Attention {
     /// x `[B,N,C]`, bias `[H,N,N]` -> `[B,N,C]`.
     pub fn forward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        ctx: Ctx<B>,
         x: &Tensor<B>,
         bias: Option<&Master<B>>,
     ) -> (Tensor<B>, AttentionCache<B>) {
-        let qkv = bk.linear_forward(x, w, &self.qkv, Some(&self.qkv_bias)); // [B,N,3C]
-        let (out, lse) = bk.attention_forward(&qkv, bias, self.heads); // [B,N,C]
-        let y = self.proj.forward(bk, w, &out);
-        (y, AttentionCache { qkv, out, lse })
+        let qkv = self.qkv.forward(ctx, x); // [B,N,3C]
+        let attended = ctx.bk.attention_forward(&qkv, bias, self.heads); // [B,N,C]
+        let y = self.proj.forward(ctx, &attended.out);
+        (y, AttentionCache { qkv, attended })
     }
 
     /// dy `[B,N,C]` -> dx `[B,N,C]`; adds to `dbias` `[H,N,N]`.
-    #[allow(clippy::too_many_arguments)]
     pub fn backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         x: &Tensor<B>,
         cache: AttentionCache<B>,
         bias: Option<&Master<B>>,
         dy: &Tensor<B>,
         dbias: Option<&mut Master<B>>,
-        g: &mut Params<B>,
     ) -> Tensor<B> {
-        let AttentionCache { qkv, out, lse } = cache;
+        let (AttentionCache { qkv, attended }, bk) = (cache, grad.ctx.bk);
         // y = proj(out)
-        let dout = self.proj.backward(bk, w, &out, dy, g);
+        let dout = self.proj.backward(grad, &attended.out, dy);
         // out = softmax(q kᵀ/√d + bias) v
-        let dqkv = bk.attention_backward(&qkv, bias, &out, &lse, &dout, self.heads, dbias);
-        drop((qkv, out, dout));
+        let dqkv = bk.attention_backward(&qkv, bias, &attended, &dout, self.heads, dbias);
+        drop((qkv, attended, dout));
         // qkv = x Wᵀ + (q, 0, v)
-        let dx = bk.linear_backward(x, w, &self.qkv, Some(&self.qkv_bias), &dqkv, g);
+        let dx = self.qkv.backward(grad, x, &dqkv);
         // The key third is no parameter. Its gradient is 0 but for rounding, and Adam would turn
         // that rounding into full steps.
-        let key = self.qkv_bias.range.start + self.qkv_bias.len() / 3;
-        bk.clear_range(&mut g.master, key..key + self.qkv_bias.len() / 3);
+        let bias = self.qkv.expect_bias("attention");
+        let key = bias.range.start + bias.len() / 3;
+        bk.clear_range(&mut grad.g.master, key..key + bias.len() / 3);
         dx
     }
 
@@ -130,13 +127,13 @@ impl Case for AttentionCase {
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (layer, x) = (self.layer().0, io.elem("x"));
         let bias = self.bias.then(|| io.master("bias"));
-        let (y, cache) = layer.forward(bk, &io.w, &x, bias.as_ref());
+        let (y, cache) = layer.forward(Ctx::new(bk, &io.w), &x, bias.as_ref());
         io.output(bk, &y);
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
             let mut dbias = bias.as_ref().map(|b| Master::zeros(bk, b.shape()));
             let (b, db) = (bias.as_ref(), dbias.as_mut());
-            let dx = layer.backward(bk, &io.w, &x, cache, b, &dy, db, &mut io.g);
+            let dx = layer.backward(&mut io.grad_of(bk), &x, cache, b, &dy, db);
             io.grad(bk, "x", &dx);
             if let Some(dbias) = dbias {
                 io.grad(bk, "bias", &dbias);

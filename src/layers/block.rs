@@ -15,23 +15,24 @@ pub use case::*;
 
 use crate::layers::attention::{Attention, AttentionCache};
 use crate::layers::mlp::{Mlp, MlpCache};
-use crate::layers::norm::{Norm, Stream};
-use crate::layers::rel_pos_bias::RelPosBias;
+use crate::layers::position::Positions;
 use crate::models::config::BeitConfig;
 use crate::ops::Backend;
-use crate::ops::rel_pos_bias::RelPosIndex;
-use crate::params::{Decay, Init, Param, Params, Registry};
+use crate::ops::layer_norm::Norm;
+use crate::ops::rel_pos_bias::RelPosBias;
+use crate::ops::residual::Branch;
+use crate::ops::residual_norm::Stream;
+use crate::params::{Ctx, Decay, Grad, Init, Param, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use std::sync::Arc;
 
 /// Parameters of one block.
-pub struct Block<B: Storage> {
+pub struct Block {
     /// The norm of its input.
     pub norm1: Norm,
     attn: Attention,
     /// The block's own bias table, where the model does not share one.
-    rel_pos_bias: Option<RelPosBias<B>>,
+    rel_pos_bias: Option<RelPosBias>,
     gamma_1: Option<Param>,
     norm2: Norm,
     mlp: Mlp,
@@ -51,23 +52,20 @@ pub struct BlockCache<B: Storage> {
 }
 
 /// What a block is given beside its stream.
-pub struct BlockContext<'a, B: Storage> {
+pub struct Beside<'a, B: Storage> {
+    /// What the grid of this call makes of bias tables.
+    pub positions: &'a Positions<B>,
     /// Bias `[H,N,N]` shared by all blocks.
     pub shared_bias: Option<&'a Master<B>>,
-    /// Drop-path multipliers `[B]` of the two branches: 0 or 1/(1 − p).
+    /// Drop-path factors `[B]` of the two branches: 0 or 1/(1 − p).
     pub keep: [Option<&'a Master<B>>; 2],
     /// The norm that follows the block.
     pub next: Option<&'a Norm>,
 }
 
-impl<B: Backend> Block<B> {
-    /// `blocks.i.*`; `index` where the block has its own table.
-    pub fn new(
-        reg: &mut Registry,
-        i: usize,
-        config: &BeitConfig,
-        index: Option<&Arc<RelPosIndex<B>>>,
-    ) -> Self {
+impl Block {
+    /// `blocks.i.*`.
+    pub fn new(reg: &mut Registry, i: usize, config: &BeitConfig) -> Self {
         let (c, heads, eps) = (config.width, config.heads, config.layer_norm_eps);
         let name = |part: &str| format!("blocks.{i}.{part}");
         // A constant of 0 means that the parameters do not exist.
@@ -79,104 +77,117 @@ impl<B: Backend> Block<B> {
         let gamma_2 = gamma(reg, "gamma_2");
         let norm1 = Norm::new(reg, &name("norm1"), c, eps);
         let table = name("attn.relative_position_bias_table");
-        let rel_pos_bias = index.map(|index| RelPosBias::new(reg, &table, heads, index));
+        let rel_pos_bias =
+            config.rel_pos_bias.then(|| RelPosBias::new(reg, &table, heads, config.grid()));
         let attn = Attention::new(reg, i, c, heads);
         let norm2 = Norm::new(reg, &name("norm2"), c, eps);
         let mlp = Mlp::new(reg, i, c, config.mlp_width());
         Self { norm1, attn, rel_pos_bias, gamma_1, norm2, mlp, gamma_2 }
     }
 
+    fn first<'a, B: Storage>(
+        &'a self,
+        out: &'a Tensor<B>,
+        beside: &Beside<'a, B>,
+    ) -> Branch<'a, B> {
+        Branch { out, gamma: self.gamma_1.as_ref(), keep: beside.keep[0] }
+    }
+
+    fn second<'a, B: Storage>(
+        &'a self,
+        out: &'a Tensor<B>,
+        beside: &Beside<'a, B>,
+    ) -> Branch<'a, B> {
+        Branch { out, gamma: self.gamma_2.as_ref(), keep: beside.keep[1] }
+    }
+
     /// s `[B,N,C]` and y = LN₁(s) -> the next stream and, where a norm follows, the norm of it.
-    pub fn forward(
+    pub fn forward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        ctx: Ctx<B>,
         s: &Master<B>,
         y: Tensor<B>,
-        ctx: &BlockContext<B>,
+        beside: &Beside<B>,
     ) -> (Stream<B>, Option<Tensor<B>>, BlockCache<B>) {
+        let Ctx { bk, w } = ctx;
         let bias = self.rel_pos_bias.as_ref().map(|own| {
-            let mut bias = own.forward(bk, w);
-            if let Some(shared) = ctx.shared_bias {
+            let mut bias = beside.positions.bias(ctx, own);
+            if let Some(shared) = beside.shared_bias {
                 bk.add(&mut bias, shared);
             }
             bias
         });
-        let used = bias.as_ref().or(ctx.shared_bias);
-        let (branch1, attn) = self.attn.forward(bk, w, &y, used);
-        let (gamma_1, gamma_2) = (self.gamma_1.as_ref(), self.gamma_2.as_ref());
-        let (s1, y1) = self.norm2.forward_residual(bk, w, s, &branch1, gamma_1, ctx.keep[0]);
-        let (branch2, mlp) = self.mlp.forward(bk, w, &y1);
-        let (stream, y2) = match ctx.next {
+        let used = bias.as_ref().or(beside.shared_bias);
+        let (branch1, attn) = self.attn.forward(ctx, &y, used);
+        let (s1, y1) = bk.residual_norm_forward(s, &self.first(&branch1, beside), w, &self.norm2);
+        let (branch2, mlp) = self.mlp.forward(ctx, &y1);
+        let second = self.second(&branch2, beside);
+        let (stream, y2) = match beside.next {
             Some(next) => {
-                let (s2, y2) = next.forward_residual(bk, w, &s1.s, &branch2, gamma_2, ctx.keep[1]);
+                let (s2, y2) = bk.residual_norm_forward(&s1.s, &second, w, next);
                 (s2, Some(y2))
             }
             None => {
-                let s = s1.s.duplicate(bk);
-                let s2 = bk.residual_forward(s, &branch2, w, gamma_2, ctx.keep[1]);
+                let s2 = bk.residual_forward(s1.s.duplicate(bk), &second, w);
                 (Stream { s: s2, stats: None }, None)
             }
         };
         (stream, y2, BlockCache { y0: y, attn, bias, branch1, s1, y1, mlp, branch2 })
     }
 
-    /// `ds` is the gradient of s₂ from beyond the following norm, `dy` that of the norm's output.
+    /// `upstream`: the gradient of s₂ from beyond the following norm, and that of the norm's output.
     /// Returns the gradient of s₀ (without the part through LN₁) and of LN₁(s₀).
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward(
+    pub fn backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         stream: &Stream<B>,
         cache: BlockCache<B>,
-        ctx: &BlockContext<B>,
-        ds: Master<B>,
-        dy: Option<&Tensor<B>>,
+        beside: &Beside<B>,
+        upstream: (Master<B>, Option<&Tensor<B>>),
         dshared: Option<&mut Master<B>>,
-        g: &mut Params<B>,
     ) -> (Master<B>, Tensor<B>) {
         let BlockCache { y0, attn, bias, branch1, s1, y1, mlp, branch2 } = cache;
-        let (gamma_1, gamma_2) = (self.gamma_1.as_ref(), self.gamma_2.as_ref());
+        let Ctx { bk, w } = grad.ctx;
         // s₂ = s₁ + keep₂ γ₂ ⊙ branch₂, and the norm of s₂ where one follows
-        let (ds, dbranch2) = match (ctx.next, dy) {
-            (Some(next), Some(dy)) => {
-                next.backward_residual(bk, w, stream, &branch2, gamma_2, ctx.keep[1], ds, dy, g)
+        let second = self.second(&branch2, beside);
+        let (ds, dbranch2) = match (beside.next, upstream) {
+            (Some(next), (ds, Some(dy))) => {
+                bk.residual_norm_backward(stream, &second, w, next, (ds, dy), grad.g)
             }
-            (None, None) => {
-                let dbranch2 = bk.residual_backward(&branch2, w, gamma_2, ctx.keep[1], &ds, g);
+            (None, (ds, None)) => {
+                let dbranch2 = bk.residual_backward(&second, w, &ds, grad.g);
                 (ds, dbranch2)
             }
             _ => panic!("block: a gradient of the following norm if and only if there is one"),
         };
         drop(branch2);
         // branch₂ = mlp(y₁)
-        let dy1 = self.mlp.backward(bk, w, &y1, mlp, &dbranch2, g);
+        let dy1 = self.mlp.backward(grad, &y1, mlp, &dbranch2);
         drop((y1, dbranch2));
         // s₁ = s₀ + keep₁ γ₁ ⊙ branch₁, y₁ = LN₂(s₁)
+        let (first, upstream) = (self.first(&branch1, beside), (ds, &dy1));
         let (ds, dbranch1) =
-            self.norm2.backward_residual(bk, w, &s1, &branch1, gamma_1, ctx.keep[0], ds, &dy1, g);
+            bk.residual_norm_backward(&s1, &first, w, &self.norm2, upstream, grad.g);
         drop((s1, branch1, dy1));
         // branch₁ = attention(y₀, own bias + shared bias)
-        let used = bias.as_ref().or(ctx.shared_bias);
+        let used = bias.as_ref().or(beside.shared_bias);
         let dy0 = match &self.rel_pos_bias {
             Some(own) => {
                 let mut dbias = Master::zeros(bk, used.expect("own bias").shape());
-                let db = Some(&mut dbias);
-                let dy0 = self.attn.backward(bk, w, &y0, attn, used, &dbranch1, db, g);
-                own.backward(bk, &dbias, g);
+                let dy0 = self.attn.backward(grad, &y0, attn, used, &dbranch1, Some(&mut dbias));
+                beside.positions.bias_backward(grad, own, &dbias);
                 if let Some(dshared) = dshared {
                     bk.add(dshared, &dbias);
                 }
                 dy0
             }
-            None => self.attn.backward(bk, w, &y0, attn, used, &dbranch1, dshared, g),
+            None => self.attn.backward(grad, &y0, attn, used, &dbranch1, dshared),
         };
         (ds, dy0)
     }
 
     /// Attention probabilities `[B,H,N,N]` of this block, for pictures.
-    pub fn attention_probs(
+    pub fn attention_probs<B: Backend>(
         &self,
         bk: &B,
         cache: &BlockCache<B>,

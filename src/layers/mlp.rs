@@ -1,10 +1,10 @@
 //! Multilayer perceptron of a block: fc1, exact GELU, fc2.
 
-use crate::layers::linear::Linear;
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Params, Registry};
+use crate::ops::linear::Linear;
+use crate::params::{Ctx, Grad, Registry};
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 
@@ -34,31 +34,25 @@ impl Mlp {
     }
 
     /// x `[B,N,C]` -> `[B,N,C]`.
-    pub fn forward<B: Backend>(
-        &self,
-        bk: &B,
-        w: &Params<B>,
-        x: &Tensor<B>,
-    ) -> (Tensor<B>, MlpCache<B>) {
-        let (h, a) = bk.linear_gelu_forward(x, w, &self.fc1.weight, &self.fc1.bias);
-        let y = self.fc2.forward(bk, w, &h);
+    pub fn forward<B: Backend>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> (Tensor<B>, MlpCache<B>) {
+        let (h, a) = ctx.bk.linear_gelu_forward(x, ctx.w, &self.fc1);
+        let y = self.fc2.forward(ctx, &h);
         (y, MlpCache { a, h })
     }
 
     /// dy `[B,N,C]` -> dx `[B,N,C]`.
     pub fn backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         x: &Tensor<B>,
         cache: MlpCache<B>,
         dy: &Tensor<B>,
-        g: &mut Params<B>,
     ) -> Tensor<B> {
         // y = fc2(h)
-        let dh = self.fc2.backward(bk, w, &cache.h, dy, g);
+        let dh = self.fc2.backward(grad, &cache.h, dy);
         // h = gelu(fc1(x))
-        bk.linear_gelu_backward(x, &cache.a, w, &self.fc1.weight, &self.fc1.bias, dh, g)
+        let Ctx { bk, w } = grad.ctx;
+        bk.linear_gelu_backward(x, &cache.a, w, &self.fc1, dh, grad.g)
     }
 }
 
@@ -89,11 +83,11 @@ impl Case for MlpCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (layer, x) = (self.layer().0, io.elem("x"));
-        let (y, cache) = layer.forward(bk, &io.w, &x);
+        let (y, cache) = layer.forward(Ctx::new(bk, &io.w), &x);
         io.output(bk, &y);
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
-            let dx = layer.backward(bk, &io.w, &x, cache, &dy, &mut io.g);
+            let dx = layer.backward(&mut io.grad_of(bk), &x, cache, &dy);
             io.grad(bk, "x", &dx);
         }
     }

@@ -1,26 +1,25 @@
 //! Layers: parameters and wiring. The maths is in [`crate::ops`].
 //!
-//! A layer is built once against a registry and holds handles. `forward` returns what it computes
-//! and a cache that holds only what `backward` reads; `backward` takes the cache, returns activation
-//! gradients fresh and adds parameter gradients to `g`. A leaf layer takes its input again by
-//! reference from its owner's cache, so that nothing is stored twice.
+//! A layer is built once against a registry and holds handles. `forward` takes a [`Ctx`], and returns
+//! what it computes and a cache that holds only what `backward` reads; `backward` takes a [`Grad`] and
+//! the cache, returns activation gradients fresh and adds parameter gradients to `grad.g`. What is one
+//! op (a linear layer, a norm, a convolution, the patch embedding) has its parameters beside the op and
+//! is used directly; it takes its input again by reference from its owner's cache, so that nothing is
+//! stored twice.
+//!
+//! [`Ctx`]: crate::params::Ctx
+//! [`Grad`]: crate::params::Grad
 
 pub mod attention;
 pub mod block;
-pub mod conv;
-pub mod linear;
 pub mod mlp;
-pub mod norm;
-pub mod patch_embed;
 pub mod position;
-pub mod rel_pos_bias;
 pub mod resblock;
 
 use crate::ops::case::Visitor;
 use crate::params::Init;
 
-/// Shows every case of every layer to `v`. Linear, norm, patch embedding and relative-position bias
-/// are one op each, whose own cases check them.
+/// Shows every case of every layer to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
     attention::cases(v);
     mlp::cases(v);

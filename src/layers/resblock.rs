@@ -2,10 +2,10 @@
 //! v' = id(v) + γ r(v), where r is four convolutions, each behind a ReLU, and id is the identity or,
 //! where the width changes, a 1×1 convolution of v itself.
 
-use crate::layers::conv::Conv2d;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Layout, Params, Registry};
+use crate::ops::conv2d::Conv;
+use crate::params::{Ctx, Grad, Layout, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
@@ -21,8 +21,8 @@ pub enum Side {
 /// Parameters of one block.
 #[derive(Clone, Debug)]
 pub struct ResBlock {
-    id_path: Option<Conv2d>,
-    convs: [Conv2d; 4],
+    id_path: Option<Conv>,
+    convs: [Conv; 4],
     /// γ = 1/(number of blocks in the network)², a constant; 1/64 in the original.
     gain: f64,
 }
@@ -37,14 +37,13 @@ impl ResBlock {
     pub fn new(
         reg: &mut Registry,
         name: &str,
-        input: usize,
-        output: usize,
+        (input, output): (usize, usize),
         side: Side,
         gain: f64,
     ) -> Self {
         let hidden = output / 4;
         let id_path = (input != output)
-            .then(|| Conv2d::new(reg, &format!("{name}.id_path"), input, output, 1, false));
+            .then(|| Conv::new(reg, &format!("{name}.id_path"), (input, output), 1, false));
         let kernels = match side {
             Side::Encoder => [3, 3, 3, 1],
             Side::Decoder => [1, 3, 3, 3],
@@ -52,50 +51,44 @@ impl ResBlock {
         let widths = [input, hidden, hidden, hidden, output];
         let convs = [0, 1, 2, 3].map(|i| {
             let name = format!("{name}.res_path.conv_{}", i + 1);
-            Conv2d::new(reg, &name, widths[i], widths[i + 1], kernels[i], true)
+            Conv::new(reg, &name, (widths[i], widths[i + 1]), kernels[i], true)
         });
         Self { id_path, convs, gain }
     }
 
     /// v `[B,H,W,in]` -> `[B,H,W,out]`.
-    pub fn forward<B: Backend>(
-        &self,
-        bk: &B,
-        w: &Params<B>,
-        v: Master<B>,
-    ) -> (Master<B>, ResBlockCache<B>) {
-        let x = bk.to_elem(&v, 1.0);
+    pub fn forward<B: Backend>(&self, ctx: Ctx<B>, v: Master<B>) -> (Master<B>, ResBlockCache<B>) {
+        let x = ctx.bk.to_elem(&v, 1.0);
         let id = match &self.id_path {
             Some(conv) => {
                 drop(v);
-                conv.forward_master(bk, w, &x, 1.0, None)
+                conv.forward_residual(ctx, &x, 1.0, None)
             }
             None => v,
         };
-        let h1 = self.convs[0].forward(bk, w, &x);
-        let h2 = self.convs[1].forward(bk, w, &h1);
-        let h3 = self.convs[2].forward(bk, w, &h2);
-        let v = self.convs[3].forward_master(bk, w, &h3, self.gain, Some(id));
+        let h1 = self.convs[0].forward(ctx, &x);
+        let h2 = self.convs[1].forward(ctx, &h1);
+        let h3 = self.convs[2].forward(ctx, &h2);
+        let v = self.convs[3].forward_residual(ctx, &h3, self.gain, Some(id));
         (v, ResBlockCache { inputs: [x, h1, h2, h3] })
     }
 
     /// dv' -> dv.
     pub fn backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         cache: ResBlockCache<B>,
         dv: Master<B>,
-        g: &mut Params<B>,
     ) -> Master<B> {
+        let bk = grad.ctx.bk;
         // v' = id + γ r
         let mut dr = bk.to_elem(&dv, self.gain);
         for (conv, x) in self.convs.iter().zip(&cache.inputs).rev() {
-            dr = conv.backward(bk, w, x, &dr, g);
+            dr = conv.backward(grad, x, &dr);
         }
         let mut dv = match &self.id_path {
             Some(conv) => {
-                let dx = conv.backward(bk, w, &cache.inputs[0], &bk.to_elem(&dv, 1.0), g);
+                let dx = conv.backward(grad, &cache.inputs[0], &bk.to_elem(&dv, 1.0));
                 let mut sum = Master::zeros(bk, dx.shape());
                 bk.accumulate(&mut sum, &dx);
                 sum
@@ -118,7 +111,7 @@ pub struct ResBlockCase {
 impl ResBlockCase {
     fn layer(&self) -> (ResBlock, Layout) {
         let mut reg = Registry::new();
-        let layer = ResBlock::new(&mut reg, "block", self.shape[3], self.output, self.side, 0.25);
+        let layer = ResBlock::new(&mut reg, "block", (self.shape[3], self.output), self.side, 0.25);
         (layer, reg.finish())
     }
 }
@@ -134,11 +127,11 @@ impl Case for ResBlockCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (layer, v) = (self.layer().0, io.master("v"));
-        let (v, cache) = layer.forward(bk, &io.w, v);
+        let (v, cache) = layer.forward(Ctx::new(bk, &io.w), v);
         io.output(bk, &v);
         if io.wants_backward() {
             let dv = io.upstream(bk, 0);
-            let dv = layer.backward(bk, &io.w, cache, dv, &mut io.g);
+            let dv = layer.backward(&mut io.grad_of(bk), cache, dv);
             io.grad(bk, "v", &dv);
         }
     }

@@ -11,14 +11,15 @@ mod case;
 
 pub use case::*;
 
-use crate::layers::conv::Conv2d;
 use crate::layers::resblock::{ResBlock, ResBlockCache, Side};
 use crate::models::config::DvaeConfig;
 use crate::ops::Backend;
+use crate::ops::conv2d::Conv;
 use crate::ops::gumbel_softmax::Noise;
-use crate::params::{Layout, Params, Registry};
+use crate::params::{Ctx, Grad, Layout, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
+use std::ops::Range;
 
 /// Likelihood of the decoder's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +32,11 @@ pub enum Likelihood {
 
 /// Three changes of resolution or none: between groups, never after the last.
 struct Trunk {
-    input: Conv2d,
+    input: Conv,
     groups: Vec<Vec<ResBlock>>,
-    output: Conv2d,
+    output: Conv,
+    /// Its parameters.
+    range: Range<usize>,
 }
 
 impl Trunk {
@@ -50,20 +53,21 @@ impl Trunk {
             Side::Decoder => ("decoder", 1),
         };
         let name = |part: &str| format!("{prefix}.blocks.{part}");
-        let input = Conv2d::new(reg, &name("input"), channels_in, widths[0], kernel, false);
+        let start = reg.len();
+        let input = Conv::new(reg, &name("input"), (channels_in, widths[0]), kernel, false);
         let mut width = widths[0];
         let mut groups = Vec::new();
         for (g, &wide) in widths[1..].iter().enumerate() {
             let mut blocks = Vec::new();
             for b in 0..config.blocks_per_group {
                 let name = name(&format!("group_{}.block_{}", g + 1, b + 1));
-                blocks.push(ResBlock::new(reg, &name, width, wide, side, config.gain()));
+                blocks.push(ResBlock::new(reg, &name, (width, wide), side, config.gain()));
                 width = wide;
             }
             groups.push(blocks);
         }
-        let output = Conv2d::new(reg, &name("output.conv"), width, channels_out, 1, true);
-        Self { input, groups, output }
+        let output = Conv::new(reg, &name("output.conv"), (width, channels_out), 1, true);
+        Self { input, groups, output, range: start..reg.len() }
     }
 }
 
@@ -99,110 +103,99 @@ impl Dvae {
     }
 
     /// x `[B,H,W,3]` mapped pixels -> logits `[B,h,w,K]`.
-    pub fn encode<B: Backend>(
-        &self,
-        bk: &B,
-        w: &Params<B>,
-        x: &Tensor<B>,
-    ) -> (Master<B>, TrunkCache<B>) {
-        let mut v = self.encoder.input.forward_master(bk, w, x, 1.0, None);
+    pub fn encode<B: Backend>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> (Master<B>, TrunkCache<B>) {
+        let mut v = self.encoder.input.forward_residual(ctx, x, 1.0, None);
         let (mut blocks, mut pools) = (Vec::new(), Vec::new());
         for (g, group) in self.encoder.groups.iter().enumerate() {
             if g > 0 {
                 let shape = v.shape().to_vec();
-                let (pooled, argmax) = bk.max_pool_forward(&v);
+                let (pooled, argmax) = ctx.bk.max_pool_forward(&v);
                 pools.push((argmax, shape));
                 v = pooled;
             }
             for block in group {
-                let (next, cache) = block.forward(bk, w, v);
+                let (next, cache) = block.forward(ctx, v);
                 blocks.push(cache);
                 v = next;
             }
         }
-        let last = bk.to_elem(&v, 1.0);
-        let logits = self.encoder.output.forward_master(bk, w, &last, 1.0, None);
+        let last = ctx.bk.to_elem(&v, 1.0);
+        let logits = self.encoder.output.forward_residual(ctx, &last, 1.0, None);
         (logits, TrunkCache { blocks, pools, last })
     }
 
     /// dlogits -> dx where wanted.
-    #[allow(clippy::too_many_arguments)]
     pub fn encode_backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         x: &Tensor<B>,
         cache: TrunkCache<B>,
         dlogits: &Master<B>,
-        g: &mut Params<B>,
         need_dx: bool,
     ) -> Option<Tensor<B>> {
-        let TrunkCache { mut blocks, mut pools, last } = cache;
-        let dlast = self.encoder.output.backward(bk, w, &last, &bk.to_elem(dlogits, 1.0), g);
+        let (TrunkCache { mut blocks, mut pools, last }, bk) = (cache, grad.ctx.bk);
+        let dlast = self.encoder.output.backward(grad, &last, &bk.to_elem(dlogits, 1.0));
         let mut dv = to_master(bk, &dlast);
         for (i, group) in self.encoder.groups.iter().enumerate().rev() {
             for block in group.iter().rev() {
-                dv = block.backward(bk, w, blocks.pop().expect("one per block"), dv, g);
+                dv = block.backward(grad, blocks.pop().expect("one per block"), dv);
             }
             if i > 0 {
                 let (argmax, shape) = pools.pop().expect("one per pool");
                 dv = bk.max_pool_backward(&argmax, &dv, &shape);
             }
         }
-        self.encoder.input.backward_first(bk, w, x, &bk.to_elem(&dv, 1.0), g, need_dx)
+        let dx = self.encoder.input.backward_first(grad, x, &bk.to_elem(&dv, 1.0), need_dx);
+        grad.ready(self.encoder.range.clone());
+        dx
     }
 
     /// z `[B,h,w,K]`, one-hot or relaxed -> `[B,H,W,6]`.
-    pub fn decode<B: Backend>(
-        &self,
-        bk: &B,
-        w: &Params<B>,
-        z: &Tensor<B>,
-    ) -> (Master<B>, TrunkCache<B>) {
-        let mut v = self.decoder.input.forward_master(bk, w, z, 1.0, None);
+    pub fn decode<B: Backend>(&self, ctx: Ctx<B>, z: &Tensor<B>) -> (Master<B>, TrunkCache<B>) {
+        let mut v = self.decoder.input.forward_residual(ctx, z, 1.0, None);
         let mut blocks = Vec::new();
         for (g, group) in self.decoder.groups.iter().enumerate() {
             if g > 0 {
-                v = bk.upsample_forward(&v);
+                v = ctx.bk.upsample_forward(&v);
             }
             for block in group {
-                let (next, cache) = block.forward(bk, w, v);
+                let (next, cache) = block.forward(ctx, v);
                 blocks.push(cache);
                 v = next;
             }
         }
-        let last = bk.to_elem(&v, 1.0);
-        let out = self.decoder.output.forward_master(bk, w, &last, 1.0, None);
+        let last = ctx.bk.to_elem(&v, 1.0);
+        let out = self.decoder.output.forward_residual(ctx, &last, 1.0, None);
         (out, TrunkCache { blocks, pools: Vec::new(), last })
     }
 
     /// dout `[B,H,W,6]` -> dz `[B,h,w,K]`.
     pub fn decode_backward<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         z: &Tensor<B>,
         cache: TrunkCache<B>,
         dout: &Master<B>,
-        g: &mut Params<B>,
     ) -> Tensor<B> {
-        let TrunkCache { mut blocks, last, .. } = cache;
-        let dlast = self.decoder.output.backward(bk, w, &last, &bk.to_elem(dout, 1.0), g);
+        let (TrunkCache { mut blocks, last, .. }, bk) = (cache, grad.ctx.bk);
+        let dlast = self.decoder.output.backward(grad, &last, &bk.to_elem(dout, 1.0));
         let mut dv = to_master(bk, &dlast);
         for (i, group) in self.decoder.groups.iter().enumerate().rev() {
             for block in group.iter().rev() {
-                dv = block.backward(bk, w, blocks.pop().expect("one per block"), dv, g);
+                dv = block.backward(grad, blocks.pop().expect("one per block"), dv);
             }
             if i > 0 {
                 dv = bk.upsample_backward(&dv);
             }
         }
-        self.decoder.input.backward(bk, w, z, &bk.to_elem(&dv, 1.0), g)
+        let dz = self.decoder.input.backward(grad, z, &bk.to_elem(&dv, 1.0));
+        grad.ready(self.decoder.range.clone());
+        dz
     }
 
     /// Visual tokens `[B,h,w]` of mapped pixels `[B,H,W,3]`: argmax of the logits, without noise.
-    pub fn tokens<B: Backend>(&self, bk: &B, w: &Params<B>, x: &Tensor<B>) -> Ids<B> {
-        bk.argmax(&self.encode(bk, w, x).0)
+    pub fn tokens<B: Backend>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> Ids<B> {
+        ctx.bk.argmax(&self.encode(ctx, x).0)
     }
 
     /// One-hot codes `[B,h,w,K]` of tokens `[B,h,w]`.
@@ -272,22 +265,20 @@ pub struct DvaeLosses<B: Storage> {
 impl Dvae {
     /// Forward, loss and backward of one micro-batch: x `[B,H,W,3]` mapped pixels, as operand and as
     /// target of the likelihood.
-    #[allow(clippy::too_many_arguments)]
     pub fn loss_and_gradients<B: Backend>(
         &self,
-        bk: &B,
-        w: &Params<B>,
+        grad: &mut Grad<B>,
         x: &Tensor<B>,
         target: &Master<B>,
         noise: &Noise<B>,
         step: &DvaeStep,
-        g: &mut Params<B>,
         need_dx: bool,
     ) -> DvaeLosses<B> {
-        let (logits, encoder) = self.encode(bk, w, x);
+        let (ctx, bk) = (grad.ctx, grad.ctx.bk);
+        let (logits, encoder) = self.encode(ctx, x);
         let (z, y) =
             bk.gumbel_softmax_forward(&logits, noise, step.temperature, step.straight_through);
-        let (out, decoder) = self.decode(bk, w, &z);
+        let (out, decoder) = self.decode(ctx, &z);
         let kl = bk.kl_uniform_forward(&logits);
         let (reconstruction, dout, dtarget) = match step.likelihood {
             Likelihood::LogitLaplace => {
@@ -299,7 +290,7 @@ impl Dvae {
                 (bk.mse_forward(target, &out), dout, None)
             }
         };
-        let dz = self.decode_backward(bk, w, &z, decoder, &dout, g);
+        let dz = self.decode_backward(grad, &z, decoder, &dout);
         let mut dlogits = bk.gumbel_softmax_backward(&y, &dz, step.temperature);
         bk.add(&mut dlogits, &bk.kl_uniform_backward(&logits, step.kl_weight * step.scale));
         let (unused, mean) = bk.kl_aggregate_forward(&logits);
@@ -309,7 +300,7 @@ impl Dvae {
             bk.add(&mut dlogits, &bk.kl_aggregate_backward(&logits, &mean, scale));
         }
         drop((y, dz));
-        let dx = self.encode_backward(bk, w, x, encoder, &dlogits, g, need_dx);
+        let dx = self.encode_backward(grad, x, encoder, &dlogits, need_dx);
         let dx = dx.map(|dx| (dx, dtarget));
         DvaeLosses { reconstruction, kl, unused, z, logits, out, dx }
     }

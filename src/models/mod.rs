@@ -3,6 +3,7 @@
 pub mod beit;
 pub mod config;
 pub mod dvae;
+pub mod encoder;
 
 use crate::ops::case::Visitor;
 
@@ -10,4 +11,5 @@ use crate::ops::case::Visitor;
 pub fn visit_cases<V: Visitor>(v: &mut V) {
     beit::cases(v);
     dvae::cases(v);
+    encoder::cases(v);
 }

@@ -27,24 +27,30 @@ use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::ArrayView5;
 
+/// What attention puts out, and what its backward needs of it.
+pub struct Attended<B: Storage> {
+    /// `[B,N,C]`.
+    pub out: Tensor<B>,
+    /// Logarithm of the sum over each row of exponential scores `[B,H,N]`.
+    pub lse: Master<B>,
+}
+
 /// Multi-head self-attention and its gradients.
 pub trait AttentionOp: Storage {
-    /// qkv `[B,N,3C]`, bias `[H,N,N]` -> (out `[B,N,C]`, lse `[B,H,N]`).
+    /// qkv `[B,N,3C]`, bias `[H,N,N]` -> out `[B,N,C]` and lse `[B,H,N]`.
     fn attention_forward(
         &self,
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
         heads: usize,
-    ) -> (Tensor<Self>, Master<Self>);
+    ) -> Attended<Self>;
 
     /// dout `[B,N,C]` -> dqkv `[B,N,3C]`; adds the gradient of the bias to `dbias` `[H,N,N]`.
-    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
-        out: &Tensor<Self>,
-        lse: &Master<Self>,
+        attended: &Attended<Self>,
         dout: &Tensor<Self>,
         heads: usize,
         dbias: Option<&mut Master<Self>>,
@@ -164,13 +170,13 @@ impl Case for AttentionCase {
         let qkv = io.elem("qkv");
         let bias = self.bias.then(|| io.master("bias"));
         let heads = self.dims.heads;
-        let (out, lse) = bk.attention_forward(&qkv, bias.as_ref(), heads);
-        io.output(bk, &out);
+        let attended = bk.attention_forward(&qkv, bias.as_ref(), heads);
+        io.output(bk, &attended.out);
         if io.wants_backward() {
             let dout = io.upstream(bk, 0);
             let mut dbias = bias.as_ref().map(|b| Master::zeros(bk, b.shape()));
             let bias = bias.as_ref();
-            let dqkv = bk.attention_backward(&qkv, bias, &out, &lse, &dout, heads, dbias.as_mut());
+            let dqkv = bk.attention_backward(&qkv, bias, &attended, &dout, heads, dbias.as_mut());
             io.grad(bk, "qkv", &dqkv);
             if let Some(dbias) = dbias {
                 io.grad(bk, "bias", &dbias);

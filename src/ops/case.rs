@@ -4,7 +4,7 @@
 //! states its cost. Gradient check, parity test and benchmark exist for it without further code.
 
 use crate::ops::Backend;
-use crate::params::{Layout, Param, Params, Registry};
+use crate::params::{Ctx, Grad, Layout, Param, Params, Registry};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::storage::Storage;
@@ -397,6 +397,11 @@ impl<B: Storage> Io<B> {
         bk.synchronize();
         self.backward_begun = Some(Instant::now());
         dy
+    }
+
+    /// Weights and gradients of the case, for the backward pass of a layer.
+    pub fn grad_of<'a>(&'a mut self, bk: &'a B) -> Grad<'a, B> {
+        Grad::new(Ctx::new(bk, &self.w), &mut self.g)
     }
 
     /// Hands over the gradient with respect to an input.

@@ -25,34 +25,94 @@ mod cuda;
 use crate::cpu::overlapping_rows;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::params::{Param, Params};
+use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry, Stored};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::ArrayView2;
 use std::ops::Range;
 
 /// Parameters and options of one convolution.
-#[derive(Clone, Copy)]
-pub struct Conv<'a> {
+#[derive(Clone, Debug)]
+pub struct Conv {
     /// `[O,k,k,I]`.
-    pub weight: &'a Param,
+    pub weight: Param,
     /// `[O]`.
-    pub bias: &'a Param,
+    pub bias: Param,
     /// Whether the input passes a ReLU first.
     pub relu: bool,
+}
+
+impl Conv {
+    /// `name.w` `[O,k,k,I]` and `name.b` `[O]`, for `channels` (I, O), with a ReLU on the input where
+    /// `relu`.
+    ///
+    /// Initialisation of `dall_e/utils.py`: deviation 1/√(I k²), without the gain for ReLU; bias 0.
+    /// Both are decayed: the DALL-E paper (A.2) states its weight decay without exclusions.
+    pub fn new(
+        reg: &mut Registry,
+        name: &str,
+        (input, output): (usize, usize),
+        kernel: usize,
+        relu: bool,
+    ) -> Self {
+        let init = Init::Normal(1.0 / ((input * kernel * kernel) as f64).sqrt());
+        let shape = [output, kernel, kernel, input];
+        Self {
+            weight: reg.add_stored(format!("{name}.w"), &shape, Decay::Yes, init, Stored::Kernel),
+            bias: reg.add(format!("{name}.b"), &[output], Decay::Yes, Init::Constant(0.0)),
+            relu,
+        }
+    }
+
+    /// x `[B,H,W,I]` -> `[B,H,W,O]`, inside a branch.
+    pub fn forward<B: Conv2dOp>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> Tensor<B> {
+        ctx.bk.conv2d_forward(x, ctx.w, self)
+    }
+
+    /// residual + scale · conv(x), on the stream.
+    pub fn forward_residual<B: Conv2dOp>(
+        &self,
+        ctx: Ctx<B>,
+        x: &Tensor<B>,
+        scale: f64,
+        residual: Option<Master<B>>,
+    ) -> Master<B> {
+        ctx.bk.conv2d_residual_forward(x, ctx.w, self, scale, residual)
+    }
+
+    /// dy -> dx.
+    pub fn backward<B: Conv2dOp>(
+        &self,
+        grad: &mut Grad<B>,
+        x: &Tensor<B>,
+        dy: &Tensor<B>,
+    ) -> Tensor<B> {
+        self.backward_first(grad, x, dy, true).expect("asked for")
+    }
+
+    /// dy -> dx where wanted: the first convolution of a network needs no gradient of the image.
+    pub fn backward_first<B: Conv2dOp>(
+        &self,
+        grad: &mut Grad<B>,
+        x: &Tensor<B>,
+        dy: &Tensor<B>,
+        need_dx: bool,
+    ) -> Option<Tensor<B>> {
+        grad.ctx.bk.conv2d_backward(x, grad.ctx.w, self, dy, grad.g, need_dx)
+    }
 }
 
 /// Convolution and its gradients.
 pub trait Conv2dOp: Storage {
     /// x `[B,H,W,I]` -> y `[B,H,W,O]`, inside a branch.
-    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self>;
+    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: &Conv) -> Tensor<Self>;
 
     /// residual + scale · conv(x), on the stream; takes the residual `[B,H,W,O]` (zero where `None`).
     fn conv2d_residual_forward(
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         scale: f64,
         residual: Option<Master<Self>>,
     ) -> Master<Self>;
@@ -63,7 +123,7 @@ pub trait Conv2dOp: Storage {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
@@ -175,24 +235,24 @@ impl Case for Conv2dCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
-        let conv = Conv { weight: &weight, bias: &bias, relu: self.relu };
+        let conv = Conv { weight, bias, relu: self.relu };
         if !self.residual {
-            let y = bk.conv2d_forward(&x, &io.w, conv);
+            let y = bk.conv2d_forward(&x, &io.w, &conv);
             io.output(bk, &y);
             if io.wants_backward() {
                 let dy = io.upstream(bk, 0);
-                let dx = bk.conv2d_backward(&x, &io.w, conv, &dy, &mut io.g, true);
+                let dx = bk.conv2d_backward(&x, &io.w, &conv, &dy, &mut io.g, true);
                 io.grad(bk, "x", &dx.expect("asked for"));
             }
             return;
         }
         let (scale, residual) = (0.25, io.master("residual"));
-        let y = bk.conv2d_residual_forward(&x, &io.w, conv, scale, Some(residual));
+        let y = bk.conv2d_residual_forward(&x, &io.w, &conv, scale, Some(residual));
         io.output(bk, &y);
         if io.wants_backward() {
             let dy: Master<B> = io.upstream(bk, 0);
             let scaled = bk.to_elem(&dy, scale);
-            let dx = bk.conv2d_backward(&x, &io.w, conv, &scaled, &mut io.g, true);
+            let dx = bk.conv2d_backward(&x, &io.w, &conv, &scaled, &mut io.g, true);
             io.grad(bk, "x", &dx.expect("asked for"));
             io.grad(bk, "residual", &dy);
         }

@@ -17,12 +17,56 @@ mod cuda;
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Param, Params};
+use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
+
+/// Parameters of a layer normalisation.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// w `[C]`, starts at 1.
+    pub weight: Param,
+    /// b `[C]`, starts at 0.
+    pub bias: Param,
+    /// ε, added to the variance.
+    pub eps: f64,
+}
+
+impl Norm {
+    /// `name.weight` and `name.bias`.
+    pub fn new(reg: &mut Registry, name: &str, width: usize, eps: f64) -> Self {
+        let mut add = |part: &str, start| {
+            reg.add(format!("{name}.{part}"), &[width], Decay::No, Init::Constant(start))
+        };
+        Self { weight: add("weight", 1.0), bias: add("bias", 0.0), eps }
+    }
+
+    /// Panics unless both have a number for each column.
+    #[track_caller]
+    pub fn expect_width(&self, op: &str, c: usize) {
+        self.weight.expect_shape(op, &[c]);
+        self.bias.expect_shape(op, &[c]);
+    }
+
+    /// x `[..,C]` -> y `[..,C]`.
+    pub fn forward<B: LayerNormOp>(&self, ctx: Ctx<B>, x: &Master<B>) -> (Tensor<B>, NormStats<B>) {
+        ctx.bk.layer_norm_forward(x, ctx.w, self)
+    }
+
+    /// dy `[..,C]` -> dx `[..,C]`.
+    pub fn backward<B: LayerNormOp>(
+        &self,
+        grad: &mut Grad<B>,
+        x: &Master<B>,
+        stats: &NormStats<B>,
+        dy: &Tensor<B>,
+    ) -> Master<B> {
+        grad.ctx.bk.layer_norm_backward(x, stats, grad.ctx.w, self, dy, grad.g)
+    }
+}
 
 /// Mean and reciprocal deviation of each row, kept for backward.
 pub struct NormStats<B: Storage> {
@@ -39,20 +83,16 @@ pub trait LayerNormOp: Storage {
         &self,
         x: &Master<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
+        norm: &Norm,
     ) -> (Tensor<Self>, NormStats<Self>);
 
     /// dy `[..,C]` -> dx `[..,C]`; adds dw and db to `g`.
-    #[allow(clippy::too_many_arguments)]
     fn layer_norm_backward(
         &self,
         x: &Master<Self>,
         stats: &NormStats<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        norm: &Norm,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Master<Self>;
@@ -113,9 +153,10 @@ pub fn add_norm_param_grads<T: Real>(
     x: &[T],
     stats: &NormStats<Cpu<T>>,
     dy: &[T],
-    (weight, bias): (&Param, &Param),
+    norm: &Norm,
     g: &mut Params<Cpu<T>>,
 ) {
+    let Norm { weight, bias, .. } = norm;
     let (c, mean, rstd) = (weight.len(), stats.mean.slice(), stats.rstd.slice());
     let sums = fold_rows(mean.len(), 2 * c, |rows, sums| {
         let (dw, db) = sums.split_at_mut(c);
@@ -134,17 +175,15 @@ impl<T: Real> LayerNormOp for Cpu<T> {
         &self,
         x: &Master<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
+        norm: &Norm,
     ) -> (Tensor<Self>, NormStats<Self>) {
-        let (c, eps) = (x.cols(), T::from_f64(eps));
-        weight.expect_shape("layer_norm", &[c]);
-        bias.expect_shape("layer_norm", &[c]);
+        let (c, eps) = (x.cols(), T::from_f64(norm.eps));
+        norm.expect_width("layer_norm", c);
         let mut y = self.unset(x.shape());
         let mut mean = Master::zeros(self, &[x.rows()]);
         let mut rstd = Master::zeros(self, &[x.rows()]);
-        let (weight, bias, step) = (w.get(weight), w.get(bias), rows_per_task(c));
+        let (weight, bias) = (w.get(&norm.weight), w.get(&norm.bias));
+        let step = rows_per_task(c);
         y.slice_mut()
             .par_chunks_mut(step * c)
             .zip(x.slice().par_chunks(step * c))
@@ -164,15 +203,14 @@ impl<T: Real> LayerNormOp for Cpu<T> {
         x: &Master<Self>,
         stats: &NormStats<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        norm: &Norm,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Master<Self> {
         dy.expect_shape("layer_norm_backward", "dy", x.shape());
-        add_norm_param_grads(x.slice(), stats, dy.slice(), (weight, bias), g);
+        add_norm_param_grads(x.slice(), stats, dy.slice(), norm, g);
         let mut dx = Master::zeros(self, x.shape());
-        add_norm_input_grads(x, stats, w.get(weight), dy, &mut dx);
+        add_norm_input_grads(x, stats, w.get(&norm.weight), dy, &mut dx);
         dx
     }
 }
@@ -216,12 +254,13 @@ impl Case for LayerNormCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (x, weight, bias) = (io.master("x"), io.param("weight"), io.param("bias"));
-        let (y, stats) = bk.layer_norm_forward(&x, &io.w, &weight, &bias, self.eps);
+        let (x, eps) = (io.master("x"), self.eps);
+        let norm = Norm { weight: io.param("weight"), bias: io.param("bias"), eps };
+        let (y, stats) = bk.layer_norm_forward(&x, &io.w, &norm);
         io.output(bk, &y);
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
-            let dx = bk.layer_norm_backward(&x, &stats, &io.w, &weight, &bias, &dy, &mut io.g);
+            let dx = bk.layer_norm_backward(&x, &stats, &io.w, &norm, &dy, &mut io.g);
             io.grad(bk, "x", &dx);
         }
     }

@@ -15,70 +15,98 @@ mod cuda;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Param, Params};
+use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
+use std::ops::Range;
+
+/// Parameters of a linear layer.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// W `[O,I]`, decayed.
+    pub weight: Param,
+    /// b `[O]`, not decayed, starts at 0.
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// `name.weight` and `name.bias`.
+    pub fn new(reg: &mut Registry, name: &str, input: usize, output: usize, init: Init) -> Self {
+        let weight = reg.add(format!("{name}.weight"), &[output, input], Decay::Yes, init);
+        let bias = reg.add(format!("{name}.bias"), &[output], Decay::No, Init::Constant(0.0));
+        Self { weight, bias: Some(bias) }
+    }
+
+    /// The bias. Panics where there is none: for ops that always add one.
+    #[track_caller]
+    pub fn expect_bias(&self, op: &str) -> &Param {
+        let bias = self.bias.as_ref();
+        bias.unwrap_or_else(|| panic!("{op}: {} has no bias beside it", self.weight.name))
+    }
+
+    /// From the first to the last of its parameters, which follow each other.
+    pub fn range(&self) -> Range<usize> {
+        self.weight.range.start..self.bias.as_ref().unwrap_or(&self.weight).range.end
+    }
+
+    /// x `[..,I]` -> y `[..,O]`.
+    pub fn forward<B: LinearOp>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> Tensor<B> {
+        ctx.bk.linear_forward(x, ctx.w, self)
+    }
+
+    /// dy `[..,O]` -> dx `[..,I]`.
+    pub fn backward<B: LinearOp>(
+        &self,
+        grad: &mut Grad<B>,
+        x: &Tensor<B>,
+        dy: &Tensor<B>,
+    ) -> Tensor<B> {
+        grad.ctx.bk.linear_backward(x, grad.ctx.w, self, dy, grad.g)
+    }
+
+    /// The shape of y. Panics where x, W and b do not fit together.
+    #[track_caller]
+    pub fn output_shape<B: Storage>(&self, op: &str, x: &Tensor<B>) -> Vec<usize> {
+        let out = self.weight.shape[0];
+        self.weight.expect_shape(op, &[out, x.cols()]);
+        if let Some(bias) = &self.bias {
+            bias.expect_shape(op, &[out]);
+        }
+        let mut shape = x.shape().to_vec();
+        *shape.last_mut().unwrap_or_else(|| panic!("{op}: x is a scalar")) = out;
+        shape
+    }
+}
 
 /// y = x Wᵀ + b and its gradients.
 pub trait LinearOp: Storage {
     /// x `[..,I]` -> y `[..,O]`.
-    fn linear_forward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
-    ) -> Tensor<Self>;
+    fn linear_forward(&self, x: &Tensor<Self>, w: &Params<Self>, p: &Linear) -> Tensor<Self>;
 
     /// dy `[..,O]` -> dx `[..,I]`; adds dW and db to `g`.
     fn linear_backward(
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
+        p: &Linear,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self>;
 }
 
-/// The shape of y. Panics where x, W and b do not fit together.
-#[track_caller]
-pub fn output_shape<B: Storage>(
-    op: &str,
-    x: &Tensor<B>,
-    weight: &Param,
-    bias: Option<&Param>,
-) -> Vec<usize> {
-    let out = weight.shape[0];
-    weight.expect_shape(op, &[out, x.cols()]);
-    if let Some(bias) = bias {
-        bias.expect_shape(op, &[out]);
-    }
-    let mut shape = x.shape().to_vec();
-    *shape.last_mut().unwrap_or_else(|| panic!("{op}: x is a scalar")) = out;
-    shape
-}
-
 impl<T: Real> LinearOp for Cpu<T> {
     #[track_caller]
-    fn linear_forward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
-    ) -> Tensor<Self> {
-        let mut y = self.unset(&output_shape("linear", x, weight, bias));
-        let beta = match bias {
+    fn linear_forward(&self, x: &Tensor<Self>, w: &Params<Self>, p: &Linear) -> Tensor<Self> {
+        let mut y = self.unset(&p.output_shape("linear", x));
+        let beta = match &p.bias {
             Some(bias) => {
                 fill_rows(y.slice_mut(), w.get(bias));
                 T::ONE
             }
             None => T::ZERO,
         };
-        gemm(T::ONE, x.matrix(), w.matrix(weight).t(), beta, y.matrix_mut());
+        gemm(T::ONE, x.matrix(), w.matrix(&p.weight).t(), beta, y.matrix_mut());
         y
     }
 
@@ -87,18 +115,17 @@ impl<T: Real> LinearOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
+        p: &Linear,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
-        dy.expect_shape("linear_backward", "dy", &output_shape("linear_backward", x, weight, bias));
-        if let Some(bias) = bias {
+        dy.expect_shape("linear_backward", "dy", &p.output_shape("linear_backward", x));
+        if let Some(bias) = &p.bias {
             add_column_sums(dy.slice(), g.get_mut(bias));
         }
-        gemm(T::ONE, dy.matrix().t(), x.matrix(), T::ONE, g.matrix_mut(weight));
+        gemm(T::ONE, dy.matrix().t(), x.matrix(), T::ONE, g.matrix_mut(&p.weight));
         let mut dx = self.unset(x.shape());
-        gemm(T::ONE, dy.matrix(), w.matrix(weight), T::ZERO, dx.matrix_mut());
+        gemm(T::ONE, dy.matrix(), w.matrix(&p.weight), T::ZERO, dx.matrix_mut());
         dx
     }
 }
@@ -125,12 +152,12 @@ impl Case for LinearCase {
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (x, weight) = (io.elem("x"), io.param("weight"));
-        let bias = self.bias.then(|| io.param("bias"));
-        let y = bk.linear_forward(&x, &io.w, &weight, bias.as_ref());
+        let p = Linear { weight, bias: self.bias.then(|| io.param("bias")) };
+        let y = bk.linear_forward(&x, &io.w, &p);
         io.output(bk, &y);
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
-            let dx = bk.linear_backward(&x, &io.w, &weight, bias.as_ref(), &dy, &mut io.g);
+            let dx = bk.linear_backward(&x, &io.w, &p, &dy, &mut io.g);
             io.grad(bk, "x", &dx);
         }
     }

@@ -14,8 +14,8 @@ use crate::cpu::{Cpu, gemm, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::ops::gelu::{gelu_piece, gelu_piece_backward};
-use crate::ops::linear::{LinearOp, output_shape};
-use crate::params::{Param, Params};
+use crate::ops::linear::{Linear, LinearOp};
+use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -23,24 +23,21 @@ use rayon::prelude::*;
 
 /// y = gelu(x Wᵀ + b) and its gradients.
 pub trait LinearGeluOp: Storage {
-    /// x `[..,I]` -> (y `[..,O]`, a `[..,O]`).
+    /// x `[..,I]` -> (y `[..,O]`, a `[..,O]`). Panics where the layer has no bias.
     fn linear_gelu_forward(
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
     ) -> (Tensor<Self>, Tensor<Self>);
 
     /// dy `[..,O]` -> dx `[..,I]`; adds dW and db to `g`. Takes dy, which becomes da.
-    #[allow(clippy::too_many_arguments)]
     fn linear_gelu_backward(
         &self,
         x: &Tensor<Self>,
         a: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
         dy: Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self>;
@@ -52,13 +49,12 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
     ) -> (Tensor<Self>, Tensor<Self>) {
-        let shape = output_shape("linear_gelu", x, weight, Some(bias));
+        let shape = p.output_shape("linear_gelu", x);
         let (mut a, mut y) = (self.unset(&shape), self.unset(&shape));
-        let (o, bias) = (bias.len(), w.get(bias));
-        gemm(T::ONE, x.matrix(), w.matrix(weight).t(), T::ZERO, a.matrix_mut());
+        let (o, bias) = (p.weight.shape[0], w.get(p.expect_bias("linear_gelu")));
+        gemm(T::ONE, x.matrix(), w.matrix(&p.weight).t(), T::ZERO, a.matrix_mut());
         let step = rows_per_task(o) * o;
         a.slice_mut().par_chunks_mut(step).zip(y.slice_mut().par_chunks_mut(step)).for_each(
             |(a, y)| {
@@ -77,8 +73,7 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         x: &Tensor<Self>,
         a: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
         mut dy: Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
@@ -86,7 +81,7 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         let step = rows_per_task(1);
         let pieces = a.slice().par_chunks(step).zip(dy.slice_mut().par_chunks_mut(step));
         pieces.for_each(|(a, dy)| gelu_piece_backward(a, dy));
-        self.linear_backward(x, w, weight, Some(bias), &dy, g)
+        self.linear_backward(x, w, p, &dy, g)
     }
 }
 
@@ -112,12 +107,13 @@ impl Case for LinearGeluCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
-        let (y, a) = bk.linear_gelu_forward(&x, &io.w, &weight, &bias);
+        let x = io.elem("x");
+        let p = Linear { weight: io.param("weight"), bias: Some(io.param("bias")) };
+        let (y, a) = bk.linear_gelu_forward(&x, &io.w, &p);
         io.output(bk, &y);
         if io.wants_backward() {
             let dy = io.upstream(bk, 0);
-            let dx = bk.linear_gelu_backward(&x, &a, &io.w, &weight, &bias, dy, &mut io.g);
+            let dx = bk.linear_gelu_backward(&x, &a, &io.w, &p, dy, &mut io.g);
             io.grad(bk, "x", &dx);
         }
     }

@@ -64,6 +64,7 @@ ops! {
     patch_embed: PatchEmbedOp,
     rel_pos_bias: RelPosBiasOp,
     relu: ReluOp,
+    resample: ResampleOp,
     residual: ResidualOp,
     residual_norm: ResidualNormOp,
     tokens: TokensOp,

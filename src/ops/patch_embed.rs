@@ -18,12 +18,49 @@ mod cuda;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Param, Params};
+use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry, Stored};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
+
+/// Parameters of a patch embedding.
+#[derive(Clone, Debug)]
+pub struct PatchEmbed {
+    /// `[C,P,P,3]`.
+    pub weight: Param,
+    /// `[C]`.
+    pub bias: Param,
+}
+
+impl PatchEmbed {
+    /// `patch_embed.proj.weight` and `.bias`.
+    pub fn new(reg: &mut Registry, patch: usize, width: usize, init: Init) -> Self {
+        let shape = [width, patch, patch, 3];
+        let (weight, bias) = ("patch_embed.proj.weight", "patch_embed.proj.bias");
+        Self {
+            weight: reg.add_stored(weight, &shape, Decay::Yes, init, Stored::Kernel),
+            bias: reg.add(bias, &[width], Decay::No, Init::Constant(0.0)),
+        }
+    }
+
+    /// x `[B,Ih,Iw,3]` -> e `[B,Np,C]`.
+    pub fn forward<B: PatchEmbedOp>(&self, ctx: Ctx<B>, x: &Tensor<B>) -> Master<B> {
+        ctx.bk.patch_embed_forward(x, ctx.w, self)
+    }
+
+    /// de `[B,Np,C]` -> dx where wanted (training never needs the gradient of the image).
+    pub fn backward<B: PatchEmbedOp>(
+        &self,
+        grad: &mut Grad<B>,
+        x: &Tensor<B>,
+        de: &Master<B>,
+        need_dx: bool,
+    ) -> Option<Tensor<B>> {
+        grad.ctx.bk.patch_embed_backward(x, grad.ctx.w, self, de, grad.g, need_dx)
+    }
+}
 
 /// Patches to vectors, and the gradients.
 pub trait PatchEmbedOp: Storage {
@@ -32,18 +69,15 @@ pub trait PatchEmbedOp: Storage {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
     ) -> Master<Self>;
 
     /// de `[B,Np,C]` -> dx `[B,Ih,Iw,3]` if wanted; adds dweight and dbias to `g`.
-    #[allow(clippy::too_many_arguments)]
     fn patch_embed_backward(
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
         de: &Master<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
@@ -68,7 +102,8 @@ pub struct Patches {
 impl Patches {
     /// Reads the sizes off the arguments. Panics where they do not fit together.
     #[track_caller]
-    pub fn of<B: Storage>(op: &str, x: &Tensor<B>, weight: &Param, bias: &Param) -> Self {
+    pub fn of<B: Storage>(op: &str, x: &Tensor<B>, p: &PatchEmbed) -> Self {
+        let PatchEmbed { weight, bias } = p;
         let [batch, height, width, channels] = x.shape()[..] else {
             panic!("{op}: x is {:?}, expected [B,Ih,Iw,3]", x.shape())
         };
@@ -132,10 +167,10 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
     ) -> Master<Self> {
-        let patches = Patches::of("patch_embed", x, weight, bias);
+        let PatchEmbed { weight, bias } = p;
+        let patches = Patches::of("patch_embed", x, p);
         let mut e: Master<Self> = self.unset(&patches.out());
         let flat = patches.gather(x.slice());
         fill_rows(e.slice_mut(), w.get(bias));
@@ -148,13 +183,13 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
         de: &Master<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
     ) -> Option<Tensor<Self>> {
-        let patches = Patches::of("patch_embed_backward", x, weight, bias);
+        let PatchEmbed { weight, bias } = p;
+        let patches = Patches::of("patch_embed_backward", x, p);
         de.expect_shape("patch_embed_backward", "de", &patches.out());
         // e = X Wᵀ + bias   =>   dbias += column sums of de, dW += deᵀ X, dX = de W
         add_column_sums(de.slice(), g.get_mut(bias));
@@ -197,12 +232,13 @@ impl Case for PatchEmbedCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
-        let e = bk.patch_embed_forward(&x, &io.w, &weight, &bias);
+        let x = io.elem("x");
+        let p = PatchEmbed { weight: io.param("weight"), bias: io.param("bias") };
+        let e = bk.patch_embed_forward(&x, &io.w, &p);
         io.output(bk, &e);
         if io.wants_backward() {
             let de = io.upstream(bk, 0);
-            let dx = bk.patch_embed_backward(&x, &io.w, &weight, &bias, &de, &mut io.g, true);
+            let dx = bk.patch_embed_backward(&x, &io.w, &p, &de, &mut io.g, true);
             io.grad(bk, "x", &dx.expect("asked for"));
         }
     }
@@ -249,7 +285,6 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{Decay, Init, Registry};
 
     #[test]
     #[should_panic(
@@ -261,7 +296,11 @@ mod tests {
         let weight = registry.add("weight", &[2, 4, 4, 3], Decay::Yes, Init::Constant(0.0));
         let bias = registry.add("bias", &[2], Decay::No, Init::Constant(0.0));
         let w = Params::zeros(&bk, &registry.finish());
-        bk.patch_embed_forward(&Tensor::zeros(&bk, &[1, 6, 8, 3]), &w, &weight, &bias);
+        bk.patch_embed_forward(
+            &Tensor::zeros(&bk, &[1, 6, 8, 3]),
+            &w,
+            &PatchEmbed { weight, bias },
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod cuda;
 use crate::cpu::Cpu;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Param, Params};
+use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
@@ -43,7 +43,7 @@ impl<B: Storage> RelPosIndex<B> {
     #[track_caller]
     pub fn new(bk: &B, grid: (usize, usize)) -> Self {
         let index = relative_position_index(grid);
-        let (rows, n) = (Self::rows(grid), grid.0 * grid.1 + 1);
+        let (rows, n) = (table_rows(grid), grid.0 * grid.1 + 1);
         let mut starts = vec![0u32; rows + 1];
         for &r in &index {
             starts[r as usize + 1] += 1;
@@ -64,15 +64,15 @@ impl<B: Storage> RelPosIndex<B> {
         }
     }
 
-    /// R, the rows of the table of a grid.
-    pub fn rows((gh, gw): (usize, usize)) -> usize {
-        (2 * gh - 1) * (2 * gw - 1) + 3
-    }
-
     /// N, patches and class token.
     pub fn tokens(&self) -> usize {
         self.grid.0 * self.grid.1 + 1
     }
+}
+
+/// R, the rows of the table of a grid.
+pub fn table_rows((gh, gw): (usize, usize)) -> usize {
+    (2 * gh - 1) * (2 * gw - 1) + 3
 }
 
 /// The index `[N,N]` of a grid of Gh x Gw patches, row-major.
@@ -93,31 +93,60 @@ pub fn relative_position_index((gh, gw): (usize, usize)) -> Vec<u32> {
     (0..n * n).map(|pair| row(pair / n, pair % n) as u32).collect()
 }
 
+/// A table: one row per offset of the grid and three for the class token, one column per head.
+#[derive(Clone, Debug)]
+pub struct RelPosBias {
+    /// `[R,H]`; starts at 0; decayed, as in the original's parameter groups.
+    pub table: Param,
+    /// The grid that the table was made for, (Gh, Gw).
+    pub grid: (usize, usize),
+}
+
+impl RelPosBias {
+    /// A table called `name`.
+    pub fn new(reg: &mut Registry, name: &str, heads: usize, grid: (usize, usize)) -> Self {
+        let shape = [table_rows(grid), heads];
+        Self { table: reg.add(name, &shape, Decay::Yes, Init::Constant(0.0)), grid }
+    }
+}
+
 /// Relative-position bias and its gradient.
 pub trait RelPosBiasOp: Storage {
-    /// table `[R,H]` -> bias `[H,N,N]`. Panics where there are no heads.
+    /// table `[R,H]`, a parameter, or `made` from one where given -> bias `[H,N,N]`. Panics where there
+    /// are no heads.
     fn rel_pos_bias_forward(
         &self,
         w: &Params<Self>,
         table: &Param,
+        made: Option<&Master<Self>>,
         index: &RelPosIndex<Self>,
     ) -> Master<Self>;
 
-    /// Adds the gradient of the table to `g`, from dbias `[H,N,N]`.
+    /// Adds the gradient of the table, from dbias `[H,N,N]`, to `g`, or to `dmade` where given.
     fn rel_pos_bias_backward(
         &self,
         table: &Param,
         index: &RelPosIndex<Self>,
         dbias: &Master<Self>,
         g: &mut Params<Self>,
+        dmade: Option<&mut Master<Self>>,
     );
 }
 
-/// H. Panics unless the table is that of the index, and where it has no heads.
+/// H. Panics unless the table, or what was made of it, is that of the index, and where it has no heads.
 #[track_caller]
-pub fn expect_table<B: Storage>(op: &str, table: &Param, index: &RelPosIndex<B>) -> usize {
+pub fn expect_table<B: Storage>(
+    op: &str,
+    table: &Param,
+    made: Option<&Master<B>>,
+    index: &RelPosIndex<B>,
+) -> usize {
     let heads = table.shape.last().copied().unwrap_or(0);
-    table.expect_shape(op, &[RelPosIndex::<B>::rows(index.grid), heads]);
+    let want = [table_rows(index.grid), heads];
+    match made {
+        Some(made) => made.expect_shape(op, "made", &want),
+        None => table.expect_shape(op, &want),
+    }
     assert!(heads > 0, "{op}: a table without heads");
     heads
 }
@@ -128,10 +157,11 @@ impl<T: Real> RelPosBiasOp for Cpu<T> {
         &self,
         w: &Params<Self>,
         table: &Param,
+        made: Option<&Master<Self>>,
         index: &RelPosIndex<Self>,
     ) -> Master<Self> {
-        let heads = expect_table("rel_pos_bias", table, index);
-        let (n, table) = (index.tokens(), w.get(table));
+        let heads = expect_table("rel_pos_bias", table, made, index);
+        let (n, table) = (index.tokens(), made.map_or_else(|| w.get(table), |made| made.slice()));
         let mut bias = Master::zeros(self, &[heads, n, n]);
         bias.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(h, bias)| {
             for (bias, &r) in bias.iter_mut().zip(index.index.slice()) {
@@ -148,12 +178,17 @@ impl<T: Real> RelPosBiasOp for Cpu<T> {
         index: &RelPosIndex<Self>,
         dbias: &Master<Self>,
         g: &mut Params<Self>,
+        dmade: Option<&mut Master<Self>>,
     ) {
-        let heads = expect_table("rel_pos_bias_backward", table, index);
+        let heads = expect_table("rel_pos_bias_backward", table, dmade.as_deref(), index);
         let n = index.tokens();
         dbias.expect_shape("rel_pos_bias_backward", "dbias", &[heads, n, n]);
         let (starts, entries, dbias) = (index.starts.slice(), index.entries.slice(), dbias.slice());
-        g.get_mut(table).par_chunks_exact_mut(heads).enumerate().for_each(|(r, dtable)| {
+        let dtable = match dmade {
+            Some(dmade) => dmade.slice_mut(),
+            None => g.get_mut(table),
+        };
+        dtable.par_chunks_exact_mut(heads).enumerate().for_each(|(r, dtable)| {
             let pairs = &entries[starts[r] as usize..starts[r + 1] as usize];
             for (dtable, dbias) in dtable.iter_mut().zip(dbias.chunks_exact(n * n)) {
                 *dtable += pairs.iter().map(|&pair| dbias[pair as usize]).sum::<T>();
@@ -167,6 +202,7 @@ pub struct RelPosBiasCase {
     instance: &'static str,
     grid: (usize, usize),
     heads: usize,
+    made: bool,
 }
 
 impl Case for RelPosBiasCase {
@@ -175,19 +211,27 @@ impl Case for RelPosBiasCase {
     }
 
     fn inputs(&self) -> Inputs {
-        let rows = RelPosIndex::<Cpu<f64>>::rows(self.grid);
+        // Of another grid, where the table in use is made.
+        let rows = if self.made { table_rows((2, 2)) } else { table_rows(self.grid) };
         let inputs = Inputs::new(&self.name()).param("table", &[rows, self.heads]);
+        let made = [table_rows(self.grid), self.heads];
+        let inputs = if self.made { inputs.master("made", &made) } else { inputs };
         if self.heads == 0 { inputs.refused("a table without heads") } else { inputs }
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
         let (table, index) = (io.param("table"), RelPosIndex::new(bk, self.grid));
+        let made = self.made.then(|| io.master("made"));
         io.forward_begins(bk);
-        let bias = bk.rel_pos_bias_forward(&io.w, &table, &index);
+        let bias = bk.rel_pos_bias_forward(&io.w, &table, made.as_ref(), &index);
         io.output(bk, &bias);
         if io.wants_backward() {
             let dbias = io.upstream(bk, 0);
-            bk.rel_pos_bias_backward(&table, &index, &dbias, &mut io.g);
+            let mut dmade = made.as_ref().map(|made| Master::zeros(bk, made.shape()));
+            bk.rel_pos_bias_backward(&table, &index, &dbias, &mut io.g, dmade.as_mut());
+            if let Some(dmade) = dmade {
+                io.grad(bk, "made", &dmade);
+            }
         }
     }
 
@@ -203,36 +247,39 @@ impl Case for RelPosBiasCase {
     }
 }
 
-/// One patch, grids that are not square either way, the grid of the tiny preset.
+/// One patch, grids that are not square either way, a table made of another, the grid of the tiny preset.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, grid, heads) in
-        [("one", (1, 1), 1), ("wide", (2, 3), 3), ("tall", (5, 2), 2), ("tiny", (8, 8), 4)]
-    {
-        v.visit(RelPosBiasCase { instance, grid, heads });
+    for (instance, grid, heads, made) in [
+        ("one", (1, 1), 1, false),
+        ("wide", (2, 3), 3, false),
+        ("tall", (5, 2), 2, false),
+        ("made", (3, 4), 2, true),
+        ("tiny", (8, 8), 4, false),
+    ] {
+        v.visit(RelPosBiasCase { instance, grid, heads, made });
     }
 }
 
 /// No heads.
 pub fn empty_case<V: Visitor>(v: &mut V) {
-    v.visit(RelPosBiasCase { instance: "empty", grid: (2, 2), heads: 0 });
+    v.visit(RelPosBiasCase { instance: "empty", grid: (2, 2), heads: 0, made: false });
 }
 
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
-    v.visit(RelPosBiasCase { instance: "14x14_12", grid: (14, 14), heads: 12 });
+    v.visit(RelPosBiasCase { instance: "14x14_12", grid: (14, 14), heads: 12, made: false });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{Decay, Init, Registry};
 
     #[test]
     fn index_of_the_base_grid() {
         // Numbers of specification 1.4, worked out from the rule in the original program.
         let index = relative_position_index((14, 14));
         let at = |i: usize, j: usize| index[i * 197 + j];
-        assert_eq!(RelPosIndex::<Cpu<f32>>::rows((14, 14)), 732);
+        assert_eq!(table_rows((14, 14)), 732);
         let got = [
             at(0, 0),
             at(0, 1),
@@ -284,12 +331,12 @@ mod tests {
         // Specification 1.7: with dbias all ones a row's gradient is the number of its pairs.
         let bk = Cpu::<f64>::new();
         let index = RelPosIndex::new(&bk, (3, 4));
-        let (n, rows) = (12, RelPosIndex::<Cpu<f64>>::rows((3, 4)));
+        let (n, rows) = (12, table_rows((3, 4)));
         let mut registry = Registry::new();
         let table = registry.add("table", &[rows, 2], Decay::Yes, Init::Constant(0.0));
         let mut g = Params::zeros(&bk, &registry.finish());
         let dbias = Master::from_f64(&bk, &[1.0; 2 * 13 * 13], &[2, 13, 13]);
-        bk.rel_pos_bias_backward(&table, &index, &dbias, &mut g);
+        bk.rel_pos_bias_backward(&table, &index, &dbias, &mut g, None);
         let counts = |r: usize| [g.get(&table)[2 * r], g.get(&table)[2 * r + 1]];
         assert_eq!(counts(rows - 1), [1.0; 2]);
         assert_eq!(counts(rows - 2), [f64::from(n); 2]);

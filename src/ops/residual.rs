@@ -25,47 +25,57 @@ use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 
+/// What a residual sum adds to the stream.
+pub struct Branch<'a, B: Storage> {
+    /// What the branch put out, `[B,..,C]`.
+    pub out: &'a Tensor<B>,
+    /// Layer scale γ `[C]`; 1 where `None`.
+    pub gamma: Option<&'a Param>,
+    /// Factor of each sample `[B]`; 1 where `None`. This is where drop path is applied.
+    pub keep: Option<&'a Master<B>>,
+}
+
+impl<B: Storage> Clone for Branch<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Storage> Copy for Branch<'_, B> {}
+
+impl<B: Storage> Branch<'_, B> {
+    /// Panics unless everything fits a stream of this shape.
+    #[track_caller]
+    pub fn expect_fit(&self, op: &str, shape: &[usize]) {
+        assert!(shape.len() >= 2, "{op}: the stream is {shape:?}, expected [B,..,C]");
+        self.out.expect_shape(op, "branch", shape);
+        if let Some(gamma) = self.gamma {
+            gamma.expect_shape(op, &shape[shape.len() - 1..]);
+        }
+        if let Some(keep) = self.keep {
+            keep.expect_shape(op, "keep", &shape[..1]);
+        }
+    }
+}
+
 /// s' = s + keep·γ⊙branch and its gradients.
 pub trait ResidualOp: Storage {
     /// s, branch `[B,..,C]` -> s' `[B,..,C]`. Takes s, which becomes s'.
     fn residual_forward(
         &self,
         s: Master<Self>,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
     ) -> Master<Self>;
 
     /// ds' `[B,..,C]` -> dbranch `[B,..,C]`; adds dγ to `g`. The gradient of s is ds' itself.
     fn residual_backward(
         &self,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
         ds: &Master<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self>;
-}
-
-/// Panics unless branch, γ and keep fit a stream of this shape.
-#[track_caller]
-pub fn expect_residual<B: Storage>(
-    op: &str,
-    shape: &[usize],
-    branch: &Tensor<B>,
-    gamma: Option<&Param>,
-    keep: Option<&Master<B>>,
-) {
-    assert!(shape.len() >= 2, "{op}: the stream is {shape:?}, expected [B,..,C]");
-    branch.expect_shape(op, "branch", shape);
-    if let Some(gamma) = gamma {
-        gamma.expect_shape(op, &shape[shape.len() - 1..]);
-    }
-    if let Some(keep) = keep {
-        keep.expect_shape(op, "keep", &shape[..1]);
-    }
 }
 
 /// The factor of each row: that of its sample.
@@ -142,16 +152,14 @@ impl<T: Real> ResidualOp for Cpu<T> {
     fn residual_forward(
         &self,
         mut s: Master<Self>,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
     ) -> Master<Self> {
-        expect_residual("residual", s.shape(), branch, gamma, keep);
-        let (c, keep) = (s.cols(), Keep::new(keep, s.shape()));
-        let (gamma, step) = (gamma.map(|p| w.get(p)), rows_per_task(c));
+        branch.expect_fit("residual", s.shape());
+        let (c, keep) = (s.cols(), Keep::new(branch.keep, s.shape()));
+        let (gamma, step) = (branch.gamma.map(|p| w.get(p)), rows_per_task(c));
         let pieces =
-            s.slice_mut().par_chunks_mut(step * c).zip(branch.slice().par_chunks(step * c));
+            s.slice_mut().par_chunks_mut(step * c).zip(branch.out.slice().par_chunks(step * c));
         pieces.enumerate().for_each(|(i, (s, branch))| {
             let rows = s.chunks_exact_mut(c).zip(branch.chunks_exact(c));
             for (r, (s, branch)) in (i * step..).zip(rows) {
@@ -164,18 +172,17 @@ impl<T: Real> ResidualOp for Cpu<T> {
     #[track_caller]
     fn residual_backward(
         &self,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
         ds: &Master<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
-        expect_residual("residual_backward", ds.shape(), branch, gamma, keep);
-        let (c, keep, step) = (ds.cols(), Keep::new(keep, ds.shape()), fold_step(ds.rows()));
+        branch.expect_fit("residual_backward", ds.shape());
+        let keep = Keep::new(branch.keep, ds.shape());
+        let (c, gamma, step) = (ds.cols(), branch.gamma, fold_step(ds.rows()));
         let scale = gamma.map(|p| w.get(p));
         let mut dbranch = self.unset(ds.shape());
-        let inputs = branch.slice().par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
+        let inputs = branch.out.slice().par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
         let pieces = dbranch.slice_mut().par_chunks_mut(step * c).zip(inputs);
         let width = if gamma.is_some() { c } else { 0 };
         let dgamma = fold_pieces(width, pieces, |i, (dbranch, (branch, ds)), dgamma| {
@@ -217,15 +224,15 @@ impl Case for ResidualCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (s, branch) = (io.master("s"), io.elem("branch"));
+        let (s, out) = (io.master("s"), io.elem("branch"));
         let gamma = self.gamma.then(|| io.param("gamma"));
         let keep = self.keep.then(|| io.master("keep"));
-        let (gamma, keep) = (gamma.as_ref(), keep.as_ref());
-        let out = bk.residual_forward(s, &branch, &io.w, gamma, keep);
+        let branch = Branch { out: &out, gamma: gamma.as_ref(), keep: keep.as_ref() };
+        let out = bk.residual_forward(s, &branch, &io.w);
         io.output(bk, &out);
         if io.wants_backward() {
             let ds = io.upstream(bk, 0);
-            let dbranch = bk.residual_backward(&branch, &io.w, gamma, keep, &ds, &mut io.g);
+            let dbranch = bk.residual_backward(&branch, &io.w, &ds, &mut io.g);
             io.grad(bk, "s", &ds);
             io.grad(bk, "branch", &dbranch);
         }

@@ -16,45 +16,44 @@ mod cuda;
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::ops::layer_norm::{NormStats, norm_param_row, normalise_row, normalise_row_backward};
-use crate::ops::residual::{Keep, expect_residual, push_keep, residual_row, residual_row_backward};
-use crate::params::{Param, Params};
+use crate::ops::layer_norm::{
+    Norm, NormStats, norm_param_row, normalise_row, normalise_row_backward,
+};
+use crate::ops::residual::{Branch, Keep, push_keep, residual_row, residual_row_backward};
+use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
 
+/// The residual stream at some place, and the statistics of the norm that follows there.
+pub struct Stream<B: Storage> {
+    /// `[B,..,C]`.
+    pub s: Master<B>,
+    /// Of the norm that follows, if any.
+    pub stats: Option<NormStats<B>>,
+}
+
 /// s' = s + keep·γ⊙branch, y = LN(s') and their gradients.
 pub trait ResidualNormOp: Storage {
-    /// s, branch `[B,..,C]` -> (s' `[B,..,C]`, y `[B,..,C]`, statistics of the rows of s').
-    #[allow(clippy::too_many_arguments)]
+    /// s, branch `[B,..,C]` -> (s' `[B,..,C]` with its statistics, y `[B,..,C]`).
     fn residual_norm_forward(
         &self,
         s: &Master<Self>,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
-    ) -> (Master<Self>, Tensor<Self>, NormStats<Self>);
+        norm: &Norm,
+    ) -> (Stream<Self>, Tensor<Self>);
 
-    /// `ds`, the gradient of s' from all that comes later, and dy -> (ds, dbranch); adds dγ,
-    /// dweight and dbias to `g`. Takes `ds`, which becomes the whole gradient.
-    #[allow(clippy::too_many_arguments)]
+    /// `upstream`: the gradient ds of s' from all that comes later, and dy -> (ds, dbranch); adds
+    /// dγ, dweight and dbias to `g`. Takes ds, which becomes the whole gradient.
     fn residual_norm_backward(
         &self,
-        s_out: &Master<Self>,
-        stats: &NormStats<Self>,
-        branch: &Tensor<Self>,
+        stream: &Stream<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
-        weight: &Param,
-        bias: &Param,
-        ds: Master<Self>,
-        dy: &Tensor<Self>,
+        norm: &Norm,
+        upstream: (Master<Self>, &Tensor<Self>),
         g: &mut Params<Self>,
     ) -> (Master<Self>, Tensor<Self>);
 }
@@ -64,24 +63,19 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
     fn residual_norm_forward(
         &self,
         s: &Master<Self>,
-        branch: &Tensor<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
-    ) -> (Master<Self>, Tensor<Self>, NormStats<Self>) {
-        expect_residual("residual_norm", s.shape(), branch, gamma, keep);
-        let (c, eps) = (s.cols(), T::from_f64(eps));
-        weight.expect_shape("residual_norm", &[c]);
-        bias.expect_shape("residual_norm", &[c]);
+        norm: &Norm,
+    ) -> (Stream<Self>, Tensor<Self>) {
+        branch.expect_fit("residual_norm", s.shape());
+        let (c, eps) = (s.cols(), T::from_f64(norm.eps));
+        norm.expect_width("residual_norm", c);
         let (mut s_out, mut y) = (self.unset(s.shape()), self.unset(s.shape()));
         let mut mean = Master::zeros(self, &[s.rows()]);
         let mut rstd = Master::zeros(self, &[s.rows()]);
-        let (keep, gamma) = (Keep::new(keep, s.shape()), gamma.map(|p| w.get(p)));
-        let (weight, bias, step) = (w.get(weight), w.get(bias), rows_per_task(c));
-        let inputs = s.slice().par_chunks(step * c).zip(branch.slice().par_chunks(step * c));
+        let (keep, gamma) = (Keep::new(branch.keep, s.shape()), branch.gamma.map(|p| w.get(p)));
+        let (weight, bias, step) = (w.get(&norm.weight), w.get(&norm.bias), rows_per_task(c));
+        let inputs = s.slice().par_chunks(step * c).zip(branch.out.slice().par_chunks(step * c));
         let outputs = s_out.slice_mut().par_chunks_mut(step * c);
         let outputs = outputs.zip(y.slice_mut().par_chunks_mut(step * c));
         let stats =
@@ -101,33 +95,29 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
                 (*mean, *rstd) = normalise_row(s_out, weight, bias, eps, y);
             }
         });
-        (s_out, y, NormStats { mean, rstd })
+        (Stream { s: s_out, stats: Some(NormStats { mean, rstd }) }, y)
     }
 
     #[track_caller]
     fn residual_norm_backward(
         &self,
-        s_out: &Master<Self>,
-        stats: &NormStats<Self>,
-        branch: &Tensor<Self>,
+        stream: &Stream<Self>,
+        branch: &Branch<Self>,
         w: &Params<Self>,
-        gamma: Option<&Param>,
-        keep: Option<&Master<Self>>,
-        weight: &Param,
-        bias: &Param,
-        mut ds: Master<Self>,
-        dy: &Tensor<Self>,
+        norm: &Norm,
+        (mut ds, dy): (Master<Self>, &Tensor<Self>),
         g: &mut Params<Self>,
     ) -> (Master<Self>, Tensor<Self>) {
         let op = "residual_norm_backward";
-        expect_residual(op, s_out.shape(), branch, gamma, keep);
+        let (s_out, Branch { out, gamma, keep }) = (&stream.s, *branch);
+        branch.expect_fit(op, s_out.shape());
         ds.expect_shape(op, "ds", s_out.shape());
         dy.expect_shape(op, "dy", s_out.shape());
         let (c, step) = (s_out.cols(), fold_step(s_out.rows()));
-        weight.expect_shape(op, &[c]);
-        bias.expect_shape(op, &[c]);
+        norm.expect_width(op, c);
         let keep = Keep::new(keep, s_out.shape());
-        let (scale, norm) = (gamma.map(|p| w.get(p)), w.get(weight));
+        let (scale, weight) = (gamma.map(|p| w.get(p)), w.get(&norm.weight));
+        let stats = stream.stats.as_ref().expect("kept by forward");
         let (mean, rstd) = (stats.mean.slice(), stats.rstd.slice());
         let mut dbranch = self.unset(s_out.shape());
         let outputs = ds.slice_mut().par_chunks_mut(step * c);
@@ -142,15 +132,15 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
                 let row = r * c..(r + 1) * c;
                 let (x, dy) = (&s_out.slice()[row.clone()], &dy.slice()[row.clone()]);
                 // 2. y = LN(s')   =>   ds' += LN backward (dy), dweight, dbias
-                normalise_row_backward(x, mean[r], rstd[r], norm, dy, &mut h, ds);
+                normalise_row_backward(x, mean[r], rstd[r], weight, dy, &mut h, ds);
                 norm_param_row(x, mean[r], rstd[r], dy, dweight, dbias);
                 // 1. s' = s + keep·γ⊙branch   =>   ds = ds', dbranch = keep·γ⊙ds', dγ
-                let branch = &branch.slice()[row];
+                let branch = &out.slice()[row];
                 residual_row_backward(branch, scale, keep.of(r), ds, dbranch, dgamma);
             }
         });
-        simd::add_assign(g.get_mut(weight), &sums[..c]);
-        simd::add_assign(g.get_mut(bias), &sums[c..2 * c]);
+        simd::add_assign(g.get_mut(&norm.weight), &sums[..c]);
+        simd::add_assign(g.get_mut(&norm.bias), &sums[c..2 * c]);
         if let Some(gamma) = gamma {
             simd::add_assign(g.get_mut(gamma), &sums[2 * c..]);
         }
@@ -185,20 +175,18 @@ impl Case for ResidualNormCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (s, branch) = (io.master("s"), io.elem("branch"));
+        let (s, out) = (io.master("s"), io.elem("branch"));
         let gamma = self.gamma.then(|| io.param("gamma"));
         let keep = self.keep.then(|| io.master("keep"));
-        let (gamma, keep) = (gamma.as_ref(), keep.as_ref());
-        let (weight, bias) = (io.param("weight"), io.param("bias"));
-        let (s_out, y, stats) =
-            bk.residual_norm_forward(&s, &branch, &io.w, gamma, keep, &weight, &bias, 1e-6);
-        io.output(bk, &s_out);
+        let branch = Branch { out: &out, gamma: gamma.as_ref(), keep: keep.as_ref() };
+        let norm = Norm { weight: io.param("weight"), bias: io.param("bias"), eps: 1e-6 };
+        let (stream, y) = bk.residual_norm_forward(&s, &branch, &io.w, &norm);
+        io.output(bk, &stream.s);
         io.output(bk, &y);
         if io.wants_backward() {
             let (ds, dy) = (io.upstream(bk, 0), io.upstream(bk, 1));
-            let (ds, dbranch) = bk.residual_norm_backward(
-                &s_out, &stats, &branch, &io.w, gamma, keep, &weight, &bias, ds, &dy, &mut io.g,
-            );
+            let (ds, dbranch) =
+                bk.residual_norm_backward(&stream, &branch, &io.w, &norm, (ds, &dy), &mut io.g);
             io.grad(bk, "s", &ds);
             io.grad(bk, "branch", &dbranch);
         }

@@ -27,28 +27,39 @@ use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
 use rayon::prelude::*;
 
+/// Parameters of the token sequence.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Class token `[1,1,C]`.
+    pub cls: Param,
+    /// Mask token `[1,1,C]`, of a model that is shown masks.
+    pub mask: Option<Param>,
+    /// Absolute positions `[1,N,C]`.
+    pub pos: Option<Param>,
+}
+
 /// Embedded patches to the token sequence, and the gradients.
 pub trait TokensOp: Storage {
-    /// e `[B,Np,C]` -> s `[B,N,C]`.
+    /// e `[B,Np,C]` -> s `[B,N,C]`. The positions are `made`, `[1,N,C]`, where given: of another grid
+    /// than those of the parameter.
     fn tokens_forward(
         &self,
         e: &Master<Self>,
         mask: Option<&Ids<Self>>,
         w: &Params<Self>,
-        cls: &Param,
-        mask_token: Option<&Param>,
-        pos: Option<&Param>,
+        p: &Tokens,
+        made: Option<&Master<Self>>,
     ) -> Master<Self>;
 
-    /// ds `[B,N,C]` -> de `[B,Np,C]`; adds the gradients of the tokens and positions to `g`.
+    /// ds `[B,N,C]` -> de `[B,Np,C]`; adds the gradients of the tokens and positions to `g`, those of
+    /// made positions to `dmade`.
     fn tokens_backward(
         &self,
         mask: Option<&Ids<Self>>,
-        cls: &Param,
-        mask_token: Option<&Param>,
-        pos: Option<&Param>,
+        p: &Tokens,
         ds: &Master<Self>,
         g: &mut Params<Self>,
+        dmade: Option<&mut Master<Self>>,
     ) -> Master<Self>;
 }
 
@@ -58,19 +69,20 @@ pub fn expect_tokens<B: Storage>(
     op: &str,
     [batch, tokens, width]: [usize; 3],
     mask: Option<&Ids<B>>,
-    cls: &Param,
-    mask_token: Option<&Param>,
-    pos: Option<&Param>,
+    p: &Tokens,
+    made: Option<&Master<B>>,
 ) {
     if let Some(mask) = mask {
         mask.expect_shape(op, "mask", &[batch, tokens - 1]);
-        assert!(mask_token.is_some(), "{op}: a mask needs a mask token");
+        assert!(p.mask.is_some(), "{op}: a mask needs a mask token");
     }
-    for token in std::iter::once(cls).chain(mask_token) {
+    for token in std::iter::once(&p.cls).chain(&p.mask) {
         token.expect_shape(op, &[1, 1, width]);
     }
-    if let Some(pos) = pos {
-        pos.expect_shape(op, &[1, tokens, width]);
+    match (made, &p.pos) {
+        (Some(made), _) => made.expect_shape(op, "made", &[1, tokens, width]),
+        (None, Some(pos)) => pos.expect_shape(op, &[1, tokens, width]),
+        (None, None) => {}
     }
 }
 
@@ -81,17 +93,17 @@ impl<T: Real> TokensOp for Cpu<T> {
         e: &Master<Self>,
         mask: Option<&Ids<Self>>,
         w: &Params<Self>,
-        cls: &Param,
-        mask_token: Option<&Param>,
-        pos: Option<&Param>,
+        p: &Tokens,
+        made: Option<&Master<Self>>,
     ) -> Master<Self> {
         e.expect_rank("tokens", "e", 3);
         let (batch, patches, c) = (e.shape()[0], e.shape()[1], e.shape()[2]);
         let n = patches + 1;
-        expect_tokens("tokens", [batch, n, c], mask, cls, mask_token, pos);
+        expect_tokens("tokens", [batch, n, c], mask, p, made);
         let (mask, e) = (mask.map(|m| m.slice()), e.slice());
-        let (cls, pos) = (w.get(cls), pos.map(|p| w.get(p)));
-        let mask_token = mask_token.map(|p| w.get(p));
+        let pos = p.pos.as_ref().map(|p| w.get(p));
+        let (cls, pos) = (w.get(&p.cls), made.map(|made| made.slice()).or(pos));
+        let mask_token = p.mask.as_ref().map(|p| w.get(p));
         let mut s = Master::zeros(self, &[batch, n, c]);
         s.slice_mut().par_chunks_exact_mut(n * c).enumerate().for_each(|(b, s)| {
             for (t, s) in s.chunks_exact_mut(c).enumerate() {
@@ -113,30 +125,33 @@ impl<T: Real> TokensOp for Cpu<T> {
     fn tokens_backward(
         &self,
         mask: Option<&Ids<Self>>,
-        cls: &Param,
-        mask_token: Option<&Param>,
-        pos: Option<&Param>,
+        p: &Tokens,
         ds: &Master<Self>,
         g: &mut Params<Self>,
+        dmade: Option<&mut Master<Self>>,
     ) -> Master<Self> {
         ds.expect_rank("tokens_backward", "ds", 3);
         let (batch, n, c) = (ds.shape()[0], ds.shape()[1], ds.shape()[2]);
-        expect_tokens("tokens_backward", [batch, n, c], mask, cls, mask_token, pos);
+        expect_tokens("tokens_backward", [batch, n, c], mask, p, dmade.as_deref());
         let (patches, ds) = (n - 1, ds.slice());
         let row = |b: usize, t: usize| &ds[(b * n + t) * c..(b * n + t + 1) * c];
         let masked = |patch: usize| mask.is_some_and(|m| m.slice()[patch] != 0);
         // s += pos   =>   dpos_n += Σ_b ds_bn
-        if let Some(pos) = pos {
-            g.get_mut(pos).par_chunks_exact_mut(c).enumerate().for_each(|(t, dpos)| {
+        let dpos = match (dmade, &p.pos) {
+            (Some(dmade), _) => Some(dmade.slice_mut()),
+            (None, pos) => pos.as_ref().map(|pos| g.get_mut(pos)),
+        };
+        if let Some(dpos) = dpos {
+            dpos.par_chunks_exact_mut(c).enumerate().for_each(|(t, dpos)| {
                 (0..batch).for_each(|b| simd::add_assign(dpos, row(b, t)));
             });
         }
         // s_b0 = cls   =>   dcls += Σ_b ds_b0
         for b in 0..batch {
-            simd::add_assign(g.get_mut(cls), row(b, 0));
+            simd::add_assign(g.get_mut(&p.cls), row(b, 0));
         }
         // s_b,1+i = mask_token where masked   =>   dmask_token += Σ over masked of ds_b,1+i
-        if let (Some(_), Some(mask_token)) = (mask, mask_token) {
+        if let (Some(_), Some(mask_token)) = (mask, &p.mask) {
             let sums = fold_rows(batch * patches, c, |rows, sums| {
                 for patch in rows.filter(|&patch| masked(patch)) {
                     simd::add_assign(sums, row(patch / patches, patch % patches + 1));
@@ -163,6 +178,7 @@ pub struct TokensCase {
     shape: [usize; 3],
     mask: bool,
     pos: bool,
+    made: bool,
 }
 
 impl Case for TokensCase {
@@ -179,21 +195,28 @@ impl Case for TokensCase {
             let mask = (0..batch * patches).map(|i| u32::from(i * 2 % 5 < 2)).collect();
             inputs = inputs.ids("mask", &[batch, patches], mask).param("mask_token", &[1, 1, c]);
         }
-        if self.pos { inputs.param("pos", &[1, patches + 1, c]) } else { inputs }
+        if self.pos {
+            inputs = inputs.param("pos", &[1, patches + 1, c]);
+        }
+        if self.made { inputs.master("made", &[1, patches + 1, c]) } else { inputs }
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (e, cls) = (io.master("e"), io.param("cls"));
-        let mask = self.mask.then(|| io.ids("mask"));
-        let mask_token = self.mask.then(|| io.param("mask_token"));
-        let pos = self.pos.then(|| io.param("pos"));
-        let (mask, mask_token, pos) = (mask.as_ref(), mask_token.as_ref(), pos.as_ref());
-        let s = bk.tokens_forward(&e, mask, &io.w, &cls, mask_token, pos);
+        let e = io.master("e");
+        let ids = self.mask.then(|| io.ids("mask"));
+        let mask = self.mask.then(|| io.param("mask_token"));
+        let p = Tokens { cls: io.param("cls"), mask, pos: self.pos.then(|| io.param("pos")) };
+        let made = self.made.then(|| io.master("made"));
+        let s = bk.tokens_forward(&e, ids.as_ref(), &io.w, &p, made.as_ref());
         io.output(bk, &s);
         if io.wants_backward() {
             let ds = io.upstream(bk, 0);
-            let de = bk.tokens_backward(mask, &cls, mask_token, pos, &ds, &mut io.g);
+            let mut dmade = made.as_ref().map(|made| Master::zeros(bk, made.shape()));
+            let de = bk.tokens_backward(ids.as_ref(), &p, &ds, &mut io.g, dmade.as_mut());
             io.grad(bk, "e", &de);
+            if let Some(dmade) = dmade {
+                io.grad(bk, "made", &dmade);
+            }
         }
     }
 
@@ -210,27 +233,29 @@ impl Case for TokensCase {
 
 /// Smallest, odd with everything, each part absent, several pieces, the tiny preset.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape, mask, pos) in [
-        ("one", [1, 1, 1], true, true),
-        ("odd", [3, 5, 7], true, true),
-        ("no_mask", [2, 3, 5], false, true),
-        ("no_pos", [2, 6, 3], true, false),
-        ("pieces", [4, 25, 2], true, true),
-        ("tiny", [2, 64, 128], true, false),
+    for (instance, shape, mask, pos, made) in [
+        ("one", [1, 1, 1], true, true, false),
+        ("odd", [3, 5, 7], true, true, false),
+        ("no_mask", [2, 3, 5], false, true, false),
+        ("no_pos", [2, 6, 3], true, false, false),
+        ("made_pos", [2, 6, 3], true, false, true),
+        ("pieces", [4, 25, 2], true, true, false),
+        ("tiny", [2, 64, 128], true, false, false),
     ] {
-        v.visit(TokensCase { instance, shape, mask, pos });
+        v.visit(TokensCase { instance, shape, mask, pos, made });
     }
 }
 
 /// An empty batch.
 pub fn empty_case<V: Visitor>(v: &mut V) {
-    v.visit(TokensCase { instance: "empty", shape: [0, 4, 3], mask: true, pos: true });
+    let (shape, made) = ([0, 4, 3], false);
+    v.visit(TokensCase { instance: "empty", shape, mask: true, pos: true, made });
 }
 
 /// A size worth timing: BEiT-B and its tokenizer.
 pub fn large_cases<V: Visitor>(v: &mut V) {
-    let (shape, mask, pos) = ([64, 196, 768], true, false);
-    v.visit(TokensCase { instance: "64x196x768", shape, mask, pos });
+    let (shape, mask, pos, made) = ([64, 196, 768], true, false, false);
+    v.visit(TokensCase { instance: "64x196x768", shape, mask, pos, made });
 }
 
 #[cfg(test)]
@@ -246,6 +271,6 @@ mod tests {
         let cls = registry.add("cls", &[1, 1, 2], Decay::No, Init::Constant(0.0));
         let w = Params::zeros(&bk, &registry.finish());
         let (e, mask) = (Master::zeros(&bk, &[1, 3, 2]), Ids::zeros(&bk, &[1, 3]));
-        bk.tokens_forward(&e, Some(&mask), &w, &cls, None, None);
+        bk.tokens_forward(&e, Some(&mask), &w, &Tokens { cls, mask: None, pos: None }, None);
     }
 }

@@ -4,8 +4,8 @@ pub mod driver;
 pub mod pretrain;
 pub mod tokenizer;
 
-use crate::models::beit::DropPath;
 use crate::models::config::BeitConfig;
+use crate::models::encoder::DropPath;
 use crate::ops::Backend;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::Master;

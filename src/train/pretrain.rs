@@ -9,12 +9,13 @@ use crate::data::{AugmentConfig, Image, MaskConfig, Masking, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::BeitConfig;
+use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::Target;
 use crate::optim::state::State;
 use crate::optim::{Cosine, segments};
-use crate::params::{Layout, Params};
+use crate::params::{Ctx, Grad, Layout, Params};
 use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
@@ -130,7 +131,7 @@ impl<B: Backend> Pretraining<B> {
             images: elem(|s| &s.views.patch, [b, ih, iw, 3]),
             mask: Ids::from_vec(bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
             rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
-            drop_path: Vec::new(),
+            keep: None,
         };
         (batch, labels)
     }
@@ -152,8 +153,9 @@ impl<B: Backend> Pretraining<B> {
             return None;
         }
         let (sizes, seed) = (&self.model.config, self.config.seed);
-        batch.drop_path = drop_path(bk, sizes, samples.len(), &part, seed, stream);
-        let losses = self.model.loss_and_gradients(bk, w, &batch, &labels, scale, g, &mut |_| {});
+        batch.keep = Some(drop_path(bk, sizes, samples.len(), &part, seed, stream));
+        let grad = &mut Grad::new(Ctx::new(bk, w), g);
+        let losses = self.model.loss_and_gradients(grad, &batch, &labels, scale);
         Some(Predicted {
             losses: losses.rows.read_later(bk),
             argmax: losses.argmax.read_later(bk),
@@ -171,17 +173,15 @@ impl<B: Backend> Pretraining<B> {
         if broken(&batch.images.to_f64(bk)) {
             return "the images".into();
         }
-        let mut first = None;
-        let mut look = |l: usize, s: &Master<B>, _: Option<&_>| {
-            if first.is_none() && broken(&s.to_f64(bk)) {
-                first = Some(match l {
-                    0 => "the patch embedding".to_string(),
-                    l => format!("the residual stream after blocks.{}", l - 1),
-                });
-            }
-        };
-        self.model.forward(bk, w, batch, false, &mut look);
-        first.unwrap_or_else(|| "the logits".into())
+        let (encoder, ctx) = (&self.model.encoder, Ctx::new(bk, w));
+        let input = EncoderInput { mask: Some(&batch.mask), ..EncoderInput::of(&batch.images) };
+        let taps: Vec<usize> = (0..=encoder.depth()).collect();
+        let streams = encoder.features(ctx, &input, &taps).taps;
+        match streams.iter().position(|s| broken(&s.to_f64(bk))) {
+            Some(0) => "the patch embedding".into(),
+            Some(l) => format!("the residual stream after blocks.{}", l - 1),
+            None => "the logits".into(),
+        }
     }
 
     /// What the model says about fixed views and masks of up to [`EVALUATED`] images.
@@ -200,7 +200,7 @@ impl<B: Backend> Pretraining<B> {
             if labels.is_empty() {
                 continue;
             }
-            let (logits, _) = self.model.forward(bk, w, &batch, false, &mut |_, _, _| {});
+            let logits = self.model.logits(Ctx::new(bk, w), &batch);
             let target = Target::Hard { labels: &labels, ignore: None };
             let losses = bk.cross_entropy_forward(&logits, &target);
             let labels = labels.to_vec(bk);

@@ -16,7 +16,7 @@ use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::gumbel_softmax::Noise;
 use crate::optim::state::State;
 use crate::optim::{Cosine, half_cosine, segments};
-use crate::params::{Layout, Params};
+use crate::params::{Ctx, Grad, Layout, Params};
 use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
@@ -108,9 +108,9 @@ pub fn add_hard_codes<B: Backend>(
     let (h, wide) = dvae.config.image;
     let shape = [pixels.len() / (h * wide * 3), h, wide, 3];
     let x = Tensor::<B>::from_f32(bk, pixels, &shape);
-    let (logits, _) = dvae.encode(bk, w, &x);
+    let (logits, _) = dvae.encode(Ctx::new(bk, w), &x);
     let tokens = bk.argmax(&logits);
-    let (out, _) = dvae.decode(bk, w, &dvae.one_hot(bk, &tokens));
+    let (out, _) = dvae.decode(Ctx::new(bk, w), &dvae.one_hot(bk, &tokens));
     let target = Master::from_f32(bk, pixels, &shape);
     sums.nll += bk.logit_laplace_forward(&target, &out).to_f64(bk).iter().sum::<f64>();
     sums.kl += bk.kl_uniform_forward(&logits).to_f64(bk).iter().sum::<f64>();
@@ -324,6 +324,7 @@ impl TokenizerTraining {
     ) -> impl Iterator<Item = (&'a [Vec<f32>], Vec<f32>, DvaeLosses<B>)> {
         let (step, parts) = (self.step(at), self.config.accumulate);
         let (h, w) = self.dvae.config.image;
+        let mut grad = Grad::new(Ctx::new(bk, weights), g);
         samples.chunks(samples.len() / parts).enumerate().map(move |(part, samples)| {
             let (pixels, shape) = (samples.concat(), [samples.len(), h, w, 3]);
             let target = Master::from_f32(bk, &pixels, &shape);
@@ -331,8 +332,7 @@ impl TokenizerTraining {
             // Every micro-batch has its own noise.
             let number = at.step * parts as u64 + part as u64;
             let noise = Noise::Philox { seed: self.config.seed, step: number };
-            let losses =
-                self.dvae.loss_and_gradients(bk, weights, &x, &target, &noise, &step, g, false);
+            let losses = self.dvae.loss_and_gradients(&mut grad, &x, &target, &noise, &step, false);
             (samples, pixels, losses)
         })
     }

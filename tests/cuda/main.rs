@@ -15,7 +15,7 @@ use beit::cuda::{Cuda, Device, Precision};
 use beit::ops::Backend;
 use beit::ops::gather_rows::GatherRowsOp;
 use beit::ops::gumbel_softmax::gumbel;
-use beit::ops::linear::LinearOp;
+use beit::ops::linear::{Linear, LinearOp};
 use beit::params::{Decay, Init, Params, Registry, initial_values};
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Master, Tensor};
@@ -116,11 +116,11 @@ fn longest_attention() -> Result<(), Failed> {
         let qkv = Tensor::from_f64(bk, qkv, &[1, n, qkv.len() / n]);
         let bias = Master::from_f64(bk, bias, &[heads, n, n]);
         let dout = Tensor::from_f64(bk, dout, &[1, n, dout.len() / n]);
-        let (out, lse) = bk.attention_forward(&qkv, Some(&bias), heads);
+        let attended = bk.attention_forward(&qkv, Some(&bias), heads);
         let mut dbias = Master::zeros(bk, bias.shape());
         let more = Some(&mut dbias);
-        let dqkv = bk.attention_backward(&qkv, Some(&bias), &out, &lse, &dout, heads, more);
-        [out.to_f64(bk), dqkv.to_f64(bk), dbias.to_f64(bk)]
+        let dqkv = bk.attention_backward(&qkv, Some(&bias), &attended, &dout, heads, more);
+        [attended.out.to_f64(bk), dqkv.to_f64(bk), dbias.to_f64(bk)]
     }
     let inputs = [&qkv[..], &bias, &dout];
     let (got, want) = (run(&bk, inputs, heads), run::<Cpu<f64>>(&cpu, inputs, heads));
@@ -154,7 +154,7 @@ fn remembered_products() -> Result<(), Failed> {
         let w = Params::from_host(&bk, &layout, &initial_values(&layout, 1));
         let x: Vec<f64> = (0..40 * 16).map(|i| f64::from(i % 7) - 3.0).collect();
         let x = Tensor::from_f64(&bk, &x, &[40, 16]);
-        Ok(bk.linear_forward(&x, &w, &weight, None).to_f64(&bk))
+        Ok(bk.linear_forward(&x, &w, &Linear { weight, bias: None }).to_f64(&bk))
     };
     let read = || -> Result<String, Failed> {
         let files: Vec<_> = std::fs::read_dir(folder.path())?.flatten().collect();

@@ -9,7 +9,7 @@ use beit::ops::convert::ConvertOp;
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
 use beit::ops::kl_uniform::KlUniformOp;
 use beit::ops::logit_laplace::LogitLaplaceOp;
-use beit::params::{Params, import};
+use beit::params::{Ctx, Grad, Params, import};
 use beit::real::Real;
 use beit::tensor::{Master, Tensor};
 use libtest_mimic::{Failed, Trial};
@@ -82,7 +82,7 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
     let at = |name: &str| format!("{kind}/{name}");
 
     // Forward, step by step.
-    let (logits, encoder) = model.encode(&bk, &w, &x);
+    let (logits, encoder) = model.encode(Ctx::new(&bk, &w), &x);
     fx.compare::<T>("out/encoder_logits", &nchw(logits.to_f64(&bk), &codes))?;
     let tokens: Vec<f64> = bk.argmax(&logits).to_vec(&bk).into_iter().map(f64::from).collect();
     fx.compare_exact("out/tokens", &tokens)?;
@@ -98,7 +98,7 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
             return Err("the straight-through code is not exactly one-hot".into());
         }
     }
-    let (out, decoder) = model.decode(&bk, &w, &z);
+    let (out, decoder) = model.decode(Ctx::new(&bk, &w), &z);
     let six = fx.shape(&at("out/decoder"));
     fx.compare::<T>(&at("out/decoder"), &nchw(out.to_f64(&bk), &six))?;
     let nll = bk.logit_laplace_forward(&target, &out).to_f64(&bk).iter().sum::<f64>();
@@ -111,13 +111,13 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
     // Backward, step by step.
     let (dout, _) = bk.logit_laplace_backward(&target, &out, scale);
     fx.compare::<T>(&at("grad_out/decoder_out"), &nchw(dout.to_f64(&bk), &six))?;
-    let dz = model.decode_backward(&bk, &w, &z, decoder, &dout, &mut g);
+    let dz = model.decode_backward(&mut Grad::new(Ctx::new(&bk, &w), &mut g), &z, decoder, &dout);
     let mut dlogits = bk.gumbel_softmax_backward(&y, &dz, tau);
     // The noise is added to the logits, so its gradient is theirs without the KL.
     fx.compare::<T>(&at("grad_in/gumbel_noise"), &nchw(dlogits.to_f64(&bk), &codes))?;
     bk.add(&mut dlogits, &bk.kl_uniform_backward(&logits, beta * scale));
     fx.compare::<T>(&at("grad_out/encoder_logits"), &nchw(dlogits.to_f64(&bk), &codes))?;
-    model.encode_backward(&bk, &w, &x, encoder, &dlogits, &mut g, true);
+    model.encode_backward(&mut Grad::new(Ctx::new(&bk, &w), &mut g), &x, encoder, &dlogits, true);
     compare_gradients::<T>(&fx, kind, &model, &g.to_host(&bk))?;
 
     // The same in one call, as training does it, with the gradient of the image.
@@ -130,7 +130,8 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
         likelihood: Likelihood::LogitLaplace,
         scale,
     };
-    let losses = model.loss_and_gradients(&bk, &w, &x, &target, &noise, &step, &mut g, true);
+    let grad = &mut Grad::new(Ctx::new(&bk, &w), &mut g);
+    let losses = model.loss_and_gradients(grad, &x, &target, &noise, &step, true);
     compare_gradients::<T>(&fx, kind, &model, &g.to_host(&bk))?;
     let (through_encoder, through_target) = losses.dx.expect("asked for");
     let encoder_only = through_encoder.to_f64(&bk);
@@ -141,7 +142,7 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
 
     // Reconstruction from hard tokens.
     let hard = model.one_hot(&bk, &bk.argmax(&logits));
-    let (out, _) = model.decode(&bk, &w, &hard);
+    let (out, _) = model.decode(Ctx::new(&bk, &w), &hard);
     let out = out.to_f64(&bk);
     fx.compare::<T>("out/decoder_from_tokens", &nchw(out.clone(), &six))?;
     fx.compare::<T>("out/reconstruction_from_tokens", &nchw(pixels(&out), &shape))

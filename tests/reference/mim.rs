@@ -6,7 +6,9 @@ use crate::fixture::{Fixture, Precision};
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use beit::models::config::BeitConfig;
+use beit::models::encoder::EncoderInput;
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
+use beit::params::{Ctx, Grad};
 use beit::params::{Params, import};
 use beit::real::Real;
 use beit::tensor::{Ids, Tensor};
@@ -145,31 +147,28 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
         images: Tensor::from_f64(&bk, &images, &[b, ih, iw, 3]),
         mask: Ids::from_vec(&bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
         rows: Ids::from_vec(&bk, all, &[b * np]),
-        drop_path: Vec::new(),
+        keep: None,
     };
 
     // All patches: hidden states, attention, logits.
-    let (mut hidden, mut attention) = (Vec::new(), Vec::new());
-    let mut observe = |l: usize, s: &beit::tensor::Master<Cpu<T>>, cache: Option<&_>| {
-        hidden.push(s.to_f64(&bk));
-        if let Some(cache) = cache {
-            let probs = model.encoder.attention_probs(&bk, &w, l - 1, cache);
-            attention.push(probs.to_f64(&bk));
-        }
-    };
-    let (logits_all, _) = model.forward(&bk, &w, &batch, false, &mut observe);
+    let ctx = Ctx::new(&bk, &w);
+    let input = EncoderInput { images: &batch.images, mask: Some(&batch.mask), keep: None };
+    let taps: Vec<usize> = (0..=config.depth).collect();
+    let hidden = model.encoder.features(ctx, &input, &taps).taps;
     for (l, s) in hidden.iter().enumerate() {
-        fx.compare_if_present::<T>(&format!("out/hidden/{l}"), s)?;
+        fx.compare_if_present::<T>(&format!("out/hidden/{l}"), &s.to_f64(&bk))?;
     }
+    let attention = model.encoder.attention_probs(ctx, &input, &taps[..config.depth]);
     for (l, probs) in attention.iter().enumerate() {
-        fx.compare_if_present::<T>(&format!("out/attn/{l}"), probs)?;
+        fx.compare_if_present::<T>(&format!("out/attn/{l}"), &probs.to_f64(&bk))?;
     }
+    let logits_all = model.logits(ctx, &batch);
     let logits_name = if fx.has("out/logits_all") { "out/logits_all" } else { "out/logits" };
     fx.compare::<T>(logits_name, &logits_all.to_f64(&bk))?;
 
     // Masked patches: logits, loss and gradients.
     batch.rows = Ids::from_vec(&bk, rows.clone(), &[rows.len()]);
-    let (logits, cache) = model.forward(&bk, &w, &batch, true, &mut |_, _, _| {});
+    let (logits, cache) = model.forward(ctx, &batch);
     if fx.has("out/logits_all") {
         fx.compare::<T>("out/logits", &logits.to_f64(&bk))?;
     }
@@ -179,7 +178,7 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
     let (losses, dlogits) = bk.cross_entropy_backward(logits, &target, scale);
     let loss = losses.rows.to_f64(&bk).iter().sum::<f64>() * scale;
     fx.compare_loss::<T>("out/loss", loss)?;
-    let dx = model.backward(&bk, &w, &batch, cache, dlogits, &mut g, true, &mut |_| {});
+    let dx = model.backward(&mut Grad::new(ctx, &mut g), &batch, cache, dlogits, true);
     if fx.has("grad_in/pixel_values") {
         let got = Fixture::to_nchw(&dx.expect("asked for").to_f64(&bk), &shape);
         fx.compare::<T>("grad_in/pixel_values", &got)?;

@@ -76,10 +76,10 @@ fn gather<T: Real + Precision>(fx: &Fixture) -> Result<(), Failed> {
     let layout = registry.finish();
     let w = Params::from_host(&bk, &layout, &fx.f64("gather/table"));
     let mut g = Params::zeros(&bk, &layout);
-    let bias = bk.rel_pos_bias_forward(&w, &table, &index);
+    let bias = bk.rel_pos_bias_forward(&w, &table, None, &index);
     fx.compare::<T>("gather/bias", &bias.to_f64(&bk))?;
     let upstream = Tensor::from_f64(&bk, &fx.f64("gather/weight"), &fx.shape("gather/weight"));
-    bk.rel_pos_bias_backward(&table, &index, &upstream, &mut g);
+    bk.rel_pos_bias_backward(&table, &index, &upstream, &mut g, None);
     let got: Vec<f64> = g.to_host(&bk).into_iter().map(|x| x.to_f64()).collect();
     fx.compare::<T>("gather/grad_table", &got[table.range.clone()])
 }

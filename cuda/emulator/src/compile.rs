@@ -1,5 +1,6 @@
 //! Compiling the stand-in libraries; shared by build.rs and, for planted faults, by the crate.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -24,7 +25,22 @@ fn wait(job: (String, Child)) -> Result<(), String> {
     }
 }
 
-/// Builds the libraries in `out` from the kernels in `kernels` (the folder with unit.cu) and the
+/// Writes `unit.cu`, which includes every kernel of a folder: all of one precision are one module, as
+/// compile.sh makes them.
+fn write_unit(kernels: &Path, out: &Path) -> std::io::Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(kernels)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "cu") {
+            names.extend(path.file_name().and_then(|n| n.to_str()).map(str::to_owned));
+        }
+    }
+    names.sort();
+    let lines: String = names.iter().map(|n| format!("#include \"{n}\"\n")).collect();
+    fs::write(out.join("unit.cu"), lines)
+}
+
+/// Builds the libraries in `out` from the kernels in `kernels` (the folder with the .cu files) and the
 /// emulator's sources, for these precisions (`F64`, `F32`, `BF16`). What does not depend on the kernels
 /// is taken from `built`, where there is such a folder from an earlier call.
 pub fn compile(
@@ -39,14 +55,16 @@ pub fn compile(
     let include = [
         format!("-I{}", path(emulator.to_path_buf())?),
         format!("-I{}", path(kernels.to_path_buf())?),
+        format!("-I{}", path(out.to_path_buf())?),
     ];
+    write_unit(kernels, out).map_err(|e| format!("writing unit.cu: {e}"))?;
     let mut objects = Vec::new();
     let mut jobs = Vec::new();
     let unit = path(emulator.join("unit.cpp"))?;
     let sources = ["engine.cpp", "driver.cpp"].map(|f| emulator.join(f));
     let mut add = |source: String, name: String, define: Option<String>| -> Result<(), String> {
         let object = out.join(format!("{name}.o"));
-        let mut arguments = vec!["-c", &include[0], &include[1]];
+        let mut arguments = vec!["-c", &include[0], &include[1], &include[2]];
         arguments.extend(define.as_deref());
         arguments.push(&source);
         jobs.push((name, start(compiler, &arguments, &object)?));

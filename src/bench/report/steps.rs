@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::models::config::DvaeConfig;
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
+use crate::params::Ctx;
 use crate::params::{Params, initial_values};
 use crate::rng::{Philox, Purpose};
 use crate::run::note;
@@ -146,7 +147,7 @@ fn tokenizer_times<B: Backend>(bk: &B, config: &DvaeConfig, batch: usize, count:
             let shape = [part.len(), ih, iw, 3];
             let own = Master::from_f32(bk, &pixels[part.start * px..part.end * px], &shape);
             let views: Tensor<B> = bk.to_elem(&own, 1.0);
-            dvae.tokens(bk, &w, &views);
+            dvae.tokens(Ctx::new(bk, &w), &views);
         });
         bk.synchronize();
     };

@@ -15,15 +15,18 @@ pub struct BlockCase {
 }
 
 impl BlockCase {
-    fn build<B: Backend>(&self, bk: &B) -> (Block<B>, Option<RelPosBias<B>>, Option<Norm>, Layout) {
+    fn build(&self) -> (Block, Option<RelPosBias>, Option<Norm>, Layout) {
         let mut reg = Registry::new();
-        let (config, index) = (&self.config, Arc::new(RelPosIndex::new(bk, self.grid)));
+        let (gh, gw) = self.grid;
+        let config = BeitConfig {
+            image: (gh * self.config.patch, gw * self.config.patch),
+            ..self.config.clone()
+        };
         let shared = config.shared_rel_pos_bias.then(|| {
             let name = "rel_pos_bias.relative_position_bias_table";
-            RelPosBias::new(&mut reg, name, config.heads, &index)
+            RelPosBias::new(&mut reg, name, config.heads, self.grid)
         });
-        let own = config.rel_pos_bias.then_some(&index);
-        let block = Block::new(&mut reg, 0, config, own);
+        let block = Block::new(&mut reg, 0, &config);
         let next =
             self.follow.then(|| Norm::new(&mut reg, "norm", config.width, config.layer_norm_eps));
         (block, shared, next, reg.finish())
@@ -40,9 +43,8 @@ impl Case for BlockCase {
     }
 
     fn inputs(&self) -> Inputs {
-        let bk = crate::cpu::Cpu::<f64>::new();
         let shape = [self.batch, self.tokens(), self.config.width];
-        let inputs = Inputs::new(&self.name()).master("s", &shape).params(&self.build(&bk).3, 0.4);
+        let inputs = Inputs::new(&self.name()).master("s", &shape).params(&self.build().3, 0.4);
         // Every second sample loses a branch; the others are scaled up.
         let keep = |phase| {
             (0..self.batch).map(|b| if (b + phase) % 2 == 0 { 1.0 / 0.7 } else { 0.0 }).collect()
@@ -60,17 +62,20 @@ impl Case for BlockCase {
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (block, shared, next, _) = self.build(bk);
+        let (block, shared, next, _) = self.build();
         let s = io.master("s");
         let keep = self.drop_path.then(|| [io.master("keep1"), io.master("keep2")]);
-        let shared_bias = shared.as_ref().map(|t| t.forward(bk, &io.w));
-        let ctx = BlockContext {
+        let positions = Positions::new(bk, self.grid, self.grid);
+        let ctx = Ctx::new(bk, &io.w);
+        let shared_bias = shared.as_ref().map(|table| positions.bias(ctx, table));
+        let beside = Beside {
+            positions: &positions,
             shared_bias: shared_bias.as_ref(),
             keep: keep.as_ref().map_or([None, None], |[a, b]| [Some(a), Some(b)]),
             next: next.as_ref(),
         };
-        let (y, stats) = block.norm1.forward(bk, &io.w, &s);
-        let (stream, y2, cache) = block.forward(bk, &io.w, &s, y, &ctx);
+        let (y, stats) = block.norm1.forward(ctx, &s);
+        let (stream, y2, cache) = block.forward(ctx, &s, y, &beside);
         io.output(bk, &stream.s);
         if let Some(y2) = &y2 {
             io.output(bk, y2);
@@ -79,21 +84,13 @@ impl Case for BlockCase {
             let mut dshared = shared_bias.as_ref().map(|b| Master::zeros(bk, b.shape()));
             let ds = io.upstream(bk, 0);
             let dy = y2.is_some().then(|| io.upstream(bk, 1));
-            let (mut ds, dy) = block.backward(
-                bk,
-                &io.w,
-                &stream,
-                cache,
-                &ctx,
-                ds,
-                dy.as_ref(),
-                dshared.as_mut(),
-                &mut io.g,
-            );
+            let (mut grad, upstream) = (io.grad_of(bk), (ds, dy.as_ref()));
+            let (mut ds, dy) =
+                block.backward(&mut grad, &stream, cache, &beside, upstream, dshared.as_mut());
             if let (Some(shared), Some(dshared)) = (&shared, &dshared) {
-                shared.backward(bk, dshared, &mut io.g);
+                positions.bias_backward(&mut grad, shared, dshared);
             }
-            let through_norm = block.norm1.backward(bk, &io.w, &s, &stats, &dy, &mut io.g);
+            let through_norm = block.norm1.backward(&mut grad, &s, &stats, &dy);
             bk.add(&mut ds, &through_norm);
             io.grad(bk, "s", &ds);
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::tensor::Master;
 
 /// The whole masked-image model at one size.
 pub struct BeitCase {
@@ -38,19 +39,18 @@ impl Case for BeitCase {
         let keep = io.master("keep").to_f64(bk);
         let mut keep = keep.chunks(self.batch);
         let mut next = || keep.next().map(|k| Master::from_f64(bk, k, &[self.batch]));
-        let drop_path = (0..self.config.depth).map(|_| [next(), next()]).collect();
+        let keep = Some((0..self.config.depth).map(|_| [next(), next()]).collect());
         let batch = MaskedBatch {
             images: io.elem("images"),
             mask: io.ids("mask"),
             rows: io.ids("rows"),
-            drop_path,
+            keep,
         };
-        let (logits, cache) = model.forward(bk, &io.w, &batch, true, &mut |_, _, _| {});
+        let (logits, cache) = model.forward(Ctx::new(bk, &io.w), &batch);
         io.output(bk, &logits);
         if io.wants_backward() {
             let dlogits = io.upstream(bk, 0);
-            let dx =
-                model.backward(bk, &io.w, &batch, cache, dlogits, &mut io.g, true, &mut |_| {});
+            let dx = model.backward(&mut io.grad_of(bk), &batch, cache, dlogits, true);
             io.grad(bk, "images", &dx.expect("asked for"));
         }
     }

@@ -45,7 +45,7 @@ impl Case for DvaeCase {
         };
         let noise = Noise::Given(&noise);
         let forward =
-            model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, false);
+            model.loss_and_gradients(&mut io.grad_of(bk), &x, &target, &noise, &step, false);
         let positions = forward.kl.len() as f64;
         let loss = [
             (1.0, &forward.reconstruction),
@@ -56,7 +56,7 @@ impl Case for DvaeCase {
         if io.wants_backward() {
             step.scale = io.upstream_scalar(0);
             let losses =
-                model.loss_and_gradients(bk, &io.w, &x, &target, &noise, &step, &mut io.g, true);
+                model.loss_and_gradients(&mut io.grad_of(bk), &x, &target, &noise, &step, true);
             let (through_encoder, through_target) = losses.dx.expect("asked for");
             let mut dx = to_master(bk, &through_encoder);
             match through_target {

@@ -1,6 +1,6 @@
 //! Attention on the CPU: the scores of a block of queries at a time, so that they stay in cache.
 
-use super::{AttentionOp, Dims};
+use super::{Attended, AttentionOp, Dims};
 use crate::cpu::{Cpu, gemm_serial, simd};
 use crate::real::Real;
 use crate::simd_fn;
@@ -103,7 +103,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
         heads: usize,
-    ) -> (Tensor<Self>, Master<Self>) {
+    ) -> Attended<Self> {
         let dims = Dims::of("attention", qkv, bias, heads);
         let Dims { batch, tokens: n, heads, head: d } = dims;
         let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
@@ -142,7 +142,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
                 }
             }
         });
-        (out, lse)
+        Attended { out, lse }
     }
 
     #[track_caller]
@@ -150,8 +150,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         &self,
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
-        out: &Tensor<Self>,
-        lse: &Master<Self>,
+        attended: &Attended<Self>,
         dout: &Tensor<Self>,
         heads: usize,
         dbias: Option<&mut Master<Self>>,
@@ -159,6 +158,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let op = "attention_backward";
         let dims = Dims::of(op, qkv, bias, heads);
         let Dims { batch, tokens: n, heads, head: d } = dims;
+        let Attended { out, lse } = attended;
         out.expect_shape(op, "out", &dims.out());
         dout.expect_shape(op, "dout", &dims.out());
         lse.expect_shape(op, "lse", &dims.lse());

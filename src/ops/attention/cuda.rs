@@ -1,7 +1,7 @@
 //! Attention on CUDA. At bf16 with a head size that is a multiple of 8 up to 128, on tensor cores
 //! (`cuda/attention_mma.cu`); else the plain form (`cuda/attention.cu`), which judges the other.
 
-use super::{AttentionOp, Dims};
+use super::{Attended, AttentionOp, Dims};
 use crate::cuda::{Buffer, Cuda, Grid, Precision, args};
 use crate::tensor::{Master, Tensor};
 
@@ -63,6 +63,15 @@ impl Tiling {
     }
 }
 
+/// What backward starts from, with delta_i = dout_i · out_i `[B,H,N]`.
+struct Given<'a, T: Precision> {
+    qkv: &'a Tensor<Cuda<T>>,
+    bias: Option<&'a Master<Cuda<T>>>,
+    lse: &'a Master<Cuda<T>>,
+    dout: &'a Tensor<Cuda<T>>,
+    delta: &'a Master<Cuda<T>>,
+}
+
 impl<T: Precision> Cuda<T> {
     fn launch_tiled(
         &self,
@@ -77,18 +86,14 @@ impl<T: Precision> Cuda<T> {
 
     /// dqkv and the gradient of the bias by the tensor-core form, some samples at a time where dS is
     /// needed.
-    #[allow(clippy::too_many_arguments)]
     fn attention_backward_tiled(
         &self,
         (dims, tiling): (&Dims, &Tiling),
-        qkv: &Tensor<Self>,
-        bias: Option<&Master<Self>>,
-        lse: &Master<Self>,
-        dout: &Tensor<Self>,
-        delta: &Master<Self>,
+        given: &Given<T>,
         dqkv: &Tensor<Self>,
         dbias: Option<&mut Master<Self>>,
     ) {
+        let Given { qkv, bias, lse, dout, delta } = *given;
         let Dims { batch, tokens: n, heads, head: d } = *dims;
         let (scale, stage, stride) = (dims.scale::<f64>(), tiling.stage, n.next_multiple_of(16));
         let sample = heads * n * stride;
@@ -115,18 +120,14 @@ impl<T: Precision> Cuda<T> {
     }
 
     /// The same by the plain form.
-    #[allow(clippy::too_many_arguments)]
     fn attention_backward_plain(
         &self,
         dims: &Dims,
-        qkv: &Tensor<Self>,
-        bias: Option<&Master<Self>>,
-        lse: &Master<Self>,
-        dout: &Tensor<Self>,
-        delta: &Master<Self>,
+        given: &Given<T>,
         dqkv: &Tensor<Self>,
         dbias: Option<&mut Master<Self>>,
     ) {
+        let Given { qkv, bias, lse, dout, delta } = *given;
         let Dims { batch, tokens: n, heads, head: d } = *dims;
         let scale = dims.scale::<f64>();
         let arguments = args![qkv, bias, lse, dout, delta, dqkv, n, heads, d, scale];
@@ -148,7 +149,7 @@ impl<T: Precision> AttentionOp for Cuda<T> {
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
         heads: usize,
-    ) -> (Tensor<Self>, Master<Self>) {
+    ) -> Attended<Self> {
         let dims = Dims::of("attention", qkv, bias, heads);
         let (out, lse) = (self.unset(&dims.out()), self.unset(&dims.lse()));
         let (n, d, scale) = (dims.tokens, dims.head, dims.scale::<f64>());
@@ -160,7 +161,7 @@ impl<T: Precision> AttentionOp for Cuda<T> {
             let arguments = args![qkv, bias, &out, &lse, n, heads, d, scale];
             self.launch_shared("attention_forward", grid, shared, arguments);
         }
-        (out, lse)
+        Attended { out, lse }
     }
 
     #[track_caller]
@@ -168,14 +169,14 @@ impl<T: Precision> AttentionOp for Cuda<T> {
         &self,
         qkv: &Tensor<Self>,
         bias: Option<&Master<Self>>,
-        out: &Tensor<Self>,
-        lse: &Master<Self>,
+        attended: &Attended<Self>,
         dout: &Tensor<Self>,
         heads: usize,
         dbias: Option<&mut Master<Self>>,
     ) -> Tensor<Self> {
         let op = "attention_backward";
         let dims = Dims::of(op, qkv, bias, heads);
+        let Attended { out, lse } = attended;
         out.expect_shape(op, "out", &dims.out());
         dout.expect_shape(op, "dout", &dims.out());
         lse.expect_shape(op, "lse", &dims.lse());
@@ -187,14 +188,10 @@ impl<T: Precision> AttentionOp for Cuda<T> {
         let delta: Master<Self> = self.unset(&dims.lse());
         let arguments = args![out, dout, &delta, rows, dims.tokens, heads, dims.head];
         self.launch("attention_delta", Grid::each(rows), arguments);
+        let given = Given { qkv, bias, lse, dout, delta: &delta };
         match dims.tiling::<T>() {
-            Some(tiling) => {
-                let sizes = (&dims, &tiling);
-                self.attention_backward_tiled(sizes, qkv, bias, lse, dout, &delta, &dqkv, dbias);
-            }
-            None => {
-                self.attention_backward_plain(&dims, qkv, bias, lse, dout, &delta, &dqkv, dbias)
-            }
+            Some(tiling) => self.attention_backward_tiled((&dims, &tiling), &given, &dqkv, dbias),
+            None => self.attention_backward_plain(&dims, &given, &dqkv, dbias),
         }
         dqkv
     }

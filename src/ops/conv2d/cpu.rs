@@ -81,7 +81,7 @@ fn convolve<T: Real>(
 
 impl<T: Real> Conv2dOp for Cpu<T> {
     #[track_caller]
-    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self> {
+    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: &Conv) -> Tensor<Self> {
         self.conv2d_residual_forward(x, w, conv, 1.0, None)
     }
 
@@ -90,15 +90,15 @@ impl<T: Real> Conv2dOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         scale: f64,
         residual: Option<Master<Self>>,
     ) -> Master<Self> {
-        let geo = Geometry::new("conv2d", x.shape(), &conv);
+        let geo = Geometry::new("conv2d", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         let scale = T::from_f64(scale);
-        let bias: Vec<T> = w.get(conv.bias).iter().map(|&b| scale * b).collect();
-        let (input, weight) = ((x.slice(), conv.relu), w.matrix(conv.weight));
+        let bias: Vec<T> = w.get(&conv.bias).iter().map(|&b| scale * b).collect();
+        let (input, weight) = ((x.slice(), conv.relu), w.matrix(&conv.weight));
         match residual {
             None => {
                 let mut y = self.unset(&shape);
@@ -124,23 +124,29 @@ impl<T: Real> Conv2dOp for Cpu<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
     ) -> Option<Tensor<Self>> {
-        let geo = Geometry::new("conv2d_backward", x.shape(), &conv);
+        let geo = Geometry::new("conv2d_backward", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         dy.expect_shape("conv2d_backward", "dy", &shape);
         // y = X Wᵀ + bias
-        add_column_sums(dy.slice(), g.get_mut(conv.bias));
-        add_weight_gradient(self, &geo, (x.slice(), conv.relu), dy.slice(), g.get_mut(conv.weight));
+        add_column_sums(dy.slice(), g.get_mut(&conv.bias));
+        add_weight_gradient(
+            self,
+            &geo,
+            (x.slice(), conv.relu),
+            dy.slice(),
+            g.get_mut(&conv.weight),
+        );
         if !need_dx {
             return None;
         }
         let mut dx = self.unset(x.shape());
         let swapped = Geometry { input: geo.output, output: geo.input, ..geo };
-        let flipped = flip(&geo, w.get(conv.weight));
+        let flipped = flip(&geo, w.get(&conv.weight));
         let taps = swapped.kernel * swapped.span();
         let flipped = ArrayView2::from_shape((geo.input, taps), &flipped).expect("fits");
         convolve(

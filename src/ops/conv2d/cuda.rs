@@ -106,10 +106,10 @@ fn convolve<T: Precision, C: crate::cuda::BlasType>(
 
 impl<T: Precision> Conv2dOp for Cuda<T> {
     #[track_caller]
-    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: Conv) -> Tensor<Self> {
-        let geo = Geometry::new("conv2d", x.shape(), &conv);
+    fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: &Conv) -> Tensor<Self> {
+        let geo = Geometry::new("conv2d", x.shape(), conv);
         let y: Tensor<Self> = self.unset(&[x.shape()[0], geo.height, geo.width, geo.output]);
-        let (n, bias, weight) = (y.len(), w.at(conv.bias), w.elem_at(conv.weight));
+        let (n, bias, weight) = (y.len(), w.at(&conv.bias), w.elem_at(&conv.weight));
         let made = Made::Elem { y: &y, mask: None };
         if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
             return y;
@@ -124,13 +124,13 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         scale: f64,
         residual: Option<Master<Self>>,
     ) -> Master<Self> {
-        let geo = Geometry::new("conv2d", x.shape(), &conv);
+        let geo = Geometry::new("conv2d", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        let (bias, weight, add) = (w.at(conv.bias), w.elem_at(conv.weight), residual.is_some());
+        let (bias, weight, add) = (w.at(&conv.bias), w.elem_at(&conv.weight), residual.is_some());
         let y = residual.unwrap_or_else(|| self.unset(&shape));
         y.expect_shape("conv2d", "residual", &shape);
         let made = Made::Master { sums: &y, add, scale };
@@ -149,17 +149,17 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        conv: Conv,
+        conv: &Conv,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
     ) -> Option<Tensor<Self>> {
-        let geo = Geometry::new("conv2d_backward", x.shape(), &conv);
+        let geo = Geometry::new("conv2d_backward", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         dy.expect_shape("conv2d_backward", "dy", &shape);
         // y = X Wᵀ + bias   =>   dbias += column sums of dy, dW += dyᵀ X
-        self.add_column_sums(dy.start(), (dy.rows(), geo.output), g.at(conv.bias));
-        let dw = g.at(conv.weight);
+        self.add_column_sums(dy.start(), (dy.rows(), geo.output), g.at(&conv.bias));
+        let dw = g.at(&conv.weight);
         for_columns(self, &geo, (x, conv.relu), |first, count, columns| {
             let dy = transposed(dy.start().plus(first * geo.output));
             self.gemm((geo.output, count, geo.taps()), 1.0, dy, columns, 1.0, dw);
@@ -171,7 +171,7 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let swapped = Geometry { input: geo.output, output: geo.input, ..geo };
         let flipped = self.scratch(conv.weight.len());
         let (n, taps) = (flipped.len(), geo.kernel * geo.kernel);
-        let weight = w.elem_at(conv.weight);
+        let weight = w.elem_at(&conv.weight);
         let arguments = args![weight, &flipped, n, taps, geo.input, geo.output];
         self.launch("conv2d_flip", Grid::each(n), arguments);
         let dx: Tensor<Self> = self.unset(x.shape());

@@ -1,8 +1,8 @@
 //! Layer normalisation on CUDA: `cuda/layer_norm.cu`.
 
-use super::{LayerNormOp, NormStats};
+use super::{LayerNormOp, Norm, NormStats};
 use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
-use crate::params::{Param, Params};
+use crate::params::Params;
 use crate::tensor::{Master, Tensor};
 
 impl<T: Precision> LayerNormOp for Cuda<T> {
@@ -11,17 +11,14 @@ impl<T: Precision> LayerNormOp for Cuda<T> {
         &self,
         x: &Master<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
+        norm: &Norm,
     ) -> (Tensor<Self>, NormStats<Self>) {
         let (rows, c) = (x.rows(), x.cols());
-        weight.expect_shape("layer_norm", &[c]);
-        bias.expect_shape("layer_norm", &[c]);
+        norm.expect_width("layer_norm", c);
         let y = self.unset(x.shape());
         let stats = NormStats { mean: self.unset(&[rows]), rstd: self.unset(&[rows]) };
-        let (weight, bias) = (w.at(weight), w.at(bias));
-        let arguments = args![x, weight, bias, &y, &stats.mean, &stats.rstd, c, eps];
+        let (weight, bias) = (w.at(&norm.weight), w.at(&norm.bias));
+        let arguments = args![x, weight, bias, &y, &stats.mean, &stats.rstd, c, norm.eps];
         self.launch("layer_norm_forward", Grid::rows(rows, c), arguments);
         (y, stats)
     }
@@ -32,11 +29,11 @@ impl<T: Precision> LayerNormOp for Cuda<T> {
         x: &Master<Self>,
         stats: &NormStats<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        norm: &Norm,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Master<Self> {
+        let Norm { weight, bias, .. } = norm;
         dy.expect_shape("layer_norm_backward", "dy", x.shape());
         let (rows, c, dx) = (x.rows(), x.cols(), self.unset(x.shape()));
         let (mean, rstd, scale) = (&stats.mean, &stats.rstd, w.at(weight));

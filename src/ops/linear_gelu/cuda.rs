@@ -3,8 +3,8 @@
 use super::LinearGeluOp;
 use crate::cuda::{Cuda, Grid, Precision, args, plain, transposed};
 use crate::ops::gelu::GeluOp;
-use crate::ops::linear::{LinearOp, output_shape};
-use crate::params::{Param, Params};
+use crate::ops::linear::{Linear, LinearOp};
+use crate::params::Params;
 use crate::tensor::Tensor;
 
 impl<T: Precision> LinearGeluOp for Cuda<T> {
@@ -13,13 +13,12 @@ impl<T: Precision> LinearGeluOp for Cuda<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
     ) -> (Tensor<Self>, Tensor<Self>) {
-        let shape = output_shape("linear_gelu", x, weight, Some(bias));
+        let (shape, bias) = (p.output_shape("linear_gelu", x), p.expect_bias("linear_gelu"));
         let (mut a, y) = (self.unset(&shape), self.unset(&shape));
         let (n, o) = (y.len(), bias.len());
-        let factors = (plain(x.start()), transposed(w.elem_at(weight)));
+        let factors = (plain(x.start()), transposed(w.elem_at(&p.weight)));
         self.gemm((x.rows(), x.cols(), o), 1.0, factors.0, factors.1, 0.0, a.start());
         let arguments = args![&mut a, w.at(bias), &y, n, o];
         self.launch("linear_gelu_forward", Grid::each(n), arguments);
@@ -32,13 +31,12 @@ impl<T: Precision> LinearGeluOp for Cuda<T> {
         x: &Tensor<Self>,
         a: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
         dy: Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
         dy.expect_shape("linear_gelu_backward", "dy", a.shape());
         let da = self.gelu_backward(a, dy);
-        self.linear_backward(x, w, weight, Some(bias), &da, g)
+        self.linear_backward(x, w, p, &da, g)
     }
 }

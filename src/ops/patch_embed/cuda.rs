@@ -1,9 +1,9 @@
 //! Patch embedding on CUDA: one product over the flattened patches (`cuda/patch_embed.cu`).
 
-use super::{PatchEmbedOp, Patches};
+use super::{PatchEmbed, PatchEmbedOp, Patches};
 use crate::cuda::{Buffer, Cuda, Grid, Precision, args, plain, transposed};
 use crate::ops::convert::ConvertOp;
-use crate::params::{Param, Params};
+use crate::params::Params;
 use crate::tensor::{Master, Tensor};
 
 /// The flattened patches of x.
@@ -21,10 +21,10 @@ impl<T: Precision> PatchEmbedOp for Cuda<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
     ) -> Master<Self> {
-        let patches = Patches::of("patch_embed", x, weight, bias);
+        let PatchEmbed { weight, bias } = p;
+        let patches = Patches::of("patch_embed", x, p);
         let (e, flat) = (self.unset(&patches.out()), gather(self, &patches, x));
         let (n, c) = (e.len(), patches.width);
         self.launch("fill_rows_master", Grid::each(n), args![&e, w.at(bias), 1.0, n, c]);
@@ -38,13 +38,13 @@ impl<T: Precision> PatchEmbedOp for Cuda<T> {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &PatchEmbed,
         de: &Master<Self>,
         g: &mut Params<Self>,
         need_dx: bool,
     ) -> Option<Tensor<Self>> {
-        let patches = Patches::of("patch_embed_backward", x, weight, bias);
+        let PatchEmbed { weight, bias } = p;
+        let patches = Patches::of("patch_embed_backward", x, p);
         de.expect_shape("patch_embed_backward", "de", &patches.out());
         let (rows, c, taps) = (de.rows(), patches.width, patches.len());
         // e = X Wᵀ + bias   =>   dbias += column sums of de, dW += deᵀ X, dX = de W
