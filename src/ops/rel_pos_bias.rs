@@ -164,9 +164,9 @@ impl<T: Real> RelPosBiasOp for Cpu<T> {
 
 /// The op at one size.
 pub struct RelPosBiasCase {
-    instance: &'static str,
-    grid: (usize, usize),
-    heads: usize,
+    pub(crate) instance: &'static str,
+    pub(crate) grid: (usize, usize),
+    pub(crate) heads: usize,
 }
 
 impl Case for RelPosBiasCase {
