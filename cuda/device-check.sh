@@ -76,7 +76,7 @@ files=()
 speed() {
   local preset=base batches=(64 128 256) many=256
   [ -z "$dry" ] || { preset=tiny; batches=(1); many=1; }
-  row "ops" "$beit" bench device --preset $preset --batch $many --json "$work/ops.json"
+  row "ops" "$beit" bench ops --device cuda --preset $preset --batch $many --json "$work/ops.json"
   files+=("$work/ops.json")
   for batch in "${batches[@]}"; do
     step --device cuda --preset $preset --batch "$batch" --steps 10
@@ -112,8 +112,8 @@ peer() {
   for size in "${sizes[@]}"; do
     read -r preset batch <<<"$size"
     step --device cuda --preset "$preset" --batch "$batch" --steps 10
-    row "attention $preset $batch" "$beit" bench device --preset "$preset" --batch "$batch" --only attention \
-      --json "$work/attention-$preset.json"
+    row "attention $preset $batch" "$beit" bench ops attention --device cuda --preset "$preset" \
+      --batch "$batch" --json "$work/attention-$preset.json"
     [ ! -f "$work/attention-$preset.json" ] || files+=("$work/attention-$preset.json")
     torch "SDPA with bias $preset $batch" "$work/sdpa-$preset.json" benches/peers/torch_attention.py
     for mode in "" --compile; do
@@ -134,9 +134,11 @@ if any(r.get("emulated") for r in runs):
     print("ON THE EMULATOR: these times say nothing about a GPU")
 for r in runs:
     if "rows" in r:
-        print(f"{r['device']} {r['precision']}: matmul {r['matmul_tflops']:.0f} TFLOP/s, copy {r['copy_gbps']:.0f} GB/s")
+        best = ", ".join(f"{c['name']} {c['best']:.0f} {c['unit']}" for c in r["ceilings"])
+        print(f"{r['preset']} at {r['batch']} on {r['device']}: {best}")
         for o in r["rows"]:
-            print(f"  {o['op']:<30} {o['us']:>10.1f} us  {o['fraction']:.2f} of {o['ceiling']}")
+            print(f"  {o['case']:<44} {o['direction']:<8} {1e6 * o['timing']['median_s']:>10.1f} us  "
+                  f"{o['of_roof']:.2f} of {o['bound']}")
     elif "step_ms" in r:
         print(f"beit {r['preset']:<6} batch {r['batch']:>4} {r['images_per_s']:>9.1f} images/s, "
               f"{r['fraction_of_matmul']:.2f} of matmul, {r['device'][:40]}")
@@ -155,7 +157,8 @@ for key, rate in ours.items():
 for r in runs:
     # Ours by op, theirs together: forward and backward with the gradient of the bias.
     if "rows" in r and not r.get("emulated"):
-        own = sum(o["us"] for o in r["rows"] if o["op"] in ("attention forward", "attention backward"))
+        own = sum(1e6 * o["timing"]["median_s"] for o in r["rows"]
+                  if o["case"].startswith("attention/") and not o["case"].endswith("_fixed_bias"))
         for t in runs:
             if t.get("op") == "attention" and (t["config"], t["batch"]) == (r["preset"], r["batch"]):
                 print(f"attention, {t['config']} at {t['batch']}: SDPA takes {1e3 * t['forward_backward_ms'] / own:.2f} times as long")

@@ -59,6 +59,11 @@ const WORKS: &[(&str, Line, &[&str])] = &[
         &["g/index.html", "g/junit.xml", "g/gradcheck.json"],
     ),
     ("bench_ops", "bench ops relu --json bo.json", &["bo.json"]),
+    (
+        "bench_ops_of_an_encoder",
+        "bench ops gelu --preset tiny --batch 1 --json be.json",
+        &["be.json"],
+    ),
     ("bench_step", "bench step --preset tiny --batch 2 --json bs.json", &["bs.json"]),
     ("bench_data", "bench data --data synthetic:40 --json bd.json", &["bd.json"]),
     ("info_run", "info beit", &[]),

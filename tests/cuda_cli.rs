@@ -138,6 +138,37 @@ fn cuda_ten_steps_of_the_tiny_preset_bf16() {
 }
 
 #[test]
+fn ops_at_the_sizes_of_an_encoder_move_the_bytes_of_their_types() {
+    let Some(libraries) = emulator() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let line = "bench ops norm --device cuda --preset tiny --batch 1 --json o.json";
+    let done = beit(libraries.path(), folder.path(), line, &[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let text = std::fs::read_to_string(folder.path().join("o.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(result["emulated"], true);
+    let ceilings: Vec<_> = result["ceilings"].as_array().unwrap().iter().collect();
+    assert_eq!(ceilings.iter().map(|c| &c["name"]).collect::<Vec<_>>(), ["matmul", "copy"]);
+    // In bf16: x and its gradient are f32, y and its gradient bf16.
+    let n = 65.0 * 128.0;
+    for (case, direction, bytes) in [
+        ("layer_norm/1x65x128", "forward", 6.0 * n),
+        ("layer_norm/1x65x128", "backward", 10.0 * n),
+        ("residual_norm/1x65x128", "forward", 12.0 * n),
+        ("residual_norm/1x65x128", "backward", 18.0 * n),
+    ] {
+        let rows = result["rows"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["case"] == case && r["direction"] == direction);
+        let row = row.unwrap_or_else(|| panic!("{case} {direction}: {text}"));
+        // Weights and statistics are in none of these.
+        let off = row["bytes"].as_f64().unwrap() / bytes - 1.0;
+        assert!(off.abs() < 0.02, "{case} {direction}: {off}");
+        assert_eq!(row["column"], "CUDA bf16");
+        assert!(row["of_roof"].as_f64().unwrap() > 0.0 && row["bound"] == "memory", "{row}");
+    }
+}
+
+#[test]
 fn the_report_has_the_errors_of_the_emulator_and_no_times() {
     let Some(libraries) = emulator() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use beit::check::double::Double;
 use beit::cpu::Cpu;
-use beit::ops::layer_norm::LayerNormOp;
+use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::params::{Decay, Init, Params, Registry};
 use beit::real::{Float, Real};
 use beit::rng::{Philox, Purpose};
@@ -142,10 +142,11 @@ fn backward_agrees_with_differences_in_double_double() {
     let bk = Cpu::<f64>::new();
     let (tensor, params) =
         (Tensor::from_vec(&bk, x.clone(), &[rows, cols]), Params::from_host(&bk, &layout, &w));
-    let (_, stats) = bk.layer_norm_forward(&tensor, &params, &weight, &bias, 1e-6);
+    let norm = Norm { weight, bias, eps: 1e-6 };
+    let (_, stats) = bk.layer_norm_forward(&tensor, &params, &norm);
     let (dy, mut g) =
         (Tensor::from_vec(&bk, u.clone(), &[rows, cols]), Params::zeros(&bk, &layout));
-    let dx = bk.layer_norm_backward(&tensor, &stats, &params, &weight, &bias, &dy, &mut g);
+    let dx = bk.layer_norm_backward(&tensor, &stats, &params, &norm, &dy, &mut g);
 
     let wide = Cpu::<Double>::new();
     let params = Params::from_host(&wide, &layout, &w);
@@ -155,7 +156,7 @@ fn backward_agrees_with_differences_in_double_double() {
             let mut moved: Vec<Double> = x.iter().map(|&x| of(x)).collect();
             moved[i] += of(h);
             let moved = Tensor::from_vec(&wide, moved, &[rows, cols]);
-            let (y, _) = wide.layer_norm_forward(&moved, &params, &weight, &bias, 1e-6);
+            let (y, _) = wide.layer_norm_forward(&moved, &params, &norm);
             y.slice().iter().zip(&u).map(|(&y, &u)| y * of(u)).sum()
         };
         // Six points: the truncation is h⁶/140 of the seventh derivative, 1e-26 or less; the round-off

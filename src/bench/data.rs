@@ -55,9 +55,8 @@ pub fn run(
     }
     let cfg = AugmentConfig::original(beit.image.0, beit.image.1, dvae.image.0, dvae.image.1);
     let mut stages = Vec::new();
-    let mut time = |name, n: usize, f: &mut dyn FnMut()| {
-        stages.push((name, n as f64 / Times::measure(3, 0.5, f).median()));
-    };
+    let rate_of = |n: usize, f: &mut dyn FnMut()| n as f64 / Times::measure(3, 0.5, f).median();
+    let mut time = |name, n, f: &mut dyn FnMut()| stages.push((name, rate_of(n, f)));
     // Files, where the source has any.
     let paths: Vec<_> = (0..count).filter_map(|i| source.path(i)).collect();
     if !paths.is_empty() {
@@ -110,9 +109,9 @@ pub fn run(
             std::hint::black_box(two_views(&cfg, &image, &mut stream(i)));
         }
     };
-    let per_second = |f: &mut dyn FnMut()| count as f64 / Times::measure(3, 0.5, f).median();
-    let one_core = per_second(&mut || (0..count).for_each(whole));
-    let all_cores = per_second(&mut || (0..count).into_par_iter().with_max_len(1).for_each(whole));
+    let one_core = rate_of(count, &mut || (0..count).for_each(whole));
+    let all_cores =
+        rate_of(count, &mut || (0..count).into_par_iter().with_max_len(1).for_each(whole));
     let mean = |f: fn(&Image) -> usize| {
         images.iter().map(|i| f(i) as f64).sum::<f64>() / images.len() as f64
     };

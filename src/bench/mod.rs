@@ -1,14 +1,14 @@
-//! Timing of ops, of whole training steps and of the data pipeline.
+//! Timing of ops ([`ops`]), of whole training steps ([`step`]) and of the data pipeline ([`data`]).
 //!
 //! Every rate stands beside what the same process reached on a plain matrix product or copy at the
 //! same sizes, because absolute numbers say nothing on a shared machine.
 
+pub mod ceilings;
+pub mod columns;
 pub mod data;
-#[cfg(feature = "cuda")]
-pub mod device;
+mod encoder;
 pub mod ops;
 pub mod report;
-
 pub mod step;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,12 @@ impl Times {
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// The same where a run was so many calls.
+    pub fn per_call(mut self, calls: usize) -> Self {
+        self.0.iter_mut().for_each(|t| *t /= calls as f64);
+        self
     }
 
     /// These runs and others of the same work.

@@ -2,7 +2,6 @@
 //! backward, clipping, AdamW. `benches/peers/torch_step.py` times the same work in PyTorch.
 
 use crate::bench::{Times, peak_memory_mib, processor_seconds};
-use crate::cpu::gemm;
 use crate::error::Result;
 use crate::models::beit::{MaskedBatch, MaskedImageModel, forward_flops, masked_rows};
 use crate::models::config::{BeitConfig, DvaeConfig};
@@ -17,7 +16,6 @@ use crate::real::Float;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{Ids, Master, Tensor};
 use crate::train::drop_path;
-use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::ops::Range;
@@ -340,26 +338,4 @@ pub fn timed<B: Backend>(stepper: &mut Stepper<B>, count: usize) -> Result<(Vec<
     let sections = SECTIONS.into_iter().enumerate().filter(|(_, name)| has(name));
     let sections = sections.map(|(i, name)| (name, marks.iter().map(|m| m.sections[i]).collect()));
     Ok((steps, sections.collect()))
-}
-
-/// Best GFLOP/s of plain products of the sizes of this model's layers, on all threads.
-pub fn best_sgemm(config: &BeitConfig, batch: usize, masked: usize) -> f64 {
-    let (rows, c, h) = (batch * config.tokens(), config.width, config.mlp_width());
-    let shapes = [
-        (rows, c, 3 * c),
-        (rows, c, c),
-        (rows, c, h),
-        (rows, h, c),
-        (3 * c, rows, c),
-        (h, rows, c),
-        (batch * masked, c, config.vocab),
-    ];
-    let rate = |(m, k, n): (usize, usize, usize)| {
-        let a = Array2::from_shape_fn((m, k), |(i, j)| ((i * 31 + j * 17) % 23) as f32 * 0.1 - 1.0);
-        let b = Array2::from_shape_fn((k, n), |(i, j)| ((i * 13 + j * 29) % 19) as f32 * 0.1 - 0.9);
-        let mut c = Array2::zeros((m, n));
-        let times = Times::measure(3, 0.15, || gemm(1.0, a.view(), b.view(), 0.0, c.view_mut()));
-        2e-9 * (m * k * n) as f64 / times.min()
-    };
-    shapes.into_iter().map(rate).fold(0.0, f64::max)
 }

@@ -251,15 +251,13 @@ pub struct GradcheckArgs {
 /// The kinds of timing.
 #[derive(Subcommand)]
 pub enum BenchCommand {
-    /// Every case of ops, layers and models, forward and backward apart.
-    #[command(after_help = "Example:\n  beit bench ops attention")]
-    Ops {
-        /// Only cases whose name contains this.
-        filter: Option<String>,
-        /// Results as JSON.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    /// Every case of ops, layers and models, or the ops at the sizes of an encoder, forward and backward
+    /// apart, against a matrix product and a pass over memory.
+    #[command(
+        after_help = "Examples:\n  beit bench ops attention\n  beit bench ops --device cuda --preset \
+                            base --batch 256"
+    )]
+    Ops(OpsArgs),
     /// Whole pretraining steps on data in memory.
     #[command(after_help = "Example:\n  beit bench step --preset base --batch 8")]
     Step(StepArgs),
@@ -272,9 +270,6 @@ pub enum BenchCommand {
                             its old one, or where an error is above its bound that was not."
     )]
     Report(ReportArgs),
-    /// The ops on a GPU at the sizes of an encoder, against a copy and a matrix product there.
-    #[command(after_help = "Example:\n  beit bench device --preset base --batch 256")]
-    Device(DeviceArgs),
     /// Images per second of each stage of the data pipeline, and how many cores a device needs.
     #[command(after_help = "Example:\n  beit bench data --data photos/ --rate 2500")]
     Data {
@@ -291,6 +286,28 @@ pub enum BenchCommand {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+}
+
+/// Arguments of `bench ops`.
+#[derive(Args)]
+pub struct OpsArgs {
+    /// Only cases whose name contains this.
+    pub filter: Option<String>,
+    /// The ops at the sizes of this encoder: tiny, small, base or large.
+    #[arg(long, requires = "batch")]
+    pub preset: Option<String>,
+    /// Images, with --preset.
+    #[arg(long, requires = "preset", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: Option<u32>,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    pub device: String,
+    /// On a GPU: bf16 or f32.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    pub precision: String,
+    /// Results as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Arguments of `bench step`.
@@ -341,30 +358,6 @@ pub struct ReportArgs {
     #[arg(long, default_value = "auto", value_parser = DEVICES)]
     pub device: String,
 }
-
-/// Arguments of `bench device`.
-#[derive(Args)]
-pub struct DeviceArgs {
-    /// tiny, small, base or large.
-    #[arg(long, default_value = "base")]
-    pub preset: String,
-    /// Images.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub batch: u32,
-    /// bf16 or f32.
-    #[arg(long, default_value = "bf16", value_parser = ["f32", "bf16"])]
-    pub precision: String,
-    /// Only one family of ops: stream, products, attention, head, optimizer or tokenizer.
-    #[arg(long, value_parser = FAMILIES)]
-    pub only: Option<String>,
-    /// Results as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-/// Legal values of `bench device --only`.
-pub const FAMILIES: [&str; 6] =
-    ["stream", "products", "attention", "head", "optimizer", "tokenizer"];
 
 /// Arguments of `info`.
 #[derive(Args)]

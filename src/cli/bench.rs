@@ -1,17 +1,15 @@
 //! `beit bench`: times as tables and JSON.
 
-#[cfg(feature = "cuda")]
-use crate::bench::device::Row;
+use crate::bench::ceilings::best_sgemm;
+use crate::bench::columns::Columns;
+use crate::bench::ops::{self, OpTime, OpsResult, Selection, under_the_roofs};
+use crate::bench::report::tables::{digits, time};
 use crate::bench::report::{self, sizes};
-use crate::bench::{data, ops, step};
-use crate::cli::args::{BenchCommand, DeviceArgs, ReportArgs, StepArgs};
-use crate::cli::device::Chosen;
-#[cfg(feature = "cuda")]
-use crate::cli::device::on_device;
+use crate::bench::{data, step};
+use crate::cli::args::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
+use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cpu::Cpu;
-#[cfg(feature = "cuda")]
-use crate::cuda::Cuda;
 use crate::error::{Error, Result};
 use crate::run::{claim, write_atomic};
 use serde::Serialize;
@@ -22,43 +20,62 @@ use std::process::ExitCode;
 pub fn bench(command: &BenchCommand) -> Result<ExitCode> {
     let done = Ok(ExitCode::SUCCESS);
     match command {
-        BenchCommand::Ops { filter, json } => {
-            let rows = ops::run(filter.as_deref(), 0.2);
-            if rows.is_empty() {
-                let filter = filter.as_deref().unwrap_or_default();
-                return Err(Error::config(format!("no case's name contains {filter}")));
-            }
-            say!(
-                "{:<36} {:>12} {:>12} {:>9} {:>9} {:>8}",
-                "case, f32",
-                "forward µs",
-                "backward µs",
-                "GFLOP/s",
-                "GFLOP/s",
-                "GB/s"
-            );
-            for r in &rows {
-                say!(
-                    "{:<36} {:>12.1} {:>12.1} {:>9.2} {:>9.2} {:>8.2}",
-                    r.case,
-                    r.forward_us,
-                    r.backward_us,
-                    r.forward_gflops,
-                    r.backward_gflops,
-                    r.forward_gbps
-                );
-            }
-            write_json(json.as_deref(), &rows).and(done)
-        }
+        BenchCommand::Ops(args) => ops_command(args).and(done),
         BenchCommand::Step(args) => step_command(args).and(done),
         BenchCommand::Report(args) => report_command(args),
-        BenchCommand::Device(args) => device_command(args).and(done),
         BenchCommand::Data { data: source, preset, rate, json } => {
             let result = data::run(source, sizes(preset)?, *rate)?;
             say!("{}", result.table());
             write_json(json.as_deref(), &result).and(done)
         }
     }
+}
+
+fn ops_command(args: &OpsArgs) -> Result<()> {
+    let config = args.preset.as_deref().map(sizes).transpose()?.map(|(config, ..)| config);
+    let batch = args.batch.map(|n| n as usize);
+    let (filter, at) = (args.filter.as_deref(), config.as_ref().zip(batch));
+    let selection = Selection { filter, at };
+    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let column = chosen.column();
+    let mut rows = on_device!(chosen, bk => ops::run(&bk, &column, selection));
+    #[cfg(feature = "cuda")]
+    if let Chosen::CudaBf16(device) = &chosen {
+        rows.extend(ops::tanh_gelu(&crate::cuda::Cuda::on(device)?, &column, selection));
+    }
+    if rows.is_empty() {
+        let filter = filter.unwrap_or_default();
+        return Err(Error::config(format!("no case's name contains {filter}")));
+    }
+    let ceilings = chosen.ceilings()?;
+    under_the_roofs(rows.iter_mut(), &ceilings);
+    chosen.warn_if_emulated();
+    let (device, emulated, preset) =
+        (chosen.describe(), chosen.is_emulated(), args.preset.as_deref());
+    match at {
+        Some((_, batch)) => say!("{} at batch {batch} on {device}", preset.unwrap_or_default()),
+        None => say!("on {device}"),
+    }
+    for c in &ceilings {
+        say!("{} {}: {} {}", c.name, c.shape, digits(c.best), c.unit);
+    }
+    let columns = ["case", "pass", "time (interval)", "runs", "GFLOP/s", "GB/s"];
+    let [case, pass, median, runs, gflops, gbps] = columns;
+    say!("{case:<44} {pass:<8} {median:>28} {runs:>5} {gflops:>8} {gbps:>8}  of the roof");
+    rows.iter().for_each(say_op);
+    write_json(args.json.as_deref(), &OpsResult { device, emulated, preset, batch, ceilings, rows })
+}
+
+fn say_op(row: &OpTime) {
+    let OpTime { case, direction, timing, of_roof, bound, .. } = row;
+    let median = timing.as_ref().map(time).unwrap_or_default();
+    let runs = timing.as_ref().map_or(0, |t| t.count);
+    let [gflops, gbps, share] =
+        [row.gflops(), row.gbps(), *of_roof].map(|x| x.map(digits).unwrap_or_default());
+    let bound = bound.as_deref().unwrap_or_default();
+    say!(
+        "{case:<44} {direction:<8} {median:>28} {runs:>5} {gflops:>8} {gbps:>8}  {share} of {bound}"
+    );
 }
 
 /// The report in three forms. The status is 1 where `--against` found something slower or broken.
@@ -103,16 +120,16 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
 }
 
 /// The CPU and what `device` allows.
-fn columns(device: &str) -> Result<report::Columns> {
+fn columns(device: &str) -> Result<Columns> {
     if device == "cpu" {
-        return Ok(report::Columns::cpu_only("--device cpu"));
+        return Ok(Columns::cpu_only("--device cpu"));
     }
     match Chosen::open("cuda", "f32") {
         #[cfg(feature = "cuda")]
-        Ok(Chosen::CudaF32(device)) => Ok(report::Columns::with(device)),
+        Ok(Chosen::CudaF32(device)) => Ok(Columns::with(device)),
         Ok(_) => unreachable!("a GPU in f32 was asked for"),
         Err(why) if device == "cuda" => Err(why),
-        Err(why) => Ok(report::Columns::cpu_only(why.to_string())),
+        Err(why) => Ok(Columns::cpu_only(why.to_string())),
     }
 }
 
@@ -128,7 +145,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
     let chosen = Chosen::open(&args.device, &args.precision)?;
     let r = on_threads(args.threads, || match &chosen {
         Chosen::Cpu => {
-            let sgemm = step::best_sgemm(&bench.config, bench.batch, bench.masked);
+            let sgemm = best_sgemm(&bench.config, bench.batch, bench.masked);
             step::run(&Cpu::<f32>::new(), &bench, sgemm)
         }
         #[cfg(feature = "cuda")]
@@ -170,42 +187,6 @@ fn step_command(args: &StepArgs) -> Result<()> {
     let preset = args.preset.as_str();
     let labelled = Labelled { device, emulated, peak_device_mib, preset, result: &r };
     write_json(args.json.as_deref(), &labelled)
-}
-
-#[cfg(feature = "cuda")]
-fn device_command(args: &DeviceArgs) -> Result<()> {
-    use crate::bench::device;
-    let (config, _, _) = sizes(&args.preset)?;
-    let chosen = Chosen::open("cuda", &args.precision)?;
-    let (batch, budget) = (args.batch as usize, if chosen.is_emulated() { 0.0 } else { 0.2 });
-    let only = args.only.as_deref();
-    let r = match &chosen {
-        Chosen::CudaF32(d) => device::run(&Cuda::<f32>::on(d)?, &config, batch, only, budget),
-        Chosen::CudaBf16(d) => {
-            device::run(&Cuda::<half::bf16>::on(d)?, &config, batch, only, budget)
-        }
-        Chosen::Cpu => unreachable!("a GPU was asked for"),
-    };
-    chosen.warn_if_emulated();
-    say!("{} at batch {} on {} in {}", args.preset, args.batch, r.device, r.precision);
-    say!("matmul {:.1} TFLOP/s, copy {:.0} GB/s", r.matmul_tflops, r.copy_gbps);
-    say!("{:<30} {:>10} {:>9} {:>9}  of the ceiling", "op", "µs", "TFLOP/s", "GB/s");
-    for row in &r.rows {
-        let Row { op, us, tflops, gbps, fraction, ceiling, .. } = row;
-        say!("{op:<30} {us:>10.1} {tflops:>9.2} {gbps:>9.1}  {fraction:.2} of {ceiling}");
-    }
-    #[derive(Serialize)]
-    struct Labelled<'a> {
-        preset: &'a str,
-        #[serde(flatten)]
-        result: &'a device::Result,
-    }
-    write_json(args.json.as_deref(), &Labelled { preset: &args.preset, result: &r })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn device_command(_: &DeviceArgs) -> Result<()> {
-    Err(Error::Device("this beit was built without its feature `cuda`".into()))
 }
 
 fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {

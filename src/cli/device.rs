@@ -1,10 +1,14 @@
 //! Where a command computes: `--device auto|cpu|cuda` and the precision there.
 
+use crate::bench::ceilings::{self, Ceiling};
+#[cfg(feature = "cuda")]
+use crate::bench::columns::CUDA;
+use crate::bench::columns::{CPU, Column};
 use crate::error::{Error, Result};
 use crate::run::note;
 
 #[cfg(feature = "cuda")]
-use crate::cuda::Device;
+use crate::cuda::{Cuda, Device};
 #[cfg(feature = "cuda")]
 use std::path::PathBuf;
 #[cfg(feature = "cuda")]
@@ -127,17 +131,36 @@ impl Chosen {
         }
     }
 
+    /// The column of its times.
+    pub fn column(&self) -> Column {
+        match self {
+            Self::Cpu => CPU,
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(d) => Column { timed: !d.is_emulated(), ..CUDA[0] },
+            #[cfg(feature = "cuda")]
+            Self::CudaBf16(d) => Column { timed: !d.is_emulated(), ..CUDA[1] },
+        }
+    }
+
+    /// Its matrix product and its pass over memory.
+    pub fn ceilings(&self) -> Result<Vec<Ceiling>> {
+        Ok(ceilings::of(match self {
+            Self::Cpu => ceilings::of_cpu(false),
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(d) => ceilings::of_gpu(&Cuda::<f32>::on(d)?, &CUDA[0]),
+            #[cfg(feature = "cuda")]
+            Self::CudaBf16(d) => ceilings::of_gpu(&Cuda::<half::bf16>::on(d)?, &CUDA[1]),
+        }))
+    }
+
     /// Rate of a large matrix product on the GPU.
     #[cfg(feature = "cuda")]
     pub fn matmul_gflops(&self) -> Result<f64> {
-        use crate::bench::device::matmul_tflops;
-        use crate::cuda::Cuda;
-        Ok(1e3
-            * match self {
-                Self::Cpu => return Err(Error::config("the CPU has its own ceiling")),
-                Self::CudaF32(d) => matmul_tflops(&Cuda::<f32>::on(d)?),
-                Self::CudaBf16(d) => matmul_tflops(&Cuda::<half::bf16>::on(d)?),
-            })
+        Ok(match self {
+            Self::Cpu => return Err(Error::config("the CPU has its own ceiling")),
+            Self::CudaF32(d) => ceilings::matmul_gflops(&Cuda::<f32>::on(d)?),
+            Self::CudaBf16(d) => ceilings::matmul_gflops(&Cuda::<half::bf16>::on(d)?),
+        })
     }
 
     /// Device and precision in words.

@@ -174,9 +174,9 @@ impl<T: Real> AdamWOp for Cpu<T> {
 
 /// Three updates and running averages of one size.
 pub struct AdamWCase {
-    instance: &'static str,
-    len: usize,
-    clipped: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) len: usize,
+    pub(crate) clipped: bool,
 }
 
 impl Case for AdamWCase {

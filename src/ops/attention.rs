@@ -150,9 +150,9 @@ impl Dims {
 
 /// The op at one size.
 pub struct AttentionCase {
-    instance: &'static str,
-    dims: Dims,
-    bias: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) dims: Dims,
+    pub(crate) bias: bool,
 }
 
 impl Case for AttentionCase {

@@ -198,6 +198,25 @@ pub trait Visitor {
     fn visit<C: Case>(&mut self, case: C);
 }
 
+/// Numbers that a pass reads and writes, each once, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    numbers: usize,
+    bytes: usize,
+}
+
+impl Traffic {
+    fn add<T>(&mut self, numbers: usize) {
+        self.numbers += numbers;
+        self.bytes += numbers * size_of::<T>();
+    }
+
+    /// Mean bytes of a number; 0 where there is none.
+    pub fn bytes_per_number(&self) -> f64 {
+        self.bytes as f64 / self.numbers.max(1) as f64
+    }
+}
+
 /// What a case reads and writes while it runs on a backend.
 pub struct Io<B: Storage> {
     elem: BTreeMap<String, Tensor<B>>,
@@ -224,6 +243,10 @@ pub struct Io<B: Storage> {
     pub backward_begun: Option<Instant>,
     /// When the first gradient of an input was there: the backward pass was done.
     pub backward_done: Option<Instant>,
+    /// Inputs, parameters and outputs so far.
+    pub forward_traffic: Traffic,
+    /// Inputs, parameters and upstream gradients so far, and gradients.
+    pub backward_traffic: Traffic,
     /// Whether [`Io::forward_ends`] has said when the forward pass was done.
     ended: bool,
     collect: bool,
@@ -261,29 +284,49 @@ impl<B: Storage> Io<B> {
             forward_done: None,
             backward_begun: None,
             backward_done: None,
+            forward_traffic: Traffic::default(),
+            backward_traffic: Traffic::default(),
             ended: false,
             collect: true,
             paired: seconds.is_some(),
             shape_of_outputs: Vec::new(),
         };
+        let traffic = &mut io.forward_traffic;
         for (i, t) in inputs.tensors.iter().enumerate() {
             let seconds = seconds.map(|v| &*v.tensors[i].values);
             match t.kind {
                 Kind::Elem => {
+                    traffic.add::<B::Elem>(t.values.len());
                     let x = Tensor::from_vec(bk, numbers(&t.values, seconds), &t.shape);
                     io.elem.insert(t.name.clone(), x);
                 }
                 Kind::Master => {
+                    traffic.add::<B::Master>(t.values.len());
                     let x = Tensor::from_vec(bk, numbers(&t.values, seconds), &t.shape);
                     io.master.insert(t.name.clone(), x);
                 }
                 Kind::Ids => {
+                    traffic.add::<u32>(t.values.len());
                     let ids = t.values.iter().map(|&x| x as u32).collect();
                     io.ids.insert(t.name.clone(), Tensor::from_vec(bk, ids, &t.shape));
                 }
             }
         }
+        // Products, which have most of the parameters, read them as `Elem`; optimizers, which have no
+        // backward pass, and gradients are `Master`.
+        let n = inputs.values.len();
+        match inputs.forward_only {
+            true => traffic.add::<B::Master>(n),
+            false => traffic.add::<B::Elem>(n),
+        }
+        io.backward_traffic = *traffic;
+        io.backward_traffic.add::<B::Master>(n);
         io
+    }
+
+    /// How many numbers each output has that was handed over.
+    pub fn output_lengths(&self) -> impl Iterator<Item = usize> {
+        self.shape_of_outputs.iter().map(|shape| shape.iter().product())
     }
 
     /// Asks for a backward pass from these gradients, one per output.
@@ -345,6 +388,7 @@ impl<B: Storage> Io<B> {
     /// Hands over one output. Call for each output in order, after the forward pass.
     pub fn output<T: Float>(&mut self, bk: &B, y: &Tensor<B, T>) {
         self.shape_of_outputs.push(y.shape().to_vec());
+        self.forward_traffic.add::<T>(y.len());
         if self.collect {
             let y = y.to_vec(bk);
             self.outputs.push(y.iter().map(|y| y.to_f64()).collect());
@@ -394,6 +438,7 @@ impl<B: Storage> Io<B> {
     pub fn upstream<T: Float>(&mut self, bk: &B, i: usize) -> Tensor<B, T> {
         let all = self.upstream.as_ref().expect("no backward pass was asked for");
         let dy = Tensor::from_f64(bk, &all[i], &self.shape_of_outputs[i]);
+        self.backward_traffic.add::<T>(dy.len());
         bk.synchronize();
         self.backward_begun = Some(Instant::now());
         dy
@@ -410,6 +455,7 @@ impl<B: Storage> Io<B> {
             bk.synchronize();
             self.backward_done = Some(Instant::now());
         }
+        self.backward_traffic.add::<T>(dx.len());
         if self.collect {
             if self.paired {
                 let seconds = dx.to_vec(bk).iter().map(|dx| dx.second()).collect();

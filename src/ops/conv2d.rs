@@ -208,12 +208,12 @@ impl Geometry {
 
 /// The op at one size.
 pub struct Conv2dCase {
-    instance: &'static str,
-    shape: [usize; 4],
-    output: usize,
-    kernel: usize,
-    relu: bool,
-    residual: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) shape: [usize; 4],
+    pub(crate) output: usize,
+    pub(crate) kernel: usize,
+    pub(crate) relu: bool,
+    pub(crate) residual: bool,
 }
 
 impl Case for Conv2dCase {

@@ -237,7 +237,7 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
 
 /// How a case makes its targets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Targets {
+pub(crate) enum Targets {
     Hard,
     Ignoring,
     Soft,
@@ -245,10 +245,10 @@ enum Targets {
 
 /// The op at one size.
 pub struct CrossEntropyCase {
-    instance: &'static str,
-    rows: usize,
-    classes: usize,
-    targets: Targets,
+    pub(crate) instance: &'static str,
+    pub(crate) rows: usize,
+    pub(crate) classes: usize,
+    pub(crate) targets: Targets,
 }
 
 /// The label of ignored rows in a case.
@@ -297,13 +297,13 @@ impl Case for CrossEntropyCase {
         if io.wants_backward() {
             let u = io.upstream_scalar(0);
             let (again, dlogits) = bk.cross_entropy_backward(logits, &target, u * SCALE);
+            io.grad(bk, "logits", &dlogits);
             assert_eq!(again.argmax.to_vec(bk), losses.argmax.to_vec(bk));
             let [again, losses] = [again, losses].map(|l| l.rows.to_f64(bk));
             for (again, loss) in again.iter().zip(&losses) {
                 let off = (again - loss).abs();
                 assert!(off <= 1e-4 * loss.abs().max(1.0), "loss {loss}, of backward {again}");
             }
-            io.grad(bk, "logits", &dlogits);
         }
     }
 

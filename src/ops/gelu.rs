@@ -74,8 +74,8 @@ impl<T: Real> GeluOp for Cpu<T> {
 
 /// The op at one size.
 pub struct GeluCase {
-    instance: &'static str,
-    shape: &'static [usize],
+    pub(crate) instance: &'static str,
+    pub(crate) shape: &'static [usize],
 }
 
 impl Case for GeluCase {

@@ -33,8 +33,8 @@ impl<T: Real> GlobalNormOp for Cpu<T> {
 
 /// The op at one size.
 pub struct GlobalNormCase {
-    instance: &'static str,
-    len: usize,
+    pub(crate) instance: &'static str,
+    pub(crate) len: usize,
 }
 
 impl Case for GlobalNormCase {

@@ -179,10 +179,10 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
 /// The relaxed op at one size. The straight-through form has no derivative to compare with; the unit
 /// tests below check the rule it claims.
 pub struct GumbelSoftmaxCase {
-    instance: &'static str,
-    shape: &'static [usize],
-    temperature: f64,
-    straight_through: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) shape: &'static [usize],
+    pub(crate) temperature: f64,
+    pub(crate) straight_through: bool,
 }
 
 impl Case for GumbelSoftmaxCase {

@@ -238,9 +238,9 @@ pub fn add_norm_input_grads<T: Real>(
 
 /// The op at one size.
 pub struct LayerNormCase {
-    instance: &'static str,
-    shape: &'static [usize],
-    eps: f64,
+    pub(crate) instance: &'static str,
+    pub(crate) shape: &'static [usize],
+    pub(crate) eps: f64,
 }
 
 impl Case for LayerNormCase {

@@ -132,11 +132,11 @@ impl<T: Real> LinearOp for Cpu<T> {
 
 /// The op at one size.
 pub struct LinearCase {
-    instance: &'static str,
-    rows: usize,
-    input: usize,
-    output: usize,
-    bias: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) rows: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    pub(crate) bias: bool,
 }
 
 impl Case for LinearCase {

@@ -87,10 +87,10 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
 
 /// The op at one size.
 pub struct LinearGeluCase {
-    instance: &'static str,
-    rows: usize,
-    input: usize,
-    output: usize,
+    pub(crate) instance: &'static str,
+    pub(crate) rows: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
 }
 
 impl Case for LinearGeluCase {

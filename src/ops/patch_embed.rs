@@ -214,8 +214,8 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
 
 /// The op at one size.
 pub struct PatchEmbedCase {
-    instance: &'static str,
-    patches: Patches,
+    pub(crate) instance: &'static str,
+    pub(crate) patches: Patches,
 }
 
 impl Case for PatchEmbedCase {

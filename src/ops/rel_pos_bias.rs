@@ -199,10 +199,10 @@ impl<T: Real> RelPosBiasOp for Cpu<T> {
 
 /// The op at one size.
 pub struct RelPosBiasCase {
-    instance: &'static str,
-    grid: (usize, usize),
-    heads: usize,
-    made: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) grid: (usize, usize),
+    pub(crate) heads: usize,
+    pub(crate) made: bool,
 }
 
 impl Case for RelPosBiasCase {

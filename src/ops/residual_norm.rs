@@ -150,10 +150,10 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
 
 /// The op at one size.
 pub struct ResidualNormCase {
-    instance: &'static str,
-    shape: &'static [usize],
-    gamma: bool,
-    keep: bool,
+    pub(crate) instance: &'static str,
+    pub(crate) shape: &'static [usize],
+    pub(crate) gamma: bool,
+    pub(crate) keep: bool,
 }
 
 impl Case for ResidualNormCase {

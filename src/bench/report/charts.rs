@@ -1,8 +1,8 @@
 //! The pictures of the page.
 
-use super::columns::CPU;
 use super::{OpRow, Report, StepRow};
 use crate::bench::Timing;
+use crate::bench::columns::CPU;
 use crate::report::plot::{Axis, Bar, Bars, Guide, Plot, Point};
 
 /// Rates of work over a time, with the interval the other way round.
@@ -12,7 +12,7 @@ fn rate(work: f64, t: &Timing) -> (f64, [f64; 2]) {
 
 /// GFLOP/s over operations per byte, under the roofs.
 pub fn roofline(report: &Report, column: &str) -> String {
-    let roof = super::ceilings::Roofs::of(&report.ceilings).get(column);
+    let roof = crate::bench::ceilings::Roofs::of(&report.ceilings).get(column);
     let Some(roof) = roof else { return String::new() };
     let right = |r: &&OpRow| r.column == column && r.accuracy.holds() && r.flops > 0.0;
     let points = |direction: &str| -> Vec<Point> {
@@ -106,8 +106,7 @@ pub fn sections(report: &Report) -> String {
             let section = row.sections.iter().find(|s| s.name == *name)?;
             Some(Bar::from(100.0 * section.timing.median_s / sum))
         };
-        let label = format!("{} at {}, {}", row.preset, row.batch, row.column);
-        bars = bars.group(&label, names.iter().map(of).collect());
+        bars = bars.group(&row.label(), names.iter().map(of).collect());
     }
     bars.svg()
 }
@@ -117,9 +116,8 @@ pub fn memory(report: &Report) -> String {
     let mib = |bytes: f64| Bar::from(bytes / (1 << 20) as f64);
     let mut bars = Bars::new("Memory of a step", "MiB of tensors", &["predicted", "measured"]);
     for row in &report.steps {
-        let label = format!("{} at {}, {}", row.preset, row.batch, row.column);
         let both = vec![Some(mib(row.predicted_bytes)), row.measured_bytes.map(mib)];
-        bars = bars.group(&label, both);
+        bars = bars.group(&row.label(), both);
     }
     bars.svg()
 }

@@ -11,20 +11,20 @@
 //! [`against`] compares it with an earlier one.
 
 pub mod against;
-mod ceilings;
 mod charts;
-mod columns;
 pub mod errors;
 pub mod memory;
 mod ops;
 mod page;
 pub mod peer;
 mod steps;
-mod tables;
+pub(crate) mod tables;
 
-pub use columns::{Column, Columns};
 pub use page::page;
 
+use crate::bench::ceilings::{self, Ceiling, Roofs};
+use crate::bench::columns::Columns;
+use crate::bench::ops::{OpTime, under_the_roofs};
 use crate::bench::{Timing, machine_seconds, processor_seconds};
 use crate::config::Preset;
 use crate::cpu::simd::{Level, level};
@@ -33,6 +33,7 @@ use crate::models::config::{BeitConfig, DvaeConfig};
 use against::Change;
 use peer::Peer;
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 use std::time::Instant;
 
 /// What the JSON file begins with; another number is another layout of the file.
@@ -72,14 +73,8 @@ pub struct Report {
 impl Report {
     /// Sets what follows from the ceilings: shares of the roof, what binds, and MFU.
     fn under_the_roofs(&mut self) {
-        let roofs = ceilings::Roofs::of(&self.ceilings);
-        for row in &mut self.ops {
-            let Some(roof) = roofs.get(&row.column) else { continue };
-            let (compute, memory) = (row.flops / roof.compute, row.bytes / roof.memory);
-            row.bound = Some(if compute > memory { "compute" } else { "memory" }.into());
-            let least = 1e-9 * compute.max(memory);
-            row.of_roof = row.timing.as_ref().map(|t| least / t.median_s);
-        }
+        under_the_roofs(self.ops.iter_mut().map(|row| &mut row.time), &self.ceilings);
+        let roofs = Roofs::of(&self.ceilings);
         for row in &mut self.steps {
             let peak = roofs.get(&row.column).map(|roof| 1e9 * roof.compute);
             let timing = row.timing.as_ref().zip(peak);
@@ -180,36 +175,6 @@ impl Plan {
     }
 }
 
-/// A rate that nothing on this machine is expected to pass.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Ceiling {
-    /// `sgemm`, `dgemm`, `triad`, `matmul` or `copy`.
-    pub name: String,
-    /// Column whose roof it is; `dgemm` is that of the judge.
-    pub column: String,
-    /// Threads of the CPU.
-    pub threads: Option<usize>,
-    /// Sizes.
-    pub shape: String,
-    /// Operations of a run, or bytes.
-    pub work: f64,
-    /// `GFLOP/s` or `GB/s`.
-    pub unit: String,
-    /// Rate of the fastest run.
-    pub best: f64,
-    /// All runs.
-    pub timing: Timing,
-}
-
-/// The two ceilings over one column: work of i operations per byte reaches min(compute, memory · i).
-#[derive(Clone, Copy, Debug)]
-pub struct Roof {
-    /// GFLOP/s of a matrix product.
-    pub compute: f64,
-    /// GB/s of a pass over memory.
-    pub memory: f64,
-}
-
 /// How far results are from f64 on the same inputs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -228,43 +193,21 @@ impl Accuracy {
     }
 }
 
-/// An op in one direction in one column.
+/// A row of the ops: a time, as which it can be read, and how good the result was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpRow {
-    /// Name of the case: op and sizes.
-    pub case: String,
-    /// `forward` or `backward`.
-    pub direction: String,
-    /// Where and in which precision.
-    pub column: String,
-    /// Floating-point operations.
-    pub flops: f64,
-    /// Bytes that must at least be moved.
-    pub bytes: f64,
-    /// Runs; none on the emulator.
-    pub timing: Option<Timing>,
-    /// Of the roof over this many operations per byte, in the median run.
-    pub of_roof: Option<f64>,
-    /// `compute` or `memory`, whichever of the two would take longer at its ceiling.
-    pub bound: Option<String>,
+    /// The op, its work and its time.
+    #[serde(flatten)]
+    pub time: OpTime,
     /// Distance from f64.
     pub accuracy: Accuracy,
 }
 
-impl OpRow {
-    /// Operations per byte.
-    pub fn intensity(&self) -> f64 {
-        self.flops / self.bytes
-    }
+impl Deref for OpRow {
+    type Target = OpTime;
 
-    /// GFLOP/s of the median run.
-    pub fn gflops(&self) -> Option<f64> {
-        self.timing.as_ref().map(|t| 1e-9 * self.flops / t.median_s)
-    }
-
-    /// GB/s of the median run.
-    pub fn gbps(&self) -> Option<f64> {
-        self.timing.as_ref().map(|t| 1e-9 * self.bytes / t.median_s)
+    fn deref(&self) -> &OpTime {
+        &self.time
     }
 }
 
@@ -304,6 +247,13 @@ pub struct StepRow {
     pub loss: f64,
     /// The loss and all gradients of the first step against f64.
     pub accuracy: Accuracy,
+}
+
+impl StepRow {
+    /// Preset, batch and column in words.
+    pub fn label(&self) -> String {
+        format!("{} at {}, {}", self.preset, self.batch, self.column)
+    }
 }
 
 /// The same work on a number of threads of the CPU.
@@ -355,13 +305,18 @@ pub fn measure(
     let others = || Some(machine_seconds()? - processor_seconds()?);
     let before = others();
     let machine = Machine::this(columns);
-    let mut ceilings = ceilings::measure(&plan, columns);
+    let measured = || -> Result<_> {
+        let mut runs = ceilings::of_all_threads(plan.quick);
+        runs.extend(columns.ceilings_of_gpu()?);
+        Ok(runs)
+    };
+    let mut runs = measured()?;
     let ops = ops::measure(&plan, columns);
     let steps = steps::measure(&plan, columns)?;
     let scaling = steps::scaling(&plan)?;
     let sweep = steps::sweep(&plan, columns)?;
-    ceilings.extend(ceilings::measure(&plan, columns));
-    let ceilings = ceilings::of(ceilings);
+    runs.extend(measured()?);
+    let ceilings = ceilings::of(runs);
     let seconds = start.elapsed().as_secs_f64();
     let other_programs =
         before.zip(others()).map(|(before, after)| ((after - before) / seconds).max(0.0));

@@ -2,8 +2,8 @@
 
 use super::against::{Change, Verdict};
 use super::tables::{
-    by_section, claim, digits, error, images, mib, name, op_errors, op_times, side_by_side, time,
-    valid,
+    allowed, by_section, claim, digits, error, images, mib, name, op_errors, op_times, runs,
+    side_by_side, time, timed,
 };
 use super::{Report, StepRow, charts};
 use crate::report::page::{Cell, Page, Table};
@@ -163,12 +163,12 @@ fn steps(page: Page, report: &Report) -> Page {
             name(&r.column, &r.accuracy),
             r.batch.to_string().into(),
             r.params.to_string().into(),
-            valid(r.timing.as_ref().map(time).unwrap_or_default(), &r.accuracy),
-            r.timing.as_ref().map_or(String::new(), |t| t.count.to_string()).into(),
+            timed(&r.timing, &r.accuracy),
+            runs(&r.timing),
             claim(images(r), &r.accuracy),
             claim(r.mfu.map(digits), &r.accuracy),
             error(&r.accuracy).into(),
-            format!("{:.1e}", r.accuracy.allowed).into(),
+            allowed(&r.accuracy),
             mib(r.predicted_bytes).into(),
             r.measured_bytes.map(mib).unwrap_or_default().into(),
             ratio.unwrap_or_default().into(),
@@ -308,8 +308,8 @@ fn peers(page: Page, report: &Report) -> Page {
             name(&row.preset, &row.accuracy),
             name(&row.column, &row.accuracy),
             row.batch.to_string().into(),
-            valid(row.timing.as_ref().map(time).unwrap_or_default(), &row.accuracy),
-            row.timing.as_ref().map_or(String::new(), |t| t.count.to_string()).into(),
+            timed(&row.timing, &row.accuracy),
+            runs(&row.timing),
             claim(images(row), &row.accuracy),
             format!("{}, {}{compiled}", time(&peer.timing), peer.version).into(),
             peer.timing.count.to_string().into(),

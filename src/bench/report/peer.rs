@@ -107,7 +107,7 @@ fn peer(line: &str, plan: &Plan) -> Result<Peer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Columns;
+    use crate::bench::columns::Columns;
     use serde_json::{Value, json};
 
     fn plan() -> Plan {

@@ -52,6 +52,21 @@ pub fn valid(text: String, a: &Accuracy) -> Cell {
     Cell::struck(text, format!("{tensor}: error {error:.1e}, allowed {allowed:.1e}"))
 }
 
+/// Median and interval of what was timed, struck out where the result is wrong.
+pub fn timed(timing: &Option<Timing>, a: &Accuracy) -> Cell {
+    valid(timing.as_ref().map(time).unwrap_or_default(), a)
+}
+
+/// How many runs a time is of.
+pub fn runs(timing: &Option<Timing>) -> Cell {
+    timing.as_ref().map_or(Cell::default(), |t| t.count.to_string().into())
+}
+
+/// The bound of an error.
+pub fn allowed(a: &Accuracy) -> Cell {
+    format!("{:.1e}", a.allowed).into()
+}
+
 /// The name of a row, struck out with it.
 pub fn name(text: &str, a: &Accuracy) -> Cell {
     if a.holds() { text.into() } else { Cell::struck(text, "") }
@@ -92,8 +107,8 @@ pub fn op_times<'a>(rows: impl Iterator<Item = &'a OpRow>) -> Table {
         table.row([
             name(&r.case, &r.accuracy),
             name(&r.direction, &r.accuracy),
-            valid(r.timing.as_ref().map(time).unwrap_or_default(), &r.accuracy),
-            r.timing.as_ref().map_or(String::new(), |t| t.count.to_string()).into(),
+            timed(&r.timing, &r.accuracy),
+            runs(&r.timing),
             digits(1e-9 * r.flops).into(),
             digits(1e-6 * r.bytes).into(),
             digits(r.intensity()).into(),
@@ -102,7 +117,7 @@ pub fn op_times<'a>(rows: impl Iterator<Item = &'a OpRow>) -> Table {
             rate(r.of_roof),
             r.bound.clone().unwrap_or_default().into(),
             error(&r.accuracy).into(),
-            format!("{:.1e}", r.accuracy.allowed).into(),
+            allowed(&r.accuracy),
         ])
     })
 }
@@ -116,7 +131,7 @@ pub fn op_errors<'a>(rows: impl Iterator<Item = &'a OpRow>) -> Table {
             name(&r.direction, &r.accuracy),
             r.accuracy.tensor.clone().into(),
             valid(error(&r.accuracy), &r.accuracy),
-            format!("{:.1e}", r.accuracy.allowed).into(),
+            allowed(&r.accuracy),
         ])
     })
 }
@@ -142,10 +157,9 @@ pub fn side_by_side(report: &Report) -> Table {
         let mut cells: Vec<Cell> = vec![cpu.case.clone().into(), cpu.direction.clone().into()];
         for column in columns {
             match of(column) {
-                Some(r) => cells.extend([
-                    valid(r.timing.as_ref().map(time).unwrap_or_default(), &r.accuracy),
-                    error(&r.accuracy).into(),
-                ]),
+                Some(r) => {
+                    cells.extend([timed(&r.timing, &r.accuracy), error(&r.accuracy).into()]);
+                }
                 None => cells.extend([Cell::default(), Cell::default()]),
             }
         }
@@ -163,8 +177,8 @@ pub fn side_by_side(report: &Report) -> Table {
 /// A row per section, a column per step.
 pub fn by_section(steps: &[StepRow]) -> Table {
     let timed: Vec<_> = steps.iter().filter(|r| !r.sections.is_empty()).collect();
-    let of = |r: &&StepRow| format!("{} at {}, {}", r.preset, r.batch, r.column);
-    let head: Vec<String> = std::iter::once("section".into()).chain(timed.iter().map(of)).collect();
+    let labels = timed.iter().map(|r| r.label());
+    let head: Vec<String> = std::iter::once("section".into()).chain(labels).collect();
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     let names = charts::section_names(steps);
     names.iter().fold(Table::new(&head, 1), |table, name| {

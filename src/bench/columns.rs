@@ -1,5 +1,8 @@
-//! The columns of the report: a device and a precision each.
+//! The columns of tables of times: a device and a precision each.
 
+use super::ceilings::Runs;
+#[cfg(feature = "cuda")]
+use super::ceilings::of_gpu;
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -103,11 +106,16 @@ impl Columns {
         Ok(())
     }
 
-    /// Both precisions of the GPU, where its times mean anything.
-    #[cfg(feature = "cuda")]
-    pub fn gpu(&self) -> Option<Result<(Cuda<f32>, Cuda<bf16>)>> {
-        let device = self.device.as_ref().filter(|d| !d.is_emulated())?;
-        Some(Cuda::on(device).and_then(|f32| Ok((f32, Cuda::on(device)?))))
+    /// The ceilings of a GPU in both precisions, where its times mean anything.
+    pub fn ceilings_of_gpu(&self) -> Result<Vec<Runs>> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = self.device.as_ref().filter(|d| !d.is_emulated()) {
+            crate::run::note("ceilings of the GPU");
+            let mut all = of_gpu(&Cuda::<f32>::on(device)?, &CUDA[0]);
+            all.extend(of_gpu(&Cuda::<bf16>::on(device)?, &CUDA[1]));
+            return Ok(all);
+        }
+        Ok(Vec::new())
     }
 }
 

@@ -1,21 +1,52 @@
 //! What the machine reaches on plain products and on a pass over memory.
 //!
 //! The fastest of all runs counts, since a ceiling is what nothing passes; the median stands beside it.
-//! They are measured before everything else and once more at the end, so that a moment in which other
-//! programs had the machine does not lower the roof of all that follows.
+//! `beit bench report` measures them before everything else and once more at the end, so that a moment in
+//! which other programs had the machine does not lower the roof of all that follows.
 //! `benches/peers/ceilings.py` measures the same with OpenBLAS and a C++ triad.
 
 use super::columns::{CPU, JUDGE};
-use super::{Ceiling, Columns, Plan, Roof};
-use crate::bench::{FEWEST, Times};
+use super::{FEWEST, Times, Timing};
 use crate::cpu::{gemm, gemm_serial, wide_dgemm};
+use crate::models::config::BeitConfig;
 use crate::real::Real;
 use crate::run::note;
 use crate::simd_fn;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A rate that nothing on this machine is expected to pass.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// `sgemm`, `dgemm`, `triad`, `matmul` or `copy`.
+    pub name: String,
+    /// Column whose roof it is; `dgemm` is that of the judge.
+    pub column: String,
+    /// Threads of the CPU.
+    pub threads: Option<usize>,
+    /// Sizes.
+    pub shape: String,
+    /// Operations of a run, or bytes.
+    pub work: f64,
+    /// `GFLOP/s` or `GB/s`.
+    pub unit: String,
+    /// Rate of the fastest run.
+    pub best: f64,
+    /// All runs.
+    pub timing: Timing,
+}
+
+/// The two ceilings over one column: work of i operations per byte reaches min(compute, memory · i).
+#[derive(Clone, Copy, Debug)]
+pub struct Roof {
+    /// GFLOP/s of a matrix product.
+    pub compute: f64,
+    /// GB/s of a pass over memory.
+    pub memory: f64,
+}
 
 /// Roofs by column.
 pub struct Roofs(BTreeMap<String, Roof>);
@@ -83,29 +114,29 @@ pub fn of(runs: Vec<Runs>) -> Vec<Ceiling> {
     all.into_iter().map(ceiling).collect()
 }
 
-/// Measures all ceilings.
-pub fn measure(plan: &Plan, columns: &Columns) -> Vec<Runs> {
-    let mut all = Vec::new();
-    let last = *plan.threads.last().expect("at least one thread");
+/// Those of the CPU on one and on all threads.
+pub fn of_all_threads(quick: bool) -> Vec<Runs> {
+    let last = rayon::current_num_threads();
     let counts = if last == 1 { vec![1] } else { vec![1, last] };
-    for threads in counts {
+    let on = |threads| {
         note(&format!("ceilings of the CPU on {threads} of {last} threads"));
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        pool.install(|| all.extend(of_cpu(plan, threads)));
-    }
-    all.extend(of_gpu(columns));
-    all
+        pool.install(|| of_cpu(quick))
+    };
+    counts.into_iter().flat_map(on).collect()
 }
 
 /// Sizes m, k, n of the products: what fits the caches, a flat one that writes much for what it adds up,
 /// and a large one. Which is fastest depends on the machine.
 const SHAPES: [[usize; 3]; 3] = [[512; 3], [2048, 256, 2048], [2048; 3]];
 
-fn of_cpu(plan: &Plan, threads: usize) -> Vec<Runs> {
+/// Those of the CPU on the threads of this pool.
+pub fn of_cpu(quick: bool) -> Vec<Runs> {
+    let threads = rayon::current_num_threads();
     let (shapes, seconds): (&[[usize; 3]], f64) =
-        if plan.quick { (&[[192; 3]], 0.02) } else { (&SHAPES, 0.4) };
+        if quick { (&[[192; 3]], 0.02) } else { (&SHAPES, 0.4) };
     // Every array is four times what the largest caches of servers give to two cores, as STREAM asks.
-    let len = if plan.quick { 1 << 18 } else { 1 << 24 };
+    let len = if quick { 1 << 18 } else { 1 << 24 };
     let mut all = Vec::new();
     for &shape in shapes {
         let sgemm = product::<f32>(shape, seconds, |a, b, c| match threads {
@@ -152,12 +183,15 @@ simd_fn! {
     }
 }
 
-/// A product: its shape, its operations and its times.
+/// Shape, operations or bytes, and times.
+type Work = (String, f64, Times);
+
+/// A product of the CPU.
 fn product<T: Real>(
     [m, k, n]: [usize; 3],
     seconds: f64,
     multiply: impl Fn(ArrayView2<T>, ArrayView2<T>, ArrayViewMut2<T>),
-) -> (String, f64, Times) {
+) -> Work {
     let fill = |rows: usize, cols: usize, step: usize| {
         let value = |(i, j)| T::from_f64(((i * step + j * 17) % 23) as f64 - 11.0);
         Array2::from_shape_fn((rows, cols), value)
@@ -167,24 +201,94 @@ fn product<T: Real>(
     (format!("{m} x {k} x {n}"), 2.0 * (m * k * n) as f64, times)
 }
 
-#[cfg(not(feature = "cuda"))]
-fn of_gpu(_: &Columns) -> Vec<Runs> {
-    Vec::new()
+/// Best GFLOP/s of plain products of the sizes of this model's layers, on all threads.
+pub fn best_sgemm(config: &BeitConfig, batch: usize, masked: usize) -> f64 {
+    let (rows, c, h) = (batch * config.tokens(), config.width, config.mlp_width());
+    let shapes = [
+        [rows, c, 3 * c],
+        [rows, c, c],
+        [rows, c, h],
+        [rows, h, c],
+        [3 * c, rows, c],
+        [h, rows, c],
+        [batch * masked, c, config.vocab],
+    ];
+    let rate = |shape| {
+        let (_, flops, times) = product::<f32>(shape, 0.15, |a, b, c| gemm(1.0, a, b, 0.0, c));
+        1e-9 * flops / times.min()
+    };
+    shapes.into_iter().map(rate).fold(0.0, f64::max)
 }
 
 #[cfg(feature = "cuda")]
-fn of_gpu(columns: &Columns) -> Vec<Runs> {
-    use super::columns::CUDA;
-    use crate::bench::device::{Measured, ceilings};
-    let Some(opened) = columns.gpu() else { return Vec::new() };
-    note("ceilings of the GPU");
-    let (f32, bf16) = opened.unwrap_or_else(|e| panic!("{}{e}", crate::error::DEVICE_FAILURE));
-    let mut all = Vec::new();
-    for (column, [matmul, copy]) in [(CUDA[0], ceilings(&f32)), (CUDA[1], ceilings(&bf16))] {
-        for (name, unit, measured) in [("matmul", "GFLOP/s", matmul), ("copy", "GB/s", copy)] {
-            let Measured { shape, work, times } = measured;
-            all.push(Runs { name, column: column.name, threads: None, shape, work, unit, times });
-        }
+pub use gpu::{matmul_gflops, of_gpu};
+
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::{FEWEST, Runs, Times, Work};
+    use crate::bench::columns::Column;
+    use crate::cuda::{Cuda, Precision, plain};
+    use crate::real::Float;
+    use crate::rng::{Philox, Purpose};
+    use crate::storage::Storage;
+    use crate::tensor::{Master, Tensor};
+
+    /// Calls before the device is waited for, so that the wait does not lower a ceiling; a time is their
+    /// mean.
+    const CALLS: usize = 8;
+
+    fn repeated<T: Precision>(bk: &Cuda<T>, seconds: f64, mut f: impl FnMut()) -> Times {
+        let times = Times::measure(FEWEST, seconds, || {
+            (0..CALLS).for_each(|_| f());
+            bk.synchronize();
+        });
+        times.per_call(CALLS)
     }
-    all
+
+    /// The sum of two uniform numbers, centred, from a short table: a product of few different numbers
+    /// takes less power, and so less time, than those of a model.
+    fn random<T: Precision, E: Float>(bk: &Cuda<T>, shape: &[usize]) -> Tensor<Cuda<T>, E> {
+        let mut rng = Philox::new(0, Purpose::Bench, 6, 0);
+        let table: Vec<E> =
+            (0..65_537).map(|_| E::from_f64(rng.unit() + rng.unit() - 1.0)).collect();
+        let n = shape.iter().product();
+        Tensor::from_vec(bk, table.into_iter().cycle().take(n).collect(), shape)
+    }
+
+    /// A large square product.
+    fn matmul<T: Precision>(bk: &Cuda<T>, seconds: f64) -> Work {
+        let side = if bk.device().is_emulated() { 64 } else { 8192 };
+        let (a, b) = (random::<T, T::Elem>(bk, &[side, side]), random(bk, &[side, side]));
+        let c: Tensor<Cuda<T>> = bk.unset(&[side, side]);
+        let times = repeated(bk, seconds, || {
+            bk.gemm((side, side, side), 1.0, plain(a.start()), plain(b.start()), 0.0, c.start());
+        });
+        (format!("{side} x {side} x {side}"), 2.0 * (side as f64).powi(3), times)
+    }
+
+    /// A large copy, read and written.
+    fn copy<T: Precision>(bk: &Cuda<T>, seconds: f64) -> Work {
+        let len = if bk.device().is_emulated() { 1 << 16 } else { 1 << 28 };
+        let x: Master<Cuda<T>> = random(bk, &[len]);
+        let times = repeated(bk, seconds, || drop(x.duplicate(bk)));
+        (format!("{len} numbers"), 2.0 * (size_of::<T::Master>() * len) as f64, times)
+    }
+
+    /// Those of a GPU in one precision.
+    pub fn of_gpu<T: Precision>(bk: &Cuda<T>, column: &Column) -> Vec<Runs> {
+        let seconds = if bk.device().is_emulated() { 0.0 } else { 0.5 };
+        let both =
+            [("matmul", matmul(bk, seconds), "GFLOP/s"), ("copy", copy(bk, seconds), "GB/s")];
+        let runs = |(name, (shape, work, times), unit)| {
+            let (column, threads) = (column.name, None);
+            Runs { name, column, threads, shape, work, unit, times }
+        };
+        both.into_iter().map(runs).collect()
+    }
+
+    /// Best GFLOP/s of a large square product.
+    pub fn matmul_gflops<T: Precision>(bk: &Cuda<T>) -> f64 {
+        let (_, work, times) = matmul(bk, if bk.device().is_emulated() { 0.0 } else { 0.2 });
+        1e-9 * work / times.min()
+    }
 }
