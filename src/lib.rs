@@ -56,6 +56,7 @@
 //! parity tests and timings as ours.
 
 pub mod apply;
+pub mod atomic;
 pub mod backend;
 pub mod bench;
 pub mod case;
@@ -78,4 +79,5 @@ pub mod rng;
 pub mod run;
 pub mod tensor;
 pub mod train;
+pub mod weights;
 pub use error::{Error, Result};

@@ -7,7 +7,7 @@
 //! `Deviation:` features are taken once from the evaluation crop; the original augments (random
 //! crops, flips) in every epoch of its probe.
 
-use super::frozen::{views, weights};
+use super::frozen::views;
 use crate::backend::Backend;
 use crate::config::{Preset, ProbeRun};
 use crate::cpu::{Cpu, gemm};
@@ -27,8 +27,9 @@ use crate::real::Float;
 use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
-use crate::run::{Progress, interrupted, load_model};
+use crate::run::{Progress, interrupted};
 use crate::tensor::{Ids, Master, Tensor};
+use crate::weights::{load_model, load_weights};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,8 @@ impl<B: Backend> Probed<B> {
             return Ok(probed);
         }
         let file = load_model(Path::new(model))?;
-        let model = MaskedImageModel::new(bk, file.beit()?);
-        let w = weights(bk, &file, &model.layout)?;
+        let model = MaskedImageModel::new(bk, file.sizes()?);
+        let w = load_weights(bk, &file, &model.layout)?;
         Ok(Self { model, w, normalise: file.normalise.unwrap_or_else(|| "half".into()) })
     }
 

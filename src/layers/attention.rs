@@ -5,7 +5,7 @@ use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::layers::linear::Linear;
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
-use crate::params::{Decay, Init, Layout, Param, Params, Registry, Stored};
+use crate::params::{Decay, Form, Init, Layout, Param, Params, Registry};
 use crate::tensor::{Master, Tensor};
 
 /// x -> proj(softmax(q kᵀ/√d + bias) v).
@@ -36,7 +36,7 @@ impl Attention {
         let qkv_bias = name("qkv_bias");
         Self {
             heads,
-            qkv_bias: reg.add_stored(qkv_bias, &[3 * width], Decay::No, zero, Stored::QkvBias),
+            qkv_bias: reg.add_as(qkv_bias, &[3 * width], Decay::No, zero, Form::QkvBias),
             qkv: reg.add(name("qkv.weight"), &[3 * width, width], Decay::Yes, TRUNC_NORMAL),
             proj: Linear::new(reg, &name("proj"), width, width, depth_scaled(block)),
         }

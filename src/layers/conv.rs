@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::ops::conv2d::Conv;
-use crate::params::{Decay, Init, Param, Params, Registry, Stored};
+use crate::params::{Decay, Form, Init, Param, Params, Registry};
 use crate::tensor::{Master, Tensor};
 
 /// y = conv(x) or conv(relu(x)), NHWC.
@@ -29,7 +29,7 @@ impl Conv2d {
         let init = Init::Normal(1.0 / ((input * kernel * kernel) as f64).sqrt());
         let shape = [output, kernel, kernel, input];
         Self {
-            weight: reg.add_stored(format!("{name}.w"), &shape, Decay::Yes, init, Stored::Kernel),
+            weight: reg.add_as(format!("{name}.w"), &shape, Decay::Yes, init, Form::Kernel),
             bias: reg.add(format!("{name}.b"), &[output], Decay::Yes, Init::Constant(0.0)),
             relu,
         }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::layers::TRUNC_NORMAL;
-use crate::params::{Decay, Init, Param, Params, Registry, Stored};
+use crate::params::{Decay, Form, Init, Param, Params, Registry};
 use crate::tensor::{Master, Tensor};
 
 /// Image `[B,Ih,Iw,3]` -> patches `[B,Gh·Gw,C]`, row-major over the grid.
@@ -20,7 +20,7 @@ impl PatchEmbed {
         let shape = [width, patch, patch, 3];
         let (weight, bias) = ("patch_embed.proj.weight", "patch_embed.proj.bias");
         Self {
-            weight: reg.add_stored(weight, &shape, Decay::Yes, TRUNC_NORMAL, Stored::Kernel),
+            weight: reg.add_as(weight, &shape, Decay::Yes, TRUNC_NORMAL, Form::Kernel),
             bias: reg.add(bias, &[width], Decay::No, Init::Constant(0.0)),
         }
     }

@@ -3,6 +3,7 @@
 pub mod beit;
 pub mod config;
 pub mod dvae;
+pub mod kind;
 
 use crate::case::Visitor;
 

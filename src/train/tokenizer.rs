@@ -4,7 +4,7 @@
 //! `Deviation:` schedules end after a share of the run, not after a fixed number of updates, so that a
 //! short run sees all of them; "cosine", which the paper does not define, is a half cosine.
 
-use crate::apply::frozen::{load_all, save_weights, spread, views};
+use crate::apply::frozen::{load_all, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::backend::{Backend, Later};
 use crate::config::TokenizerRun;
@@ -12,6 +12,7 @@ use crate::data::augment::{eval_views, token_view};
 use crate::data::{AugmentConfig, Image, Split};
 use crate::error::Result;
 use crate::models::dvae::{Dvae, DvaeLosses, DvaeStep, Likelihood};
+use crate::models::kind::ModelConfig;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::gumbel_softmax::Noise;
 use crate::optim::state::State;
@@ -20,9 +21,10 @@ use crate::params::{Layout, Params};
 use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
-use crate::run::{ModelConfig, RunDir};
+use crate::run::RunDir;
 use crate::tensor::{Master, Tensor};
 use crate::train::driver::{At, Pace, Task, Trained, train};
+use crate::weights::save_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
