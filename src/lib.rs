@@ -56,6 +56,7 @@
 //! parity tests and timings as ours.
 
 pub mod apply;
+pub mod atomic;
 pub mod bench;
 pub mod check;
 pub mod cli;
@@ -78,4 +79,5 @@ pub mod run;
 pub mod storage;
 pub mod tensor;
 pub mod train;
+pub mod weights;
 pub use error::{Error, Result};

@@ -12,15 +12,15 @@ use rand_distr::{Distribution, Normal};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How a parameter lies in a checkpoint, compared with how it lies here.
+/// What a parameter is, as far as its shape does not say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// The same.
-    AsIs,
-    /// Convolution kernels: `[out,kh,kw,in]` here, `[out,in,kh,kw]` in the file.
+pub enum Form {
+    /// Nothing special.
+    Plain,
+    /// A convolution's kernels, `[out,kh,kw,in]`.
     Kernel,
-    /// `(q, 0, v)` of length 3C here, `q_bias` and `v_bias` of length C in the file. The key has no
-    /// bias: it would add a constant to every score of a query, which softmax cancels.
+    /// `(q, 0, v)` `[3C]`, the bias of packed queries, keys and values. The key has none: it would add
+    /// a constant to every score of a query, which softmax cancels.
     QkvBias,
 }
 
@@ -58,7 +58,7 @@ pub enum Decay {
 pub struct Param {
     /// Name in the original project's checkpoints, as in `blocks.0.attn.proj.weight`.
     pub name: Arc<str>,
-    /// Shape here (the file's shape follows from `stored`).
+    /// Shape.
     pub shape: Vec<usize>,
     /// Where it lies in the flat buffers.
     pub range: Range<usize>,
@@ -66,8 +66,8 @@ pub struct Param {
     pub decay: Decay,
     /// How it starts.
     pub init: Init,
-    /// How it lies in a checkpoint.
-    pub stored: Stored,
+    /// What it is.
+    pub form: Form,
 }
 
 impl Param {
@@ -91,52 +91,6 @@ impl Param {
             self.shape
         );
     }
-
-    /// What a checkpoint holds for it: name, shape, and the indices into this parameter's elements
-    /// in the file's order.
-    pub fn entries(&self) -> Vec<Entry> {
-        let entry =
-            |name: String, shape: Vec<usize>, order: Vec<usize>| Entry { name, shape, order };
-        match self.stored {
-            Stored::AsIs => {
-                vec![entry(self.name.to_string(), self.shape.clone(), (0..self.len()).collect())]
-            }
-            Stored::Kernel => {
-                let [out, kh, kw, inp] = self.shape[..] else {
-                    panic!("{}: a kernel has four axes, not {:?}", self.name, self.shape)
-                };
-                let mut order = Vec::with_capacity(self.len());
-                for o in 0..out {
-                    for i in 0..inp {
-                        for u in 0..kh {
-                            for v in 0..kw {
-                                order.push(((o * kh + u) * kw + v) * inp + i);
-                            }
-                        }
-                    }
-                }
-                vec![entry(self.name.to_string(), vec![out, inp, kh, kw], order)]
-            }
-            Stored::QkvBias => {
-                let c = self.len() / 3;
-                let stem = self.name.strip_suffix("qkv_bias").expect("named ...qkv_bias");
-                vec![
-                    entry(format!("{stem}q_bias"), vec![c], (0..c).collect()),
-                    entry(format!("{stem}v_bias"), vec![c], (2 * c..3 * c).collect()),
-                ]
-            }
-        }
-    }
-}
-
-/// One tensor of a checkpoint and where its elements come from.
-pub struct Entry {
-    /// Name in the file.
-    pub name: String,
-    /// Shape in the file.
-    pub shape: Vec<usize>,
-    /// For each element of the file's tensor, its index within the parameter.
-    pub order: Vec<usize>,
 }
 
 /// The parameters of a model in the order of its flat buffers.
@@ -155,7 +109,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a parameter that a checkpoint stores as it is.
+    /// Adds a plain parameter.
     pub fn add(
         &mut self,
         name: impl Into<String>,
@@ -163,25 +117,25 @@ impl Registry {
         decay: Decay,
         init: Init,
     ) -> Param {
-        self.add_stored(name, shape, decay, init, Stored::AsIs)
+        self.add_as(name, shape, decay, init, Form::Plain)
     }
 
     /// Adds a parameter. Names must be unique.
     #[track_caller]
-    pub fn add_stored(
+    pub fn add_as(
         &mut self,
         name: impl Into<String>,
         shape: &[usize],
         decay: Decay,
         init: Init,
-        stored: Stored,
+        form: Form,
     ) -> Param {
         let name: Arc<str> = name.into().into();
         assert!(self.params.iter().all(|p| p.name != name), "parameter {name} exists already");
         let start = self.len;
         self.len += shape.iter().product::<usize>();
         let param =
-            Param { name, shape: shape.to_vec(), range: start..self.len, decay, init, stored };
+            Param { name, shape: shape.to_vec(), range: start..self.len, decay, init, form };
         self.params.push(param.clone());
         param
     }
@@ -209,7 +163,7 @@ pub fn arena_len(layout: &Layout) -> usize {
 
 /// Number of trainable numbers, as the original project counts them (no key bias).
 pub fn parameter_count(layout: &Layout) -> usize {
-    let count = |p: &Param| if p.stored == Stored::QkvBias { p.len() / 3 * 2 } else { p.len() };
+    let count = |p: &Param| if p.form == Form::QkvBias { p.len() / 3 * 2 } else { p.len() };
     layout.iter().map(count).sum()
 }
 
@@ -238,49 +192,12 @@ pub fn initial_values(layout: &Layout, seed: u64) -> Vec<f32> {
                 });
             }
         }
-        if p.stored == Stored::QkvBias {
+        if p.form == Form::QkvBias {
             let c = out.len() / 3;
             out[c..2 * c].fill(0.0);
         }
     }
     values
-}
-
-/// One tensor as a checkpoint holds it: name, shape, values.
-pub type Named = (String, Vec<usize>, Vec<f32>);
-
-/// The tensors of a checkpoint, under the original project's names and shapes.
-pub fn export(layout: &Layout, values: &[f32]) -> Vec<Named> {
-    let mut tensors = Vec::new();
-    for p in layout.iter() {
-        let own = &values[p.range.clone()];
-        for Entry { name, shape, order } in p.entries() {
-            tensors.push((name, shape, order.iter().map(|&i| own[i]).collect()));
-        }
-    }
-    tensors
-}
-
-/// The inverse of [`export`]: `find` looks a tensor up by name. A tensor that is missing or has
-/// another shape is named in the message.
-pub fn import<'a>(
-    layout: &Layout,
-    find: impl Fn(&str) -> Option<(&'a [usize], &'a [f32])>,
-) -> std::result::Result<Vec<f32>, String> {
-    let mut values = vec![0.0; arena_len(layout)];
-    for p in layout.iter() {
-        let own = &mut values[p.range.clone()];
-        for Entry { name, shape, order } in p.entries() {
-            let (got, data) = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
-            if got != shape {
-                return Err(format!("tensor {name} has shape {got:?}, the model has {shape:?}"));
-            }
-            for (&i, &x) in order.iter().zip(data) {
-                own[i] = x;
-            }
-        }
-    }
-    Ok(values)
 }
 
 /// What a forward pass needs besides its input: the backend and the weights.
@@ -371,42 +288,5 @@ impl<B: Storage> Params<B> {
     /// The numbers in the layout's order.
     pub fn to_host(&self, bk: &B) -> Vec<B::Master> {
         bk.download(&self.master)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn export_permutes_and_import_inverts() {
-        let mut reg = Registry::new();
-        let one = Init::Normal(1.0);
-        reg.add("a.weight", &[2, 3], Decay::Yes, one);
-        reg.add_stored("conv.w", &[2, 1, 3, 5], Decay::Yes, one, Stored::Kernel);
-        reg.add_stored("attn.qkv_bias", &[6], Decay::No, one, Stored::QkvBias);
-        let layout = reg.finish();
-        let values = initial_values(&layout, 3);
-        let file = export(&layout, &values);
-        let shapes: Vec<_> = file.iter().map(|(n, s, _)| (n.as_str(), s.as_slice())).collect();
-        assert_eq!(
-            shapes,
-            [
-                ("a.weight", &[2, 3][..]),
-                ("conv.w", &[2, 5, 1, 3]),
-                ("attn.q_bias", &[2]),
-                ("attn.v_bias", &[2])
-            ]
-        );
-        // Element (out 1, in 4, row 0, column 2) of the file is (1, 0, 2, 4) here.
-        assert_eq!(file[1].2[15 + 4 * 3 + 2], values[6 + 15 + 2 * 5 + 4]);
-        let find = |name: &str| {
-            let found = file.iter().find(|(n, _, _)| n == name)?;
-            Some((found.1.as_slice(), found.2.as_slice()))
-        };
-        assert_eq!(import(&layout, find).unwrap(), values);
-        let missing = import(&layout, |n| find(n).filter(|_| n != "conv.w")).unwrap_err();
-        assert_eq!(missing, "tensor conv.w is missing");
-        assert_eq!(parameter_count(&layout), 6 + 30 + 4);
     }
 }

@@ -7,8 +7,8 @@
 
 use beit::cpu::Cpu;
 use beit::ops::case::{Inputs, Io};
-use beit::ops::layer_norm::{LayerNormOp, NormStats};
-use beit::ops::linear::LinearOp;
+use beit::ops::layer_norm::{LayerNormOp, Norm, NormStats};
+use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Param, Params};
 use beit::real::{Element, Float};
@@ -93,27 +93,20 @@ fn with_gradients<R>(g: &mut Params<Mixed>, body: impl FnOnce(&mut Params<Wide>)
 }
 
 impl LinearOp for Mixed {
-    fn linear_forward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
-    ) -> Tensor<Self> {
-        narrow(&Wide::new().linear_forward(&widen(x), &parameters(w, Some(weight)), weight, bias))
+    fn linear_forward(&self, x: &Tensor<Self>, w: &Params<Self>, p: &Linear) -> Tensor<Self> {
+        narrow(&Wide::new().linear_forward(&widen(x), &parameters(w, Some(&p.weight)), p))
     }
 
     fn linear_backward(
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: Option<&Param>,
+        p: &Linear,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
-        let (x, dy, w) = (widen(x), widen(dy), parameters(w, Some(weight)));
-        let backward = |g: &mut _| Wide::new().linear_backward(&x, &w, weight, bias, &dy, g);
+        let (x, dy, w) = (widen(x), widen(dy), parameters(w, Some(&p.weight)));
+        let backward = |g: &mut _| Wide::new().linear_backward(&x, &w, p, &dy, g);
         narrow(&with_gradients(g, backward))
     }
 }
@@ -123,11 +116,10 @@ impl LinearGeluOp for Mixed {
         &self,
         x: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
     ) -> (Tensor<Self>, Tensor<Self>) {
-        let w = parameters(w, Some(weight));
-        let (y, a) = Wide::new().linear_gelu_forward(&widen(x), &w, weight, bias);
+        let w = parameters(w, Some(&p.weight));
+        let (y, a) = Wide::new().linear_gelu_forward(&widen(x), &w, p);
         (narrow(&y), narrow(&a))
     }
 
@@ -136,14 +128,12 @@ impl LinearGeluOp for Mixed {
         x: &Tensor<Self>,
         a: &Tensor<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        p: &Linear,
         dy: Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
-        let (x, a, dy, w) = (widen(x), widen(a), widen(&dy), parameters(w, Some(weight)));
-        let backward =
-            |g: &mut _| Wide::new().linear_gelu_backward(&x, &a, &w, weight, bias, dy, g);
+        let (x, a, dy, w) = (widen(x), widen(a), widen(&dy), parameters(w, Some(&p.weight)));
+        let backward = |g: &mut _| Wide::new().linear_gelu_backward(&x, &a, &w, p, dy, g);
         narrow(&with_gradients(g, backward))
     }
 }
@@ -153,12 +143,10 @@ impl LayerNormOp for Mixed {
         &self,
         x: &Master<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
-        eps: f64,
+        norm: &Norm,
     ) -> (Tensor<Self>, NormStats<Self>) {
         let w = parameters(w, None);
-        let (y, stats) = Wide::new().layer_norm_forward(&widen(x), &w, weight, bias, eps);
+        let (y, stats) = Wide::new().layer_norm_forward(&widen(x), &w, norm);
         (narrow(&y), NormStats { mean: narrow(&stats.mean), rstd: narrow(&stats.rstd) })
     }
 
@@ -167,15 +155,13 @@ impl LayerNormOp for Mixed {
         x: &Master<Self>,
         stats: &NormStats<Self>,
         w: &Params<Self>,
-        weight: &Param,
-        bias: &Param,
+        norm: &Norm,
         dy: &Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Master<Self> {
         let (x, dy, w) = (widen(x), widen(dy), parameters(w, None));
         let stats = NormStats { mean: widen(&stats.mean), rstd: widen(&stats.rstd) };
-        let backward =
-            |g: &mut _| Wide::new().layer_norm_backward(&x, &stats, &w, weight, bias, &dy, g);
+        let backward = |g: &mut _| Wide::new().layer_norm_backward(&x, &stats, &w, norm, &dy, g);
         narrow(&with_gradients(g, backward))
     }
 }
@@ -183,31 +169,34 @@ impl LayerNormOp for Mixed {
 // The runs of the ops' cases, each asking for exactly one trait.
 
 fn linear<B: LinearOp>(bk: &B, io: &mut Io<B>) {
-    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
-    let y: Tensor<B> = bk.linear_forward(&x, &io.w, &weight, Some(&bias));
+    let x = io.elem("x");
+    let p = Linear { weight: io.param("weight"), bias: Some(io.param("bias")) };
+    let y: Tensor<B> = bk.linear_forward(&x, &io.w, &p);
     io.output(bk, &y);
     let dy: Tensor<B> = io.upstream(bk, 0);
-    let dx: Tensor<B> = bk.linear_backward(&x, &io.w, &weight, Some(&bias), &dy, &mut io.g);
+    let dx: Tensor<B> = bk.linear_backward(&x, &io.w, &p, &dy, &mut io.g);
     io.grad(bk, "x", &dx);
 }
 
 fn linear_gelu<B: LinearGeluOp>(bk: &B, io: &mut Io<B>) {
-    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
-    let (y, a): (Tensor<B>, Tensor<B>) = bk.linear_gelu_forward(&x, &io.w, &weight, &bias);
+    let x = io.elem("x");
+    let p = Linear { weight: io.param("weight"), bias: Some(io.param("bias")) };
+    let (y, a): (Tensor<B>, Tensor<B>) = bk.linear_gelu_forward(&x, &io.w, &p);
     io.output(bk, &y);
     let dy: Tensor<B> = io.upstream(bk, 0);
-    let dx = bk.linear_gelu_backward(&x, &a, &io.w, &weight, &bias, dy, &mut io.g);
+    let dx = bk.linear_gelu_backward(&x, &a, &io.w, &p, dy, &mut io.g);
     io.grad(bk, "x", &dx);
 }
 
 fn layer_norm<B: LayerNormOp>(bk: &B, io: &mut Io<B>) {
-    let (x, weight, bias) = (io.master("x"), io.param("weight"), io.param("bias"));
-    let (y, stats): (Tensor<B>, _) = bk.layer_norm_forward(&x, &io.w, &weight, &bias, 1e-6);
+    let x = io.master("x");
+    let norm = Norm { weight: io.param("weight"), bias: io.param("bias"), eps: 1e-6 };
+    let (y, stats): (Tensor<B>, _) = bk.layer_norm_forward(&x, &io.w, &norm);
     let mean: &Master<B> = &stats.mean;
     io.output(bk, &y);
     io.output(bk, mean);
     let dy: Tensor<B> = io.upstream(bk, 0);
-    let dx: Master<B> = bk.layer_norm_backward(&x, &stats, &io.w, &weight, &bias, &dy, &mut io.g);
+    let dx: Master<B> = bk.layer_norm_backward(&x, &stats, &io.w, &norm, &dy, &mut io.g);
     io.grad(bk, "x", &dx);
 }
 
@@ -295,10 +284,11 @@ fn gradients_accumulate_in_master_precision() {
     let mut inputs = Inputs::new("mixed/accumulate").param("weight", &[1, 1]).param("bias", &[1]);
     inputs = inputs.push("x", &[1, 1], vec![1.0], beit::ops::case::Kind::Elem, true);
     let mut io = Io::new(&Mixed, &inputs);
-    let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+    let x = io.elem("x");
+    let p = Linear { weight: io.param("weight"), bias: Some(io.param("bias")) };
     let dy: Tensor<Mixed> = Tensor::from_f64(&Mixed, &[1.0], &[1, 1]);
     for _ in 0..1000 {
-        Mixed.linear_backward(&x, &io.w, &weight, Some(&bias), &dy, &mut io.g);
+        Mixed.linear_backward(&x, &io.w, &p, &dy, &mut io.g);
     }
     assert_eq!(io.g.to_host(&Mixed), [1000.0, 1000.0]);
     let in_bf16 = (0..1000).fold(bf16::ZERO, |sum, _| sum + bf16::ONE);

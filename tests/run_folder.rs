@@ -4,8 +4,10 @@
 
 use beit::config::{Preset, PretrainRun, RunConfig};
 use beit::models::config::{BeitConfig, DvaeConfig};
+use beit::models::kind::ModelConfig;
 use beit::rng::{Philox, Purpose};
 use beit::run::*;
+use beit::weights::*;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -437,8 +439,8 @@ fn model_pair() {
     for path in [folder.path().to_path_buf(), folder.path().join("model.safetensors")] {
         let model = load_model(&path).unwrap();
         assert_eq!(model.config, config);
-        assert_eq!(model.dvae().unwrap(), &DvaeConfig::test());
-        assert!(message(model.beit()).ends_with("is a tokenizer, want an encoder"));
+        assert_eq!(model.sizes::<DvaeConfig>().unwrap(), &DvaeConfig::test());
+        assert!(message(model.sizes::<BeitConfig>()).ends_with("is a tokenizer, want an encoder"));
     }
     let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
     assert!(text.starts_with("{\n  \"format\": \"beit\",\n  \"kind\": \"dvae\","), "{text}");

@@ -1,16 +1,17 @@
 //! `beit attention`: where each head of a block looks from one patch (`visualize_attention.py`).
 
-use super::frozen::{views, weights};
+use super::frozen::views;
 use crate::data::augment::eval_view;
 use crate::data::decode::decode;
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
+use crate::models::config::BeitConfig;
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
-use crate::run::load_model;
 use crate::tensor::Tensor;
+use crate::weights::{load_model, load_weights};
 use std::path::Path;
 
 /// What is drawn.
@@ -43,7 +44,7 @@ pub struct Rows {
 /// Runs the model on the image at its own size, nothing masked.
 pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
     let file = load_model(map.model)?;
-    let config = file.beit()?.clone();
+    let config = file.sizes::<BeitConfig>()?.clone();
     let (grid, (ih, iw), n) = (config.grid(), config.image, config.tokens());
     let (row, col) = map.patch;
     if row >= grid.0 || col >= grid.1 {
@@ -61,7 +62,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
     }
     let image = decode(map.image)?;
     let model = MaskedImageModel::new(bk, &config);
-    let w = weights(bk, &file, &model.layout)?;
+    let w = load_weights(bk, &file, &model.layout)?;
     let augment =
         views((ih, iw), (ih, iw), map.normalise.or(file.normalise.as_deref()).unwrap_or("half"));
     let view = eval_view(&augment, &image);

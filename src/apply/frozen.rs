@@ -1,4 +1,4 @@
-//! Models as they are used: weights on disk, frozen tokenizers, views of images.
+//! Models as they are used: frozen tokenizers, views of images.
 
 use crate::data::loader::map_images;
 use crate::data::pixels::{HALF, IMAGENET};
@@ -7,11 +7,10 @@ use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
-use crate::params::{Ctx, Layout, Params, export, import};
-use crate::real::Float;
-use crate::run::{Model, ModelConfig, Slice, View, load_model, note, save_model};
+use crate::params::{Ctx, Params};
+use crate::run::note;
 use crate::tensor::{Ids, Tensor};
-use std::collections::BTreeMap;
+use crate::weights::{load_model, load_weights};
 use std::path::{Path, PathBuf};
 
 /// A frozen tokenizer.
@@ -29,8 +28,8 @@ impl<B: Backend> Tokenizer<B> {
     /// Reads `RUN|FILE`.
     pub fn load(bk: &B, path: &Path) -> Result<Self> {
         let file = load_model(path)?;
-        let dvae = Dvae::new(file.dvae()?);
-        let w = weights(bk, &file, &dvae.layout)?;
+        let dvae = Dvae::new(file.sizes()?);
+        let w = load_weights(bk, &file, &dvae.layout)?;
         Ok(Self { dvae, w, checksum: file.tensors.checksum(""), path: path.to_path_buf() })
     }
 
@@ -61,49 +60,6 @@ impl<B: Backend> Tokenizer<B> {
     pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Ids<B> {
         self.dvae.tokens(Ctx::new(bk, &self.w), x)
     }
-}
-
-/// The weights of a file for a layout; a tensor that is missing, of another shape or not finite is
-/// named.
-pub fn weights<B: Backend>(bk: &B, file: &Model, layout: &Layout) -> Result<Params<B>> {
-    let mut read = BTreeMap::new();
-    for entry in layout.iter().flat_map(|p| p.entries()) {
-        if file.tensors.tensors().contains_key(&entry.name) {
-            let (shape, values) = file.tensors.f32s(&entry.name)?;
-            if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-                return Err(Error::format(
-                    file.tensors.path(),
-                    format!("tensor {} is not finite at index {i}", entry.name),
-                ));
-            }
-            read.insert(entry.name, (shape, values));
-        }
-    }
-    let find = |name: &str| read.get(name).map(|(s, v)| (s.as_slice(), v.as_slice()));
-    let values = import(layout, find).map_err(|e| Error::format(file.tensors.path(), e))?;
-    Ok(Params::from_host(bk, layout, &values))
-}
-
-/// Writes `model.safetensors` and `config.json` under the original project's tensor names; see
-/// [`save_model`].
-pub fn save_weights<B: Backend>(
-    bk: &B,
-    folder: &Path,
-    config: &ModelConfig,
-    normalise: Option<&str>,
-    w: &Params<B>,
-) -> Result<()> {
-    let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
-    let tensors = export(&w.layout, &values);
-    let views: Vec<View> = tensors
-        .iter()
-        .map(|(name, shape, values)| View {
-            name: name.clone(),
-            shape: shape.clone(),
-            values: Slice::F32(values),
-        })
-        .collect();
-    save_model(folder, config, normalise, &views)
 }
 
 /// Views of an encoder of this size and a tokenizer of that size, with the mean and deviation of

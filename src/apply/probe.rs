@@ -7,7 +7,7 @@
 //! `Deviation:` features are taken once from the evaluation crop; the original augments (random
 //! crops, flips) in every epoch of its probe.
 
-use super::frozen::{views, weights};
+use super::frozen::views;
 use crate::config::{Preset, ProbeRun};
 use crate::cpu::{Cpu, gemm};
 use crate::data::augment::eval_view;
@@ -28,8 +28,9 @@ use crate::real::Float;
 use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
-use crate::run::{Progress, interrupted, load_model};
+use crate::run::{Progress, interrupted};
 use crate::tensor::{Ids, Tensor};
+use crate::weights::{load_model, load_weights};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -81,8 +82,8 @@ impl<B: Backend> Probed<B> {
             return Ok(probed);
         }
         let file = load_model(Path::new(model))?;
-        let model = MaskedImageModel::new(bk, file.beit()?);
-        let w = weights(bk, &file, &model.layout)?;
+        let model = MaskedImageModel::new(bk, file.sizes()?);
+        let w = load_weights(bk, &file, &model.layout)?;
         Ok(Self { model, w, normalise: file.normalise.unwrap_or_else(|| "half".into()) })
     }
 

@@ -1,7 +1,7 @@
 //! `beit reconstruct`: original, masked image, its tokens decoded, and, with an encoder, the tokens
 //! of the hidden patches predicted and decoded.
 
-use super::frozen::{Tokenizer, load_all, spread, views, weights};
+use super::frozen::{Tokenizer, load_all, spread, views};
 use crate::data::augment::eval_views;
 use crate::data::pixels::unmap_pixels;
 use crate::data::{MaskConfig, Source, Split};
@@ -12,8 +12,8 @@ use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
-use crate::run::load_model;
 use crate::tensor::{Ids, Tensor};
+use crate::weights::{load_model, load_weights};
 use std::path::Path;
 
 /// What is drawn.
@@ -44,9 +44,9 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
         None => None,
         Some(path) => {
             let file = load_model(path)?;
-            let model = MaskedImageModel::new(bk, file.beit()?);
+            let model = MaskedImageModel::new(bk, file.sizes()?);
             tokenizer.fits(&model.config)?;
-            let w = weights(bk, &file, &model.layout)?;
+            let w = load_weights(bk, &file, &model.layout)?;
             Some((model, w, file.normalise))
         }
     };

@@ -1,7 +1,6 @@
 //! The commands, each as short as its job allows.
 
 use crate::apply::attention::{AttentionMap, attention_picture};
-use crate::apply::frozen::weights;
 use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::apply::{probe as probing, probe};
@@ -14,12 +13,11 @@ use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::models::beit::MaskedImageModel;
-use crate::models::dvae::Dvae;
 use crate::report::page::Page;
-use crate::run::{ModelConfig, claim, install_interrupt, write_atomic};
+use crate::run::{claim, install_interrupt, write_atomic};
 use crate::train::pretrain::{self, PretrainSummary};
 use crate::train::tokenizer::{self, TokenizerSummary};
+use crate::weights::{load_model, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -194,34 +192,11 @@ fn gradcheck_cuda(_: &GradcheckArgs) -> Result<ExitCode> {
 
 /// `beit info`
 pub fn info(args: &InfoArgs) -> Result<()> {
-    let model = crate::run::load_model(&args.path)?;
-    match &model.config {
-        ModelConfig::Beit(c) => {
-            let ((gh, gw), (h, w)) = (c.grid(), c.image);
-            say!("encoder, {} parameters", c.parameters());
-            say!("  image {h}x{w}, patch {}, grid {gh}x{gw}", c.patch);
-            say!(
-                "  width {}, depth {}, heads {}, vocabulary {}",
-                c.width,
-                c.depth,
-                c.heads,
-                c.vocab
-            );
-        }
-        ModelConfig::Dvae(c) => {
-            let ((gh, gw), (h, w)) = (c.grid(), c.image);
-            say!("tokenizer, {} parameters", c.parameters());
-            say!("  image {h}x{w}, factor {}, grid {gh}x{gw}", c.factor());
-            say!("  width {}, groups {}, vocabulary {}", c.width, c.groups, c.vocab);
-        }
-    }
+    let model = load_model(&args.path)?;
+    say!("{}", model.config.describe());
     // Reading every tensor shows that the file fits its configuration and holds only finite numbers.
     let bk = Cpu::<f32>::new();
-    let layout = match &model.config {
-        ModelConfig::Beit(c) => MaskedImageModel::new(&bk, c).layout,
-        ModelConfig::Dvae(c) => Dvae::new(c).layout,
-    };
-    weights(&bk, &model, &layout)?;
+    load_weights(&bk, &model, &model.config.layout(&bk))?;
     for (name, tensor) in model.tensors.tensors() {
         say!("  {name} {:?}", tensor.shape);
     }

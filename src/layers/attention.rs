@@ -6,7 +6,7 @@ use crate::ops::Backend;
 use crate::ops::attention::Attended;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::ops::linear::Linear;
-use crate::params::{Ctx, Decay, Grad, Init, Layout, Registry, Stored};
+use crate::params::{Ctx, Decay, Form, Grad, Init, Layout, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
@@ -33,7 +33,7 @@ impl Attention {
         let name = |part: &str| format!("blocks.{block}.attn.{part}");
         let zero = Init::Constant(0.0);
         let qkv_bias = name("qkv_bias");
-        let bias = reg.add_stored(qkv_bias, &[3 * width], Decay::No, zero, Stored::QkvBias);
+        let bias = reg.add_as(qkv_bias, &[3 * width], Decay::No, zero, Form::QkvBias);
         let shape = [3 * width, width];
         let weight = reg.add(name("qkv.weight"), &shape, Decay::Yes, TRUNC_NORMAL);
         Self {

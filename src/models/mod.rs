@@ -4,6 +4,7 @@ pub mod beit;
 pub mod config;
 pub mod dvae;
 pub mod encoder;
+pub mod kind;
 
 use crate::ops::case::Visitor;
 

@@ -143,7 +143,7 @@ impl Inputs {
         let n = crate::params::arena_len(layout);
         self.values = self.normal(n).into_iter().map(|x| x * scale).collect();
         for p in layout.iter() {
-            if p.stored == crate::params::Stored::QkvBias {
+            if p.form == crate::params::Form::QkvBias {
                 let c = p.len() / 3;
                 self.values[p.range.start + c..p.range.start + 2 * c].fill(0.0);
             }

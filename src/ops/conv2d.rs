@@ -25,7 +25,7 @@ mod cuda;
 use crate::cpu::overlapping_rows;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry, Stored};
+use crate::params::{Ctx, Decay, Form, Grad, Init, Param, Params, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::ArrayView2;
@@ -58,7 +58,7 @@ impl Conv {
         let init = Init::Normal(1.0 / ((input * kernel * kernel) as f64).sqrt());
         let shape = [output, kernel, kernel, input];
         Self {
-            weight: reg.add_stored(format!("{name}.w"), &shape, Decay::Yes, init, Stored::Kernel),
+            weight: reg.add_as(format!("{name}.w"), &shape, Decay::Yes, init, Form::Kernel),
             bias: reg.add(format!("{name}.b"), &[output], Decay::Yes, Init::Constant(0.0)),
             relu,
         }

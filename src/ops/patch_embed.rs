@@ -18,7 +18,7 @@ mod cuda;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry, Stored};
+use crate::params::{Ctx, Decay, Form, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -40,7 +40,7 @@ impl PatchEmbed {
         let shape = [width, patch, patch, 3];
         let (weight, bias) = ("patch_embed.proj.weight", "patch_embed.proj.bias");
         Self {
-            weight: reg.add_stored(weight, &shape, Decay::Yes, init, Stored::Kernel),
+            weight: reg.add_as(weight, &shape, Decay::Yes, init, Form::Kernel),
             bias: reg.add(bias, &[width], Decay::No, Init::Constant(0.0)),
         }
     }

@@ -4,9 +4,9 @@
 //! document in the file's metadata; its numbers come back exactly too, as `serde_json` is built with
 //! `float_roundtrip`.
 
-use super::atomic::write_atomic_with;
-use super::safetensors::{TensorFile, View, checksum_of, write_tensors};
+use crate::atomic::write_atomic_with;
 use crate::error::{Error, Result};
+use crate::weights::{TensorFile, View, checksum_of, refuse_non_finite, write_tensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -109,19 +109,6 @@ pub fn load_newest(folder: &Path, mut note: impl FnMut(String)) -> Result<Option
             format!("none of the {} checkpoints is usable, the oldest because: {e}", paths.len()),
         )),
     }
-}
-
-/// Refuses to save a weight that is infinite or not a number, naming it.
-pub(super) fn refuse_non_finite(what: &str, tensors: &[View]) -> Result<()> {
-    for view in tensors {
-        if let Some(index) = view.values.first_non_finite() {
-            return Err(Error::Training(format!(
-                "{what} not saved: {} is not finite at index {index}; what was saved before is untouched",
-                view.name
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The checkpoints of a folder, oldest first.

@@ -1,11 +1,11 @@
 //! The run folder: who may write to it, how it is started and how it is continued.
 
-use super::atomic::{is_temporary, write_atomic};
 use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
 use super::metrics::{Curve, Lengths, Metrics, read_curves};
-use super::safetensors::View;
+use crate::atomic::{is_temporary, write_atomic};
 use crate::config::{RunConfig, document, read_document, same_run, to_table};
 use crate::error::{Error, Result};
+use crate::weights::View;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, TryLockError};

@@ -1,7 +1,7 @@
 //! `beit pretrain`: masked image modelling on the tokens of a frozen tokenizer (arXiv
 //! 2106.08254, §2.3).
 
-use crate::apply::frozen::{Tokenizer, load_all, save_weights, spread, views};
+use crate::apply::frozen::{Tokenizer, load_all, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::PretrainRun;
 use crate::data::augment::{Views, eval_views, two_views};
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::BeitConfig;
 use crate::models::encoder::EncoderInput;
+use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::Target;
@@ -19,11 +20,12 @@ use crate::params::{Ctx, Grad, Layout, Params};
 use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
-use crate::run::{ModelConfig, RunDir};
+use crate::run::RunDir;
 use crate::storage::Later;
 use crate::tensor::{Ids, Master};
 use crate::train::driver::{At, Pace, Task, Trained, train};
 use crate::train::drop_path;
+use crate::weights::save_weights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -4,13 +4,14 @@
 //! `Deviation:` schedules end after a share of the run, not after a fixed number of updates, so that a
 //! short run sees all of them; "cosine", which the paper does not define, is a half cosine.
 
-use crate::apply::frozen::{load_all, save_weights, spread, views};
+use crate::apply::frozen::{load_all, spread, views};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::TokenizerRun;
 use crate::data::augment::{eval_views, token_view};
 use crate::data::{AugmentConfig, Image, Split};
 use crate::error::Result;
 use crate::models::dvae::{Dvae, DvaeLosses, DvaeStep, Likelihood};
+use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::gumbel_softmax::Noise;
@@ -20,10 +21,11 @@ use crate::params::{Ctx, Grad, Layout, Params};
 use crate::real::Float;
 use crate::report::page::{Page, Table};
 use crate::rng::{Philox, Purpose};
-use crate::run::{ModelConfig, RunDir};
+use crate::run::RunDir;
 use crate::storage::Later;
 use crate::tensor::{Master, Tensor};
 use crate::train::driver::{At, Pace, Task, Trained, train};
+use crate::weights::save_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;

@@ -9,9 +9,10 @@ use beit::ops::convert::ConvertOp;
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
 use beit::ops::kl_uniform::KlUniformOp;
 use beit::ops::logit_laplace::LogitLaplaceOp;
-use beit::params::{Ctx, Grad, Params, import};
+use beit::params::{Ctx, Grad, Params};
 use beit::real::Real;
 use beit::tensor::{Master, Tensor};
+use beit::weights::ORIGINAL;
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 
@@ -50,20 +51,8 @@ fn run<T: Real + Precision>(dir: &Path, kind: &str, straight_through: bool) -> R
         image: side,
     };
     let model = Dvae::new(&config);
-    let entries: Vec<(String, Vec<usize>, Vec<f32>)> = model
-        .layout
-        .iter()
-        .flat_map(|p| p.entries())
-        .map(|e| {
-            let values = fx.f64(&format!("param/{}", e.name)).into_iter().map(|x| x as f32);
-            (e.name.clone(), e.shape, values.collect())
-        })
-        .collect();
-    let find = |name: &str| {
-        let found = entries.iter().find(|(n, _, _)| n == name)?;
-        Some((found.1.as_slice(), found.2.as_slice()))
-    };
-    let w = Params::from_host(&bk, &model.layout, &import(&model.layout, find)?);
+    let values = Fixture::values(&model.layout, |name| fx.f64(&format!("param/{name}")))?;
+    let w = Params::from_host(&bk, &model.layout, &values);
     let mut g = Params::zeros(&bk, &model.layout);
 
     let mapped = Fixture::to_nhwc(&fx.f64("in/x"), &shape);
@@ -156,9 +145,9 @@ fn compare_gradients<T: Real + Precision>(
 ) -> Result<(), Failed> {
     let mut seen = 0;
     for p in model.layout.iter() {
-        for e in p.entries() {
+        for e in ORIGINAL.entries(p) {
             let own = &g[p.range.clone()];
-            let got: Vec<f64> = e.order.iter().map(|&i| own[i].to_f64()).collect();
+            let got: Vec<f64> = e.gather(own).into_iter().map(|x| x.to_f64()).collect();
             fx.compare::<T>(&format!("{kind}/grad/{}", e.name), &got)?;
             seen += 1;
         }

@@ -1,5 +1,7 @@
 //! One case of the fixtures: `NAME.json` and `NAME.safetensors`.
 
+use beit::params::{Layout, arena_len};
+use beit::weights::{Allow, LoadPlan, ORIGINAL, Shapes};
 use libtest_mimic::Failed;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
@@ -63,6 +65,15 @@ impl Fixture {
             Dtype::F64 => each(bytes, f64::from_le_bytes),
             other => panic!("{name}: {other:?} is not used by the fixtures"),
         }
+    }
+
+    /// Values of `layout` from a checkpoint whose tensors `read` returns by name.
+    pub fn values(layout: &Layout, read: impl Fn(&str) -> Vec<f64>) -> Result<Vec<f32>, Failed> {
+        let entries = layout.iter().flat_map(|p| ORIGINAL.entries(p));
+        let shapes: Shapes = entries.map(|e| (e.name, e.shape)).collect();
+        let plan = LoadPlan::new(&ORIGINAL, layout, &shapes, &Allow::default())?;
+        let single = |name: &str| Ok(read(name).into_iter().map(|x| x as f32).collect());
+        Ok(plan.apply(vec![0.0; arena_len(layout)], single)?)
     }
 
     /// Fails unless `got` agrees with a stored tensor by the rule of the precision.

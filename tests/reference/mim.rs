@@ -8,10 +8,10 @@ use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use beit::models::config::BeitConfig;
 use beit::models::encoder::EncoderInput;
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
-use beit::params::{Ctx, Grad};
-use beit::params::{Params, import};
+use beit::params::{Ctx, Grad, Params};
 use beit::real::Real;
 use beit::tensor::{Ids, Tensor};
+use beit::weights::ORIGINAL;
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 
@@ -117,20 +117,7 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
     let read = |prefix: &str, name: &str| -> Vec<f64> {
         names(name).iter().flat_map(|n| fx.f64(&format!("{prefix}/{n}"))).collect()
     };
-    let entries: Vec<(String, Vec<usize>, Vec<f32>)> = model
-        .layout
-        .iter()
-        .flat_map(|p| p.entries())
-        .map(|e| {
-            let values = read("param", &e.name).into_iter().map(|x| x as f32).collect();
-            (e.name, e.shape, values)
-        })
-        .collect();
-    let find = |name: &str| {
-        let found = entries.iter().find(|(n, _, _)| n == name)?;
-        Some((found.1.as_slice(), found.2.as_slice()))
-    };
-    let values = import(&model.layout, find)?;
+    let values = Fixture::values(&model.layout, |name| read("param", name))?;
     let w = Params::from_host(&bk, &model.layout, &values);
     let mut g = Params::zeros(&bk, &model.layout);
 
@@ -187,9 +174,9 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
     let exact: Vec<f64> = g.to_host(&bk).into_iter().map(|x| x.to_f64()).collect();
     let mut seen = 0;
     for p in model.layout.iter() {
-        for e in p.entries() {
+        for e in ORIGINAL.entries(p) {
             let own = &exact[p.range.clone()];
-            let got: Vec<f64> = e.order.iter().map(|&i| own[i]).collect();
+            let got = e.gather(own);
             let mut rest = got.as_slice();
             for name in names(&e.name) {
                 let name = format!("grad/{name}");

@@ -1,6 +1,7 @@
 //! Writing: the bytes of a file follow from tensors and metadata alone.
 
 use super::{Dtype, checksum};
+use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -104,7 +105,7 @@ pub fn encode(tensors: &[View], metadata: &BTreeMap<String, String>) -> Vec<u8> 
 }
 
 /// [`checksum`] of tensors that are still to be written.
-pub(in crate::run) fn checksum_of(seed: &str, tensors: &[View]) -> u32 {
+pub(crate) fn checksum_of(seed: &str, tensors: &[View]) -> u32 {
     let mut sorted: Vec<&View> = tensors.iter().collect();
     sorted.sort_by_key(|v| v.name.as_str());
     checksum(
@@ -113,4 +114,17 @@ pub(in crate::run) fn checksum_of(seed: &str, tensors: &[View]) -> u32 {
             (v.name.as_str(), Some(v.values.dtype()), v.shape.as_slice(), v.values.bytes())
         }),
     )
+}
+
+/// Refuses to save a weight that is infinite or not a number, naming it.
+pub(crate) fn refuse_non_finite(what: &str, tensors: &[View]) -> Result<()> {
+    for view in tensors {
+        if let Some(index) = view.values.first_non_finite() {
+            return Err(Error::Training(format!(
+                "{what} not saved: {} is not finite at index {index}; what was saved before is untouched",
+                view.name
+            )));
+        }
+    }
+    Ok(())
 }

@@ -11,9 +11,10 @@ mod read;
 mod write;
 
 pub use header::TensorInfo;
+pub(crate) use header::shown;
 pub use read::TensorFile;
-pub(super) use write::checksum_of;
 pub use write::{Slice, View, encode, write_tensors};
+pub(crate) use write::{checksum_of, refuse_non_finite};
 
 use serde::Deserialize;
 

@@ -88,7 +88,7 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
 }
 
 /// A tensor's name as it can stand in a message, whatever is in it.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 

@@ -2,12 +2,10 @@
 //!
 //! The bytes of `model.safetensors` depend on the weights alone: no date, no setting of the run.
 
-use super::atomic::{write_atomic, write_atomic_with};
-use super::checkpoint::refuse_non_finite;
-use super::safetensors::{TensorFile, TensorInfo, View, write_tensors};
+use super::safetensors::{TensorFile, TensorInfo, View, refuse_non_finite, write_tensors};
+use crate::atomic::{write_atomic, write_atomic_with};
 use crate::error::{Error, Result};
-use crate::models::config::{BeitConfig, DvaeConfig};
-use serde::{Deserialize, Serialize};
+use crate::models::kind::{ModelConfig, ModelKind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,25 +16,6 @@ const NORMALISE: &str = "normalise";
 
 /// Longest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
-
-/// Which model a file holds, and its sizes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ModelConfig {
-    /// An encoder with its masked-image head.
-    Beit(BeitConfig),
-    /// A tokenizer.
-    Dvae(DvaeConfig),
-}
-
-impl ModelConfig {
-    fn validate(&self) -> Result<u64> {
-        match self {
-            Self::Beit(config) => config.validate().map(|()| config.parameters()),
-            Self::Dvae(config) => config.validate().map(|()| config.parameters()),
-        }
-    }
-}
 
 /// A model's sizes and the file with its weights.
 #[derive(Debug)]
@@ -50,24 +29,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// The sizes of an encoder, or an error that says what the file holds instead.
-    pub fn beit(&self) -> Result<&BeitConfig> {
-        match &self.config {
-            ModelConfig::Beit(config) => Ok(config),
-            ModelConfig::Dvae(_) => Err(self.other_kind("a tokenizer", "an encoder")),
-        }
-    }
-
-    /// The sizes of a tokenizer, or an error that says what the file holds instead.
-    pub fn dvae(&self) -> Result<&DvaeConfig> {
-        match &self.config {
-            ModelConfig::Dvae(config) => Ok(config),
-            ModelConfig::Beit(_) => Err(self.other_kind("an encoder", "a tokenizer")),
-        }
-    }
-
-    fn other_kind(&self, is: &str, want: &str) -> Error {
-        Error::format(self.tensors.path(), format!("is {is}, want {want}"))
+    /// The sizes of a model of kind `M`, or an error that says what the file holds instead.
+    pub fn sizes<M: ModelKind>(&self) -> Result<&M> {
+        self.config.sizes().map_err(|text| Error::format(self.tensors.path(), text))
     }
 }
 
@@ -117,7 +81,7 @@ pub fn load_model(path: &Path) -> Result<Model> {
     let (weights, config_path) = locate_model(path)?;
     let tensors = TensorFile::read(&weights)?;
     let (config, normalise) = read_config(&config_path)?;
-    let promised = config.validate().map_err(|e| Error::format(&config_path, e.to_string()))?;
+    let promised = config.promised().map_err(|e| Error::format(&config_path, e.to_string()))?;
     let real = |info: &&TensorInfo| info.dtype.is_some_and(|dtype| dtype.is_real());
     let found: u64 = tensors.tensors().values().filter(real).map(|t| t.elements() as u64).sum();
     if found < promised {

@@ -60,6 +60,11 @@ impl TensorFile {
         &self.tensors
     }
 
+    /// The shape of every tensor by name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.tensors.iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect()
+    }
+
     /// The text entries of the header.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata

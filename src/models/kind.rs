@@ -1,0 +1,161 @@
+//! The kinds of model that this program knows, and all that tells them apart.
+//!
+//! Whoever reads, writes or lists a model asks here and names no kind. A new kind is a variant of
+//! [`ModelConfig`], an arm of `each!` and one implementation of [`ModelKind`].
+
+use crate::error::Result;
+use crate::models::beit::MaskedImageModel;
+use crate::models::config::{BeitConfig, DvaeConfig};
+use crate::models::dvae::Dvae;
+use crate::ops::Backend;
+use crate::params::Layout;
+use serde::{Deserialize, Serialize};
+
+/// Which model a file holds, and its sizes. In `config.json` the key `kind` is the variant's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ModelConfig {
+    /// An encoder with its masked-image head.
+    Beit(BeitConfig),
+    /// A tokenizer.
+    Dvae(DvaeConfig),
+}
+
+/// The sizes of one kind of model, and what follows from them.
+pub trait ModelKind {
+    /// What messages call it, with its article.
+    const NOUN: &'static str;
+
+    /// The sizes in `config`, where it is of this kind.
+    fn of(config: &ModelConfig) -> Option<&Self>;
+
+    /// Number of parameters of these sizes; refuses those that no model can be built from.
+    fn promised(&self) -> Result<u64>;
+
+    /// Parameters of the model.
+    fn layout<B: Backend>(&self, bk: &B) -> Layout;
+
+    /// What `beit info` says about it.
+    fn describe(&self) -> String;
+}
+
+/// `$result` with the sizes of whichever kind `$config` is.
+macro_rules! each {
+    ($config:expr, $sizes:ident => $result:expr) => {
+        match $config {
+            ModelConfig::Beit($sizes) => $result,
+            ModelConfig::Dvae($sizes) => $result,
+        }
+    };
+}
+
+impl ModelConfig {
+    /// The sizes of a model of kind `M`, or what it is instead.
+    pub fn sizes<M: ModelKind>(&self) -> Result<&M, String> {
+        fn noun<M: ModelKind>(_: &M) -> &'static str {
+            M::NOUN
+        }
+        let other = || format!("is {}, want {}", each!(self, sizes => noun(sizes)), M::NOUN);
+        M::of(self).ok_or_else(other)
+    }
+
+    /// See [`ModelKind::promised`].
+    pub fn promised(&self) -> Result<u64> {
+        each!(self, sizes => sizes.promised())
+    }
+
+    /// See [`ModelKind::layout`].
+    pub fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        each!(self, sizes => sizes.layout(bk))
+    }
+
+    /// See [`ModelKind::describe`].
+    pub fn describe(&self) -> String {
+        each!(self, sizes => sizes.describe())
+    }
+}
+
+impl ModelKind for BeitConfig {
+    const NOUN: &'static str = "an encoder";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Beit(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        MaskedImageModel::new(bk, self).layout
+    }
+
+    fn describe(&self) -> String {
+        let ((gh, gw), (h, w)) = (self.grid(), self.image);
+        format!(
+            "encoder, {} parameters\n  \
+             image {h}x{w}, patch {}, grid {gh}x{gw}\n  \
+             width {}, depth {}, heads {}, vocabulary {}",
+            self.parameters(),
+            self.patch,
+            self.width,
+            self.depth,
+            self.heads,
+            self.vocab
+        )
+    }
+}
+
+impl ModelKind for DvaeConfig {
+    const NOUN: &'static str = "a tokenizer";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Dvae(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, _: &B) -> Layout {
+        Dvae::new(self).layout
+    }
+
+    fn describe(&self) -> String {
+        let ((gh, gw), (h, w)) = (self.grid(), self.image);
+        format!(
+            "tokenizer, {} parameters\n  \
+             image {h}x{w}, factor {}, grid {gh}x{gw}\n  \
+             width {}, groups {}, vocabulary {}",
+            self.parameters(),
+            self.factor(),
+            self.width,
+            self.groups,
+            self.vocab
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::params::parameter_count;
+
+    #[test]
+    fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
+        for (name, config) in [
+            ("beit", ModelConfig::Beit(BeitConfig::test())),
+            ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
+        ] {
+            let layout = config.layout(&Cpu::<f32>::new());
+            assert_eq!(config.promised().unwrap(), parameter_count(&layout) as u64);
+            let text = serde_json::to_value(&config).unwrap();
+            assert_eq!(text["kind"], name);
+            assert_eq!(serde_json::from_value::<ModelConfig>(text).unwrap(), config);
+        }
+        let dvae = ModelConfig::Dvae(DvaeConfig::test());
+        assert_eq!(dvae.sizes::<DvaeConfig>().unwrap(), &DvaeConfig::test());
+        assert_eq!(dvae.sizes::<BeitConfig>().unwrap_err(), "is a tokenizer, want an encoder");
+    }
+}

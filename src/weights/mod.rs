@@ -1,0 +1,59 @@
+//! Trained numbers in files: the format, the names, and what becomes of a file in a model.
+//!
+//! Three things are kept apart because they change for different reasons. [`TensorFile`] and
+//! [`write_tensors`] know bytes and nothing of models: checkpoints use them too. A [`Naming`] knows
+//! what a project calls a parameter and how it lays it out, as data; a layer says only what its
+//! parameter is ([`Form`](crate::params::Form)), so that another project's names touch no layer.
+//! A [`LoadPlan`] decides what becomes of every tensor before one is read: all that is not an exact
+//! fit (a table copied, positions resized, a head left as it starts) happens where the caller has
+//! allowed it and nowhere else, and can be printed.
+//!
+//! Given up: a file is read whole before its tensors are taken from it, so that loading needs its
+//! size in memory besides the model.
+
+mod model;
+mod names;
+mod plan;
+mod safetensors;
+
+pub use model::{Model, load_model, locate_model, save_model};
+pub use names::{Entry, Named, Naming, ORIGINAL, Rows, Rule};
+pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
+pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};
+pub(crate) use safetensors::{checksum_of, refuse_non_finite};
+
+use crate::error::{Error, Result};
+use crate::models::kind::ModelConfig;
+use crate::params::{Layout, Params, arena_len};
+use crate::real::Float;
+use crate::storage::Storage;
+use std::path::Path;
+
+/// The weights of a file for a layout that it must fit; a tensor that is missing, of another shape or
+/// not finite is named.
+pub fn load_weights<B: Storage>(bk: &B, file: &Model, layout: &Layout) -> Result<Params<B>> {
+    let tensors = &file.tensors;
+    let plan = LoadPlan::new(&ORIGINAL, layout, &tensors.shapes(), &Allow::default())
+        .map_err(|e| Error::format(tensors.path(), e))?;
+    let zeros = vec![0.0; arena_len(layout)];
+    let values = plan.apply(zeros, |name| tensors.f32s(name).map(|(_, values)| values))?;
+    Ok(Params::from_host(bk, layout, &values))
+}
+
+/// Writes `model.safetensors` and `config.json` under the original project's tensor names; see
+/// [`save_model`].
+pub fn save_weights<B: Storage>(
+    bk: &B,
+    folder: &Path,
+    config: &ModelConfig,
+    normalise: Option<&str>,
+    w: &Params<B>,
+) -> Result<()> {
+    let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
+    let tensors = ORIGINAL.export(&w.layout, &values);
+    let views: Vec<View> = tensors
+        .iter()
+        .map(|(name, shape, values)| View::new(name.as_str(), shape, Slice::F32(values)))
+        .collect();
+    save_model(folder, config, normalise, &views)
+}
