@@ -78,4 +78,5 @@ pub mod rng;
 pub mod run;
 pub mod tensor;
 pub mod train;
+mod words;
 pub use error::{Error, Result};

@@ -24,8 +24,8 @@ fn later_layers_win() {
         flags: vec![("batch", Value::Integer(4))],
     };
     let config: PretrainRun = layers.resolve().unwrap();
-    assert_eq!((config.preset, config.width), (Preset::Small, 384));
-    assert_eq!((config.lr, config.epochs, config.batch), (1.0, 8, 4));
+    assert_eq!((config.common.preset, config.width), (Preset::Small, 384));
+    assert_eq!((config.common.lr, config.common.epochs, config.common.batch), (1.0, 8, 4));
     assert_eq!(config.mask_max_block, Some(9));
 }
 

@@ -9,6 +9,7 @@ use crate::cli::device::Chosen;
 #[cfg(feature = "cuda")]
 use crate::cli::device::on_device;
 use crate::cli::on_threads;
+use crate::config::{DeviceChoice, PrecisionChoice};
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
@@ -63,7 +64,7 @@ pub fn bench(command: &BenchCommand) -> Result<ExitCode> {
 
 /// The report in three forms. The status is 1 where `--against` found something slower or broken.
 fn report_command(args: &ReportArgs) -> Result<ExitCode> {
-    let columns = columns(&args.device)?;
+    let columns = columns(args.device)?;
     let plan = report::Plan::new(args.quick, &columns);
     // What cannot be compared is said before minutes are spent.
     let machine = report::Machine::this(&columns);
@@ -103,15 +104,15 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
 }
 
 /// The CPU and what `device` allows.
-fn columns(device: &str) -> Result<report::Columns> {
-    if device == "cpu" {
+fn columns(device: DeviceChoice) -> Result<report::Columns> {
+    if device == DeviceChoice::Cpu {
         return Ok(report::Columns::cpu_only("--device cpu"));
     }
-    match Chosen::open("cuda", "f32") {
+    match Chosen::open(DeviceChoice::Cuda, PrecisionChoice::F32) {
         #[cfg(feature = "cuda")]
         Ok(Chosen::CudaF32(device)) => Ok(report::Columns::with(device)),
         Ok(_) => unreachable!("a GPU in f32 was asked for"),
-        Err(why) if device == "cuda" => Err(why),
+        Err(why) if device == DeviceChoice::Cuda => Err(why),
         Err(why) => Ok(report::Columns::cpu_only(why.to_string())),
     }
 }
@@ -125,7 +126,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
         steps: args.steps as usize,
         tokenizer: args.tokenizer.then_some(dvae),
     };
-    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let chosen = Chosen::open(args.device, args.precision)?;
     let r = on_threads(args.threads, || match &chosen {
         Chosen::Cpu => {
             let sgemm = step::best_sgemm(&bench.config, bench.batch, bench.masked);
@@ -176,7 +177,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
 fn device_command(args: &DeviceArgs) -> Result<()> {
     use crate::bench::device;
     let (config, _, _) = sizes(&args.preset)?;
-    let chosen = Chosen::open("cuda", &args.precision)?;
+    let chosen = Chosen::open(DeviceChoice::Cuda, args.precision)?;
     let (batch, budget) = (args.batch as usize, if chosen.is_emulated() { 0.0 } else { 0.2 });
     let only = args.only.as_deref();
     let r = match &chosen {
