@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod attention;
 pub mod frozen;
 pub mod hard_codes;
+mod knn;
 pub mod masked;
 pub mod probe;
 pub mod reconstruct;

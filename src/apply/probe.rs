@@ -8,9 +8,10 @@
 //! crops, flips) in every epoch of its probe.
 
 use super::frozen::{views, weights};
+use super::knn::{knn_accuracy, share_equal};
 use crate::backend::Backend;
 use crate::config::{Preset, ProbeRun};
-use crate::cpu::{Cpu, gemm};
+use crate::cpu::Cpu;
 use crate::data::augment::eval_view;
 use crate::data::loader::{BadImages, check_bad, map_items, shuffled};
 use crate::data::pixels::Normalise;
@@ -31,7 +32,6 @@ use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, interrupted, load_model};
 use crate::tensor::{Ids, Master, Tensor};
-use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -126,14 +126,18 @@ impl<B: Backend> Probed<B> {
 }
 
 /// Features and labels of a labelled source.
-struct Table {
-    blocks: Vec<Vec<f32>>, // per block [images, 2C]
-    labels: Vec<u32>,
-    width: usize,
+pub(super) struct FeatureTable {
+    /// Per block `[images, 2C]`.
+    pub(super) blocks: Vec<Vec<f32>>,
+    /// Class of each image.
+    pub(super) labels: Vec<u32>,
+    /// 2C.
+    pub(super) width: usize,
 }
 
-impl Table {
-    fn images(&self) -> usize {
+impl FeatureTable {
+    /// Number of images.
+    pub(super) fn images(&self) -> usize {
         self.labels.len()
     }
 }
@@ -144,11 +148,14 @@ fn table<B: Backend>(
     source: &Source,
     settings: &ProbeRun,
     what: &str,
-) -> Result<Table> {
+) -> Result<FeatureTable> {
     let config = &probed.model.config;
     let ((ih, iw), depth) = (config.image, config.depth);
-    let mut table =
-        Table { blocks: vec![Vec::new(); depth], labels: Vec::new(), width: 2 * config.width };
+    let mut table = FeatureTable {
+        blocks: vec![Vec::new(); depth],
+        labels: Vec::new(),
+        width: 2 * config.width,
+    };
     let indices: Vec<usize> = (0..source.len()).collect();
     let mut progress = Progress::new(what, source.len() as u64, 0, "images");
     let augment = views((ih, iw), (ih, iw), settings.normalise.of(probed.normalise));
@@ -286,9 +293,13 @@ impl Classifier {
 
 /// Test accuracy of each block's classifier. They share the order of images and nothing else, so
 /// that training them side by side minimises the sum of their losses, as the original does.
+///
+/// This is not the loop of the trainings, of which it has the schedule and the shuffling: its rate
+/// changes by epoch, the last batch of an epoch may be a short one, and each classifier goes through
+/// the epoch on a thread of its own.
 fn linear_accuracies(
-    train: &Table,
-    test: &Table,
+    train: &FeatureTable,
+    test: &FeatureTable,
     classes: usize,
     config: &ProbeRun,
 ) -> Result<Vec<f64>> {
@@ -330,52 +341,6 @@ fn linear_accuracies(
     progress.finish();
     let blocks = classifiers.iter().zip(&test.blocks);
     Ok(blocks.map(|(c, block)| c.accuracy(&bk, &tensor(block), &test.labels)).collect())
-}
-
-fn share_equal(a: &[u32], b: &[u32]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
-}
-
-/// k nearest neighbours by cosine, each voting with exp(cosine / 0.07), as in DINO
-/// (arXiv 2104.14294, appendix A, after Wu et al. 2018).
-fn knn_accuracy(train: &Table, test: &Table, block: usize, classes: usize, k: usize) -> f64 {
-    let unit = |rows: &[f32]| -> Vec<f32> {
-        let normalise = |row: &[f32]| {
-            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            row.iter().map(|x| x / norm).collect::<Vec<_>>()
-        };
-        rows.chunks_exact(train.width).flat_map(normalise).collect()
-    };
-    let (a, b) = (unit(&test.blocks[block]), unit(&train.blocks[block]));
-    let (m, n, d) = (test.images(), train.images(), train.width);
-    let view = |x: &'_ [f32], rows: usize| -> ndarray::Array2<f32> {
-        ArrayView2::from_shape((rows, d), x).expect("rows of features").to_owned()
-    };
-    let mut cosine = vec![0.0f32; m * n];
-    let c = ArrayViewMut2::from_shape((m, n), cosine.as_mut_slice()).expect("fits");
-    gemm(1.0, view(&a, m).view(), view(&b, n).t(), 0.0, c);
-    let predicted: Vec<u32> = cosine
-        .chunks_exact(n)
-        .map(|row| {
-            let mut nearest: Vec<usize> = (0..n).collect();
-            let k = k.min(n);
-            let order = |&i: &usize, &j: &usize| row[j].total_cmp(&row[i]).then(i.cmp(&j));
-            if k < n {
-                nearest.select_nth_unstable_by(k - 1, order);
-            }
-            let mut votes = vec![0.0f32; classes];
-            nearest[..k].sort_unstable();
-            for &i in &nearest[..k] {
-                votes[train.labels[i] as usize] += ((row[i] - 1.0) / 0.07).exp();
-            }
-            let best = votes
-                .iter()
-                .enumerate()
-                .fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best });
-            best.0 as u32
-        })
-        .collect();
-    share_equal(&predicted, &test.labels)
 }
 
 /// The table and the chart of a probe.

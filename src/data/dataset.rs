@@ -5,12 +5,12 @@ use crate::error::Result;
 use std::sync::Arc;
 
 /// A numbered list of items, each of which may turn out to be unreadable.
+#[expect(clippy::len_without_is_empty, reason = "opening an empty data set is an error")]
 pub trait Dataset: Send + Sync + 'static {
     /// What one number stands for: an image with its label, its mask, its text.
     type Item;
 
     /// Number of items, readable or not; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "opening an empty data set is an error")]
     fn len(&self) -> usize;
 
     /// Tells one list of items from another.
