@@ -16,7 +16,8 @@ use crate::optim::state::State;
 use crate::real::Float;
 use crate::run::{Opened, Progress, RunDir, interrupted, note};
 use crate::train::carried::Carried;
-use crate::train::task::{At, Length, Part, Schedules, Task, Trained};
+use crate::train::cut::Cut;
+use crate::train::task::{At, Length, Schedules, Task, Trained};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -90,20 +91,17 @@ fn finish<B: Backend, T: Task<B>>(
     Ok(summary)
 }
 
-/// Which samples of a step are computed together.
-#[derive(Clone, Debug)]
-struct Cut {
-    /// Number of the micro-batch in the step.
-    number: usize,
-    /// Places in the micro-batch.
-    range: Range<usize>,
+/// A step whose gradients are under way.
+struct Computed<B: Backend, T: Task<B>> {
+    at: At,
+    samples: Vec<T::Sample>,
+    cuts: Vec<Cut>,
+    seen: Vec<T::Seen>, // by cut
 }
 
 /// A step that was given to the device and not yet looked at.
 struct InFlight<B: Backend, T: Task<B>> {
-    at: At,
-    samples: Vec<T::Sample>,
-    seen: Vec<(Cut, T::Seen)>,
+    step: Computed<B, T>,
     norm: Later<B::Master>,
 }
 
@@ -167,9 +165,10 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             let at = At { step: self.carried.state.step, length: self.length };
             let done = at.step + 1;
             let log = done.is_multiple_of(self.recipe.log_every as u64) || done == total;
+            let step = self.compute(batch.items, at)?;
             let stop = interrupted();
             let keep = done.is_multiple_of(every) || done == total || stop;
-            let (samples, norm) = self.step(batch.items, at, log || keep, &mut pipeline)?;
+            let (samples, norm) = self.update(step, log || keep, &mut pipeline)?;
             let words = if log { self.log(run, &samples, norm, at)? } else { String::new() };
             if done.is_multiple_of(per_epoch) {
                 self.carried.validate(self.bk, self.task, run)?;
@@ -219,24 +218,27 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         }
     }
 
-    /// One optimizer step. Where `wait` or the device makes nobody wait, its batch and the norm of its
-    /// gradient.
-    fn step(
+    /// Gradients of a step from what the loader made.
+    fn compute(&mut self, samples: Vec<T::Sample>, at: At) -> Result<Computed<B, T>> {
+        let samples = self.task.collate(samples, at);
+        let (cuts, seen): (_, Vec<_>) = self.gradients(&samples, at)?.into_iter().unzip();
+        self.task.keep(self.bk, &mut self.carried.extra, &seen);
+        Ok(Computed { at, samples, cuts, seen })
+    }
+
+    /// Changes the weights by the gradients of a step. Where `wait`, or where the device makes nobody
+    /// wait, its batch and the norm of its gradient.
+    fn update(
         &mut self,
-        samples: Vec<T::Sample>,
-        at: At,
+        step: Computed<B, T>,
         wait: bool,
         pipeline: &mut Pipeline<B, T>,
     ) -> Result<(Vec<T::Sample>, f64)> {
-        let samples = self.task.collate(samples, at);
-        let seen = self.gradients(&samples, at)?;
-        let (cuts, seen): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
-        self.task.keep(self.bk, &mut self.carried.extra, &seen);
-        let seen = cuts.into_iter().zip(seen).collect();
+        let at = step.at;
         let decay = self.schedules.weight_decay.at(at.step);
         let (segments, adamw) = (segments(self.task.layout(), decay), self.adamw(at));
         if !B::ASYNCHRONOUS {
-            self.absorb(&samples, seen, at)?;
+            let samples = self.absorb(step)?;
             let norm = self.carried.state.update(self.bk, &segments, &adamw)?;
             self.after_step();
             return Ok((samples, norm));
@@ -244,8 +246,8 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         // The device is at this step while the next one is prepared.
         let norm = self.carried.state.update_later(self.bk, &segments, &adamw);
         self.after_step();
-        let mut settle = |step| timed(&mut pipeline.device, || self.settle(step));
-        if let Some(last) = pipeline.flight.replace(InFlight { at, samples, seen, norm }) {
+        let mut settle = |flight| timed(&mut pipeline.device, || self.settle(flight));
+        if let Some(last) = pipeline.flight.replace(InFlight { step, norm }) {
             settle(last)?;
         }
         if !wait {
@@ -262,12 +264,13 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     fn gradients(&mut self, samples: &[T::Sample], at: At) -> Result<Vec<(Cut, T::Seen)>> {
         let (bk, task, extra) = (self.bk, self.task, &self.carried.extra);
         let terms = task.terms(samples, at)?;
-        let (micro, mut all) = (samples.len() / self.recipe.accumulate, Vec::new());
-        for number in 0..self.recipe.accumulate {
+        let micros = self.recipe.accumulate;
+        let (micro, mut all) = (samples.len() / micros, Vec::new());
+        for number in 0..micros {
             let State { w, g, .. } = &mut self.carried.state;
             let compute = |range: Range<usize>, g: &mut _| {
                 let cut = Cut { number, range };
-                let part = part(samples, self.recipe.accumulate, terms, &cut, at);
+                let part = cut.part(samples, micros, terms, at);
                 task.gradients(bk, w, extra, &part, g).map(|seen| (cut, seen))
             };
             if T::WHOLE {
@@ -279,15 +282,16 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         Ok(all)
     }
 
-    /// Adds what a step saw to the sums, or says why it cannot go on.
-    fn absorb(&mut self, samples: &[T::Sample], seen: Vec<(Cut, T::Seen)>, at: At) -> Result<()> {
-        for (cut, seen) in seen {
+    /// Adds what a step saw to the sums and returns its batch, or says why it cannot go on.
+    fn absorb(&mut self, step: Computed<B, T>) -> Result<Vec<T::Sample>> {
+        let Computed { at, samples, cuts, seen } = step;
+        for (cut, seen) in cuts.iter().zip(seen) {
             if self.task.absorb(seen, &mut self.carried.window) {
                 continue;
             }
             let (w, extra) = (&self.carried.state.w, &self.carried.extra);
-            let terms = self.task.terms(samples, at)?;
-            let part = part(samples, self.recipe.accumulate, terms, &cut, at);
+            let terms = self.task.terms(&samples, at)?;
+            let part = cut.part(&samples, self.recipe.accumulate, terms, at);
             let place = self.task.diagnose(self.bk, w, extra, &part);
             return Err(Error::Training(format!(
                 "step {}: the loss is not finite; the first tensor that is not finite is {place}. \
@@ -295,13 +299,13 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
                 at.step + 1
             )));
         }
-        Ok(())
+        Ok(samples)
     }
 
-    /// Waits for a step; its samples and the norm of its gradient.
-    fn settle(&mut self, step: InFlight<B, T>) -> Result<(Vec<T::Sample>, f64)> {
-        let InFlight { at, samples, seen, norm } = step;
-        self.absorb(&samples, seen, at)?;
+    /// Waits for a step; its batch and the norm of its gradient.
+    fn settle(&mut self, InFlight { step, norm }: InFlight<B, T>) -> Result<(Vec<T::Sample>, f64)> {
+        let at = step.at;
+        let samples = self.absorb(step)?;
         let norm = norm.wait()[0].to_f64();
         if !norm.is_finite() {
             // Its gradients are cleared and its weights are not changed: make them again to name one.
@@ -326,18 +330,5 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         run.log(at.step + 1, &line)?;
         self.carried.window = T::Window::default();
         Ok(words)
-    }
-}
-
-/// The samples of a cut and what the task must know of it.
-fn part<'a, S>(samples: &'a [S], micros: usize, terms: usize, cut: &Cut, at: At) -> Part<'a, S> {
-    let whole = samples.len() / micros;
-    Part {
-        samples: &samples[cut.number * whole..][cut.range.clone()],
-        range: cut.range.clone(),
-        whole,
-        stream: at.step * micros as u64 + cut.number as u64,
-        scale: 1.0 / terms as f64,
-        at,
     }
 }

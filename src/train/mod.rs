@@ -3,6 +3,7 @@
 
 mod annealing;
 mod carried;
+mod cut;
 pub mod driver;
 pub mod pretrain;
 pub mod summary;
