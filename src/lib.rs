@@ -80,4 +80,5 @@ pub mod storage;
 pub mod tensor;
 pub mod train;
 pub mod weights;
+mod words;
 pub use error::{Error, Result};

@@ -24,8 +24,8 @@ fn later_layers_win() {
         flags: vec![("batch", Value::Integer(4))],
     };
     let config: PretrainRun = layers.resolve().unwrap();
-    assert_eq!((config.preset, config.width), (Preset::Small, 384));
-    assert_eq!((config.lr, config.epochs, config.batch), (1.0, 8, 4));
+    assert_eq!((config.common.preset, config.width), (Preset::Small, 384));
+    assert_eq!((config.common.lr, config.common.epochs, config.common.batch), (1.0, 8, 4));
     assert_eq!(config.mask_max_block, Some(9));
 }
 
@@ -40,6 +40,11 @@ fn every_preset_is_valid_and_comes_back_from_its_file() {
         file.write_all(text.as_bytes()).unwrap();
         let layers = Layers { file: Some(file.path().to_path_buf()), ..Layers::default() };
         assert_eq!(layers.resolve::<C>().unwrap(), config);
+        let table = toml::Table::try_from(&config).unwrap();
+        let named = |name: &str| C::KEYS.iter().filter(|key| key.name == name).count();
+        assert!(table.keys().all(|name| named(name) == 1), "{table:?}");
+        let unset: Vec<_> = C::KEYS.iter().filter(|key| !table.contains_key(key.name)).collect();
+        assert!(unset.iter().all(|key| key.name == "mask_max_block"), "{unset:?}");
         for key in C::KEYS {
             assert!(text.contains(key.name), "{} is not in config.toml", key.name);
             assert!(key.doc.len() > 10, "{} is not documented", key.name);

@@ -1,9 +1,9 @@
 //! From files to batches: sources, broken images, order, resuming.
 
 use beit::data::augment::{AugmentConfig, two_views};
-use beit::data::loader::{Batch, epoch_order, map_images};
+use beit::data::loader::{Batch, epoch_order, map_items};
 use beit::data::synthetic::Scenes;
-use beit::data::{Image, Loader, LoaderConfig, Source, Split};
+use beit::data::{Dataset, Image, Labelled, Loader, LoaderConfig, Source, Split};
 use beit::rng::{Philox, Purpose};
 use image::{ExtendedColorType, ImageEncoder, codecs};
 use std::fs;
@@ -71,7 +71,7 @@ fn one_percent_broken_images_are_skipped_and_listed() {
     assert_eq!((source.len(), source.classes().len(), source.label(5)), (1000, 0, None));
     let epoch = |threads: usize| {
         let cfg = LoaderConfig { threads, ..LoaderConfig::new(100, 1) };
-        let mut loader = Loader::new(source.clone(), cfg, |image, _, _| image.width).unwrap();
+        let mut loader = Loader::new(source.clone(), cfg, |item, _| item.image.width).unwrap();
         let batches: Vec<_> = (0..10).map(|_| loader.next_batch().unwrap()).collect();
         (batches, loader.bad_images().clone())
     };
@@ -84,7 +84,7 @@ fn one_percent_broken_images_are_skipped_and_listed() {
     assert_eq!(epoch(2), (batches, bad.clone()));
 
     let all: Vec<usize> = (0..source.len()).collect();
-    let (good, again) = map_images(&source, &all, |_, i| i);
+    let (good, again) = map_items(&*source, &all, |item| item.index);
     assert_eq!((good.len(), again), (990, bad));
 }
 
@@ -94,7 +94,7 @@ fn more_broken_images_than_allowed_stop_the_run() {
     thousand(folder.path(), 11);
     let source = Arc::new(open(folder.path()).unwrap());
     let mut loader =
-        Loader::new(source.clone(), LoaderConfig::new(100, 1), |image, _, _| image.width).unwrap();
+        Loader::new(source.clone(), LoaderConfig::new(100, 1), |item, _| item.image.width).unwrap();
     let text = message((0..10).try_for_each(|_| loader.next_batch().map(drop)));
     assert!(text.contains("11 of 1000 images") && text.contains("max_bad"), "{text}");
 }
@@ -107,7 +107,7 @@ fn a_source_without_a_readable_image_ends() {
     }
     let source = Arc::new(open(folder.path()).unwrap());
     let cfg = LoaderConfig { max_bad: 1.0, ..LoaderConfig::new(2, 1) };
-    let mut loader = Loader::new(source, cfg, |_, _, _| ()).unwrap();
+    let mut loader = Loader::new(source, cfg, |_, _| ()).unwrap();
     assert!(message(loader.next_batch()).contains("none of 3 images"));
 }
 
@@ -118,9 +118,9 @@ fn batches_depend_neither_on_threads_nor_on_resuming() {
     let run = |threads, epoch, step, count| -> Vec<Batch<_>> {
         let cfg = LoaderConfig { threads, epoch, step, prefetch: 7, ..LoaderConfig::new(5, 9) };
         let view = view.clone();
-        let sample = move |image: &Image, epoch: u32, index: usize| {
-            let mut rng = Philox::new(9, Purpose::Augment, epoch, index as u32);
-            two_views(&view, image, &mut rng)
+        let sample = move |item: Labelled, epoch: u32| {
+            let mut rng = Philox::new(9, Purpose::Augment, epoch, item.index as u32);
+            two_views(&view, &item.image, &mut rng)
         };
         let mut loader = Loader::new(source.clone(), cfg, sample).unwrap();
         assert_eq!(loader.steps_per_epoch(), 4);
@@ -141,7 +141,7 @@ fn batches_depend_neither_on_threads_nor_on_resuming() {
 #[test]
 fn a_panic_in_the_sample_function_reaches_the_caller() {
     let source = Arc::new(Source::synthetic(4, 8, Split::Train, 0));
-    let sample = |_: &Image, _: u32, _: usize| -> u8 { panic!("in a sample") };
+    let sample = |_: Labelled, _: u32| -> u8 { panic!("in a sample") };
     let mut loader = Loader::new(source, LoaderConfig::new(2, 0), sample).unwrap();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next_batch()));
     assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"in a sample"));
@@ -188,11 +188,11 @@ fn what_cannot_be_a_source_says_what_to_do() {
     }
     let small = Arc::new(Source::synthetic(3, 8, Split::Train, 0));
     for batch in [0, 4] {
-        let loader = Loader::new(small.clone(), LoaderConfig::new(batch, 0), |_, _, _| ());
+        let loader = Loader::new(small.clone(), LoaderConfig::new(batch, 0), |_, _| ());
         assert!(message(loader.map(drop)).contains("3 images"));
     }
     let nan = LoaderConfig { max_bad: f64::NAN, ..LoaderConfig::new(1, 0) };
-    assert!(message(Loader::new(small, nan, |_, _, _| ()).map(drop)).contains("max_bad"));
+    assert!(message(Loader::new(small, nan, |_, _| ()).map(drop)).contains("max_bad"));
 }
 
 /// A CIFAR record whose red is its label, green counts the pixels and blue is 200.
@@ -263,15 +263,15 @@ fn scenes_repeat_and_splits_differ() {
 fn the_class_of_a_scene_is_not_its_mean_colour() {
     let features = |split| {
         let source = Source::synthetic(3000, 16, split, 8);
-        let mean = |image: &Image, i: usize| {
+        let mean = |item: Labelled| {
             let mut sum = [0.0f64; 3];
-            for p in image.pixels.as_chunks::<3>().0 {
+            for p in item.image.pixels.as_chunks::<3>().0 {
                 (0..3).for_each(|c| sum[c] += f64::from(p[c]) / (255.0 * 256.0));
             }
-            ([1.0, sum[0], sum[1], sum[2]], source.label(i).unwrap() as usize)
+            ([1.0, sum[0], sum[1], sum[2]], item.label.unwrap() as usize)
         };
         let indices: Vec<usize> = (0..source.len()).collect();
-        let (all, _) = map_images(&source, &indices, mean);
+        let (all, _) = map_items(&source, &indices, mean);
         (all.into_iter().map(|(_, x)| x).collect::<Vec<_>>(), source.classes().len())
     };
     let (train, classes) = features(Split::Train);

@@ -3,6 +3,7 @@
 //! Own harness, because some tests start this program again as a process that can be killed.
 
 use beit::config::{Preset, PretrainRun, RunConfig};
+use beit::data::pixels::Normalise;
 use beit::models::config::{BeitConfig, DvaeConfig};
 use beit::models::kind::ModelConfig;
 use beit::rng::{Philox, Purpose};
@@ -54,7 +55,9 @@ fn main() {
 }
 
 fn settings() -> PretrainRun {
-    PretrainRun { data: "synthetic:8".into(), ..PretrainRun::preset(Preset::Tiny) }
+    let mut config = PretrainRun::preset(Preset::Tiny);
+    config.recipe.data = "synthetic:8".into();
+    config
 }
 
 fn open(folder: &Path, resume: bool) -> beit::Result<Opened> {
@@ -198,12 +201,14 @@ fn other_settings_are_named() {
     let folder = TempDir::new().unwrap();
     drop(fresh(folder.path()));
     let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, |_| ());
-    let text = message(open(PretrainRun { lr: 0.25, ..settings() }));
-    let was = settings().lr;
+    let mut config = settings();
+    let was = std::mem::replace(&mut config.common.lr, 0.25);
+    let text = message(open(config));
     assert!(text.starts_with(&format!("cannot resume: lr was {was} and is now 0.25")), "{text}");
     let text = message(open(PretrainRun { mask_max_block: Some(9), ..settings() }));
     assert!(text.starts_with("cannot resume: mask_max_block was not set and is now 9"), "{text}");
-    let free = PretrainRun { threads: 7, checkpoint_every: 3, log_every: 2, ..settings() };
+    let mut free = settings();
+    (free.common.threads, free.recipe.checkpoint_every, free.recipe.log_every) = (7, 3, 2);
     assert!(matches!(open(free).unwrap(), Opened::Fresh(_)));
     let other = beit::config::TokenizerRun::preset(Preset::Tiny);
     let text = message(RunDir::open(folder.path(), true, &other, |_| ()));
@@ -445,8 +450,8 @@ fn model_pair() {
     let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
     assert!(text.starts_with("{\n  \"format\": \"beit\",\n  \"kind\": \"dvae\","), "{text}");
     assert_eq!(load_model(folder.path()).unwrap().normalise, None);
-    save_model(folder.path(), &config, Some("imagenet"), &tensors).unwrap();
-    assert_eq!(load_model(folder.path()).unwrap().normalise.as_deref(), Some("imagenet"));
+    save_model(folder.path(), &config, Some(Normalise::Imagenet), &tensors).unwrap();
+    assert_eq!(load_model(folder.path()).unwrap().normalise, Some(Normalise::Imagenet));
 }
 
 fn unusable_pairs() {

@@ -3,6 +3,7 @@
 use super::frozen::views;
 use crate::data::augment::eval_view;
 use crate::data::decode::decode;
+use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::config::BeitConfig;
@@ -24,9 +25,9 @@ pub struct AttentionMap<'a> {
     pub patch: (usize, usize),
     /// Block, from 0; the last one where `None`.
     pub layer: Option<usize>,
-    /// Mean and deviation of the view, `half` or `imagenet`; where `None`, those that the model was
+    /// Mean and deviation of the view; where `None`, those that the model was
     /// trained with.
-    pub normalise: Option<&'a str>,
+    pub normalise: Option<Normalise>,
 }
 
 /// Attention rows of one patch: `[H][Gh·Gw]`, the class token's column dropped, not renormalised.
@@ -64,7 +65,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
     let model = MaskedImageModel::new(bk, &config);
     let w = load_weights(bk, &file, &model.layout)?;
     let augment =
-        views((ih, iw), (ih, iw), map.normalise.or(file.normalise.as_deref()).unwrap_or("half"));
+        views((ih, iw), (ih, iw), map.normalise.or(file.normalise).unwrap_or(Normalise::Half));
     let view = eval_view(&augment, &image);
     let images = Tensor::from_f32(bk, &view, &[1, ih, iw, 3]);
     let (ctx, input) = (Ctx::new(bk, &w), EncoderInput::of(&images));

@@ -1,13 +1,14 @@
 //! Models as they are used: frozen tokenizers, views of images.
 
-use crate::data::loader::map_images;
-use crate::data::pixels::{HALF, IMAGENET};
-use crate::data::{AugmentConfig, Image, Source};
+use crate::data::loader::map_items;
+use crate::data::pixels::Normalise;
+use crate::data::{AugmentConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
-use crate::params::{Ctx, Params};
+use crate::params::{Ctx, Param, Params};
+use crate::real::Float;
 use crate::run::note;
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
@@ -62,29 +63,39 @@ impl<B: Backend> Tokenizer<B> {
     }
 }
 
-/// Views of an encoder of this size and a tokenizer of that size, with the mean and deviation of
-/// this name (`half` or `imagenet`).
-pub fn views(encoder: (usize, usize), tokenizer: (usize, usize), normalise: &str) -> AugmentConfig {
-    let (mean, std) = if normalise == "imagenet" { IMAGENET } else { HALF };
+/// Name of the first parameter that holds something not finite.
+pub fn broken_parameter<B: Backend>(bk: &B, w: &Params<B>) -> Option<String> {
+    let host = w.to_host(bk);
+    let broken = |p: &&Param| host[p.range.clone()].iter().any(|x| !x.to_f64().is_finite());
+    w.layout.iter().find(broken).map(|p| p.name.to_string())
+}
+
+/// Views of an encoder of this size and a tokenizer of that size.
+pub fn views(
+    encoder: (usize, usize),
+    tokenizer: (usize, usize),
+    normalise: Normalise,
+) -> AugmentConfig {
+    let (mean, std) = normalise.moments();
     let original = AugmentConfig::original(encoder.0, encoder.1, tokenizer.0, tokenizer.1);
     AugmentConfig { mean, std, ..original }
 }
 
-/// `f` of the images at `indices`, in parallel, in order; unreadable ones are left out and named on
+/// `f` of the items at `indices`, in parallel, in order; unreadable ones are left out and named on
 /// standard error.
-pub fn load_all<T: Send>(
-    source: &Source,
+pub fn load_all<D: Dataset, T: Send>(
+    source: &D,
     indices: &[usize],
-    f: impl Fn(&Image, usize) -> T + Sync,
+    f: impl Fn(D::Item) -> T + Sync,
 ) -> Vec<T> {
-    let (good, bad) = map_images(source, indices, f);
+    let (good, bad) = map_items(source, indices, f);
     bad.values().for_each(|reason| note(&format!("skipped: {reason}")));
     good.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Indices of at most `most` images, spread evenly over the source, so that a folder sorted by class
-/// shows every class.
-pub fn spread(source: &Source, most: usize) -> Vec<usize> {
+/// Indices of at most `most` items, spread evenly over the data, so that a folder sorted by class shows
+/// every class.
+pub fn spread(source: &impl Dataset, most: usize) -> Vec<usize> {
     let count = source.len().min(most);
     (0..count).map(|i| i * source.len() / count).collect()
 }

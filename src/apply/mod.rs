@@ -1,7 +1,11 @@
-//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions.
+//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, and
+//! the figures that say how good they are.
 
 pub mod agreement;
 pub mod attention;
 pub mod frozen;
+pub mod hard_codes;
+mod knn;
+pub mod masked;
 pub mod probe;
 pub mod reconstruct;

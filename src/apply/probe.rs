@@ -8,11 +8,13 @@
 //! crops, flips) in every epoch of its probe.
 
 use super::frozen::views;
+use super::knn::{knn_accuracy, share_equal};
 use crate::config::{Preset, ProbeRun};
-use crate::cpu::{Cpu, gemm};
+use crate::cpu::Cpu;
 use crate::data::augment::eval_view;
-use crate::data::loader::{BadImages, check_bad, map_images};
-use crate::data::{Source, Split};
+use crate::data::loader::{BadImages, check_bad, map_items, shuffled};
+use crate::data::pixels::Normalise;
+use crate::data::{Dataset, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::config::BeitConfig;
@@ -22,6 +24,7 @@ use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{CrossEntropyOp, Target};
 use crate::ops::gather_rows::GatherRowsOp;
 use crate::ops::linear::Linear;
+use crate::optim::Cosine;
 use crate::optim::state::State;
 use crate::params::{Ctx, Grad, Init, Params, Registry, initial_values};
 use crate::real::Float;
@@ -31,7 +34,6 @@ use crate::rng::{Philox, Purpose};
 use crate::run::{Progress, interrupted};
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
-use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -62,7 +64,7 @@ pub struct Probed<B: Backend> {
     model: MaskedImageModel<B>,
     w: Params<B>,
     /// Mean and deviation of the views it was trained with, or is to be trained with.
-    normalise: String,
+    normalise: Normalise,
 }
 
 impl<B: Backend> Probed<B> {
@@ -77,21 +79,21 @@ impl<B: Backend> Probed<B> {
             };
             let mut probed = Self::random(bk, &config, seed);
             if matches!(preset, Preset::Base | Preset::Large) {
-                probed.normalise = "imagenet".into();
+                probed.normalise = Normalise::Imagenet;
             }
             return Ok(probed);
         }
         let file = load_model(Path::new(model))?;
         let model = MaskedImageModel::new(bk, file.sizes()?);
         let w = load_weights(bk, &file, &model.layout)?;
-        Ok(Self { model, w, normalise: file.normalise.unwrap_or_else(|| "half".into()) })
+        Ok(Self { model, w, normalise: file.normalise.unwrap_or(Normalise::Half) })
     }
 
     /// An encoder at its initial weights.
     pub fn random(bk: &B, config: &BeitConfig, seed: u64) -> Self {
         let model = MaskedImageModel::new(bk, config);
         let w = Params::from_host(bk, &model.layout, &initial_values(&model.layout, seed));
-        Self { model, w, normalise: "half".into() }
+        Self { model, w, normalise: Normalise::Half }
     }
 
     /// Features of normalised images `[B,Ih,Iw,3]`: per block `[B,2C]`, class token then mean of the
@@ -117,14 +119,18 @@ impl<B: Backend> Probed<B> {
 }
 
 /// Features and labels of a labelled source.
-struct Table {
-    blocks: Vec<Vec<f32>>, // per block [images, 2C]
-    labels: Vec<u32>,
-    width: usize,
+pub(super) struct FeatureTable {
+    /// Per block `[images, 2C]`.
+    pub(super) blocks: Vec<Vec<f32>>,
+    /// Class of each image.
+    pub(super) labels: Vec<u32>,
+    /// 2C.
+    pub(super) width: usize,
 }
 
-impl Table {
-    fn images(&self) -> usize {
+impl FeatureTable {
+    /// Number of images.
+    pub(super) fn images(&self) -> usize {
         self.labels.len()
     }
 }
@@ -135,26 +141,26 @@ fn table<B: Backend>(
     source: &Source,
     settings: &ProbeRun,
     what: &str,
-) -> Result<Table> {
+) -> Result<FeatureTable> {
     let config = &probed.model.config;
     let ((ih, iw), depth) = (config.image, config.depth);
-    let mut table =
-        Table { blocks: vec![Vec::new(); depth], labels: Vec::new(), width: 2 * config.width };
+    let mut table = FeatureTable {
+        blocks: vec![Vec::new(); depth],
+        labels: Vec::new(),
+        width: 2 * config.width,
+    };
     let indices: Vec<usize> = (0..source.len()).collect();
     let mut progress = Progress::new(what, source.len() as u64, 0, "images");
-    let normalise = match settings.normalise.as_str() {
-        "model" => &probed.normalise,
-        name => name,
-    };
-    let augment = views((ih, iw), (ih, iw), normalise);
+    let augment = views((ih, iw), (ih, iw), settings.normalise.of(probed.normalise));
     let mut bad = BadImages::new();
     for chunk in indices.chunks(64) {
-        let (loaded, unread) = map_images(source, chunk, |image, _| eval_view(&augment, image));
+        let (loaded, unread) =
+            map_items(source, chunk, |item| (item.label, eval_view(&augment, &item.image)));
         for reason in unread.values() {
             progress.note(&format!("skipped: {reason}"));
         }
         bad.extend(unread);
-        check_bad(&bad, settings.max_bad, source.len())?;
+        check_bad(&bad, settings.common.max_bad, source.len())?;
         progress.advance(chunk.len() as u64, "");
         if interrupted() {
             return Err(stopped());
@@ -162,15 +168,16 @@ fn table<B: Backend>(
         if loaded.is_empty() {
             continue;
         }
-        let (numbers, pixels): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
-        for i in numbers {
-            table.labels.push(source.label(i).ok_or_else(|| {
+        let mut pixels = Vec::with_capacity(loaded.len());
+        for (i, (label, view)) in loaded {
+            table.labels.push(label.ok_or_else(|| {
                 Error::config(format!(
                     "{}: a probe needs classes: put the images of each class into a folder of \
                      its name",
                     source.name(i)
                 ))
             })?);
+            pixels.push(view);
         }
         let images = Tensor::from_f32(bk, &pixels.concat(), &[pixels.len(), ih, iw, 3]);
         for (all, rows) in table.blocks.iter_mut().zip(probed.features(bk, images)) {
@@ -190,7 +197,7 @@ fn stopped() -> Error {
 
 /// Probes an encoder on labelled sources.
 pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
-    let open = |spec: &str, split| Source::open(spec, split, config.seed);
+    let open = |spec: &str, split| Source::open(spec, split, config.common.seed);
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
     if train.classes() != test.classes() {
         return Err(Error::config(format!(
@@ -279,9 +286,13 @@ impl Classifier {
 
 /// Test accuracy of each block's classifier. They share the order of images and nothing else, so
 /// that training them side by side minimises the sum of their losses, as the original does.
+///
+/// This is not the loop of the trainings, of which it has the schedule and the shuffling: its rate
+/// changes by epoch, the last batch of an epoch may be a short one, and each classifier goes through
+/// the epoch on a thread of its own.
 fn linear_accuracies(
-    train: &Table,
-    test: &Table,
+    train: &FeatureTable,
+    test: &FeatureTable,
     classes: usize,
     config: &ProbeRun,
 ) -> Result<Vec<f64>> {
@@ -290,29 +301,29 @@ fn linear_accuracies(
         Tensor::from_vec(&bk, rows.clone(), &[rows.len() / train.width, train.width])
     };
     let features: Vec<_> = train.blocks.iter().map(tensor).collect();
-    let new = |_| Classifier::new(&bk, train.width, classes, config.seed);
+    let new = |_| Classifier::new(&bk, train.width, classes, config.common.seed);
     let mut classifiers: Vec<_> = features.iter().map(new).collect();
-    let mut progress = Progress::new("linear probe", config.epochs as u64, 0, "epochs");
-    for epoch in 0..config.epochs {
-        // Cosine to 0, one value per epoch.
-        let t = epoch as f64 / config.epochs as f64;
-        let lr = 0.5 * config.lr * (1.0 + (std::f64::consts::PI * t).cos());
-        let mut order: Vec<u32> = (0..train.images() as u32).collect();
-        let mut rng = Philox::new(config.seed, Purpose::Probe, epoch as u32, 0);
-        for i in (1..order.len()).rev() {
-            order.swap(i, rng.integer(i));
-        }
+    let total = config.common.epochs as u64;
+    // One value per epoch.
+    let schedule = Cosine { base: config.common.lr, end: 0.0, start: 0.0, warmup: 0, total };
+    let mut progress = Progress::new("linear probe", total, 0, "epochs");
+    for epoch in 0..total {
+        let lr = schedule.at(epoch);
+        let mut rng = Philox::new(config.common.seed, Purpose::Probe, epoch as u32, 0);
+        let order = shuffled(train.images(), &mut rng);
         let ids = |ids: Vec<u32>| {
             let count = ids.len();
             Ids::from_vec(&bk, ids, &[count])
         };
         let label = |rows: &[u32]| rows.iter().map(|&r| train.labels[r as usize]).collect();
-        let batches: Vec<_> =
-            order.chunks(config.batch).map(|rows| (ids(rows.to_vec()), ids(label(rows)))).collect();
+        let batches: Vec<_> = order
+            .chunks(config.common.batch)
+            .map(|rows| (ids(rows.to_vec()), ids(label(rows))))
+            .collect();
         let blocks = classifiers.par_iter_mut().zip(&features).with_max_len(1);
         blocks.try_for_each(|(classifier, features)| {
             batches.iter().try_for_each(|(rows, labels)| {
-                classifier.step(&bk, features, rows, labels, lr, config.weight_decay)
+                classifier.step(&bk, features, rows, labels, lr, config.common.weight_decay)
             })
         })?;
         progress.advance(1, "");
@@ -323,52 +334,6 @@ fn linear_accuracies(
     progress.finish();
     let blocks = classifiers.iter().zip(&test.blocks);
     Ok(blocks.map(|(c, block)| c.accuracy(&bk, &tensor(block), &test.labels)).collect())
-}
-
-fn share_equal(a: &[u32], b: &[u32]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
-}
-
-/// k nearest neighbours by cosine, each voting with exp(cosine / 0.07), as in DINO
-/// (arXiv 2104.14294, appendix A, after Wu et al. 2018).
-fn knn_accuracy(train: &Table, test: &Table, block: usize, classes: usize, k: usize) -> f64 {
-    let unit = |rows: &[f32]| -> Vec<f32> {
-        let normalise = |row: &[f32]| {
-            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            row.iter().map(|x| x / norm).collect::<Vec<_>>()
-        };
-        rows.chunks_exact(train.width).flat_map(normalise).collect()
-    };
-    let (a, b) = (unit(&test.blocks[block]), unit(&train.blocks[block]));
-    let (m, n, d) = (test.images(), train.images(), train.width);
-    let view = |x: &'_ [f32], rows: usize| -> ndarray::Array2<f32> {
-        ArrayView2::from_shape((rows, d), x).expect("rows of features").to_owned()
-    };
-    let mut cosine = vec![0.0f32; m * n];
-    let c = ArrayViewMut2::from_shape((m, n), cosine.as_mut_slice()).expect("fits");
-    gemm(1.0, view(&a, m).view(), view(&b, n).t(), 0.0, c);
-    let predicted: Vec<u32> = cosine
-        .chunks_exact(n)
-        .map(|row| {
-            let mut nearest: Vec<usize> = (0..n).collect();
-            let k = k.min(n);
-            let order = |&i: &usize, &j: &usize| row[j].total_cmp(&row[i]).then(i.cmp(&j));
-            if k < n {
-                nearest.select_nth_unstable_by(k - 1, order);
-            }
-            let mut votes = vec![0.0f32; classes];
-            nearest[..k].sort_unstable();
-            for &i in &nearest[..k] {
-                votes[train.labels[i] as usize] += ((row[i] - 1.0) / 0.07).exp();
-            }
-            let best = votes
-                .iter()
-                .enumerate()
-                .fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best });
-            best.0 as u32
-        })
-        .collect();
-    share_equal(&predicted, &test.labels)
 }
 
 /// The table and the chart of a probe.

@@ -3,7 +3,7 @@
 
 use super::frozen::{Tokenizer, load_all, spread, views};
 use crate::data::augment::eval_views;
-use crate::data::pixels::unmap_pixels;
+use crate::data::pixels::{Normalise, unmap_pixels};
 use crate::data::{MaskConfig, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
@@ -30,9 +30,8 @@ pub struct Reconstruction<'a> {
     pub seed: u64,
     /// Which part of a source that has two.
     pub split: Split,
-    /// Mean and deviation of the encoder's view, `half` or `imagenet`; where `None`, those that the
-    /// encoder was trained with.
-    pub normalise: Option<&'a str>,
+    /// Mean and deviation of the encoder's view; where `None`, those that the encoder was trained with.
+    pub normalise: Option<Normalise>,
 }
 
 /// One row per image: original | masked | tokens decoded | predicted tokens decoded.
@@ -52,10 +51,10 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     };
     let source = Source::open(task.data, task.split, task.seed)?;
     let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.image);
-    let trained = encoder.as_ref().and_then(|(.., normalise)| normalise.as_deref());
-    let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or("half"));
-    let seen = load_all(&source, &spread(&source, task.images), |image, i| {
-        (i, eval_views(&augment, image))
+    let trained = encoder.as_ref().and_then(|(.., normalise)| *normalise);
+    let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or(Normalise::Half));
+    let seen = load_all(&source, &spread(&source, task.images), |item| {
+        (item.index, eval_views(&augment, &item.image))
     });
     if seen.is_empty() {
         return Err(Error::config(format!("{}: no readable image", task.data)));

@@ -7,7 +7,7 @@ use crate::data::decode::decode_bytes;
 use crate::data::geometry::RandomCrop;
 use crate::data::pixels::PixelMap;
 use crate::data::resize::{Filter, resize};
-use crate::data::{AugmentConfig, Image, Source, Split, two_views};
+use crate::data::{AugmentConfig, Dataset, Image, Source, Split, two_views};
 use crate::error::{Error, Result};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::rng::{Philox, Purpose};

@@ -1,9 +1,12 @@
 //! What can be said on the command line.
 
-use crate::cli::device::DEVICES;
-use crate::config::Layers;
+use crate::config::{DeviceChoice, Layers, PrecisionChoice};
+use crate::data::pixels::Normalise;
+use crate::error::Error;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::str::FromStr;
 use toml::Value;
 
 /// BEiT, BERT pre-training of image transformers: tokenizer, masked image modelling, probe and
@@ -69,8 +72,8 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
     /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = DEVICES)]
-    pub device: String,
+    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
+    pub device: DeviceChoice,
 }
 
 /// What commands with settings share.
@@ -184,11 +187,11 @@ pub struct AttentionArgs {
     #[arg(long)]
     pub layer: Option<usize>,
     /// Mean and deviation of the view [default: those of the model's pretraining].
-    #[arg(long, value_parser = ["half", "imagenet"])]
-    pub normalise: Option<String>,
+    #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
+    pub normalise: Option<Normalise>,
     /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = DEVICES)]
-    pub device: String,
+    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
+    pub device: DeviceChoice,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -213,11 +216,11 @@ pub struct ReconstructArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Mean and deviation of the encoder's view [default: those of its pretraining].
-    #[arg(long, value_parser = ["half", "imagenet"])]
-    pub normalise: Option<String>,
+    #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
+    pub normalise: Option<Normalise>,
     /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = DEVICES)]
-    pub device: String,
+    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
+    pub device: DeviceChoice,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -235,8 +238,8 @@ pub struct GradcheckArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Whose gradients: those of the CPU, or of a GPU.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
-    pub device: String,
+    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
+    pub device: DeviceChoice,
     /// With --device cuda: instead of differences, compare f64, f32 and bf16 with the CPU in f64.
     #[arg(long)]
     pub parity: bool,
@@ -300,11 +303,11 @@ pub struct OpsArgs {
     #[arg(long, requires = "preset", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: Option<u32>,
     /// Where to compute.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
-    pub device: String,
+    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
+    pub device: DeviceChoice,
     /// On a GPU: bf16 or f32.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
-    pub precision: String,
+    #[arg(long, default_value = "auto", value_parser = word::<PrecisionChoice>(PrecisionChoice::WORDS))]
+    pub precision: PrecisionChoice,
     /// Results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -329,11 +332,11 @@ pub struct StepArgs {
     #[arg(long)]
     pub tokenizer: bool,
     /// Where to compute.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
-    pub device: String,
+    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
+    pub device: DeviceChoice,
     /// On a GPU: bf16 or f32.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
-    pub precision: String,
+    #[arg(long, default_value = "auto", value_parser = word::<PrecisionChoice>(PrecisionChoice::WORDS))]
+    pub precision: PrecisionChoice,
     /// Results as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -355,8 +358,8 @@ pub struct ReportArgs {
     #[arg(long)]
     pub quick: bool,
     /// Whether to measure a GPU too: auto does where one can be used.
-    #[arg(long, default_value = "auto", value_parser = DEVICES)]
-    pub device: String,
+    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
+    pub device: DeviceChoice,
 }
 
 /// Arguments of `info`.
@@ -377,4 +380,12 @@ fn pair(text: &str) -> Result<(usize, usize), String> {
         .split_once(',')
         .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     parts.ok_or_else(|| format!("want ROW,COL, as in 3,4, not {text}"))
+}
+
+/// One of `words`, each of which a `T` has.
+fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
 }

@@ -9,6 +9,7 @@ use crate::bench::{data, step};
 use crate::cli::args::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
+use crate::config::{DeviceChoice, PrecisionChoice};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::run::{claim, write_atomic};
@@ -36,7 +37,7 @@ fn ops_command(args: &OpsArgs) -> Result<()> {
     let batch = args.batch.map(|n| n as usize);
     let (filter, at) = (args.filter.as_deref(), config.as_ref().zip(batch));
     let selection = Selection { filter, at };
-    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let chosen = Chosen::open(args.device, args.precision)?;
     let column = chosen.column();
     let mut rows = on_device!(chosen, bk => ops::run(&bk, &column, selection));
     #[cfg(feature = "cuda")]
@@ -80,7 +81,7 @@ fn say_op(row: &OpTime) {
 
 /// The report in three forms. The status is 1 where `--against` found something slower or broken.
 fn report_command(args: &ReportArgs) -> Result<ExitCode> {
-    let columns = columns(&args.device)?;
+    let columns = columns(args.device)?;
     let plan = report::Plan::new(args.quick, &columns);
     // What cannot be compared is said before minutes are spent.
     let machine = report::Machine::this(&columns);
@@ -120,15 +121,15 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
 }
 
 /// The CPU and what `device` allows.
-fn columns(device: &str) -> Result<Columns> {
-    if device == "cpu" {
+fn columns(device: DeviceChoice) -> Result<Columns> {
+    if device == DeviceChoice::Cpu {
         return Ok(Columns::cpu_only("--device cpu"));
     }
-    match Chosen::open("cuda", "f32") {
+    match Chosen::open(DeviceChoice::Cuda, PrecisionChoice::F32) {
         #[cfg(feature = "cuda")]
         Ok(Chosen::CudaF32(device)) => Ok(Columns::with(device)),
         Ok(_) => unreachable!("a GPU in f32 was asked for"),
-        Err(why) if device == "cuda" => Err(why),
+        Err(why) if device == DeviceChoice::Cuda => Err(why),
         Err(why) => Ok(Columns::cpu_only(why.to_string())),
     }
 }
@@ -142,7 +143,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
         steps: args.steps as usize,
         tokenizer: args.tokenizer.then_some(dvae),
     };
-    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let chosen = Chosen::open(args.device, args.precision)?;
     let r = on_threads(args.threads, || match &chosen {
         Chosen::Cpu => {
             let sgemm = best_sgemm(&bench.config, bench.batch, bench.masked);

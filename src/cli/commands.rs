@@ -9,14 +9,16 @@ use crate::cli::args::{
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{DeviceChoice, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::report::page::Page;
 use crate::run::{claim, install_interrupt, write_atomic};
-use crate::train::pretrain::{self, PretrainSummary};
-use crate::train::tokenizer::{self, TokenizerSummary};
+use crate::train::driver::train;
+use crate::train::pretrain::Pretraining;
+use crate::train::summary::{PretrainSummary, TokenizerSummary};
+use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,13 +26,13 @@ use std::process::ExitCode;
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
-    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
+    let chosen = Chosen::open(config.common.device, config.common.precision)?;
+    (config.common.device, config.common.precision) = (chosen.device(), chosen.precision());
     install_interrupt()?;
     let (out, resume) = (&args.out, args.resume);
     let summary = on_threads(
-        config.threads,
-        || on_device!(chosen, bk => tokenizer::train_tokenizer(&bk, &config, out, resume)),
+        config.common.threads,
+        || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, resume)),
     )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
@@ -44,13 +46,13 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
     let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
-    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
+    let chosen = Chosen::open(config.common.device, config.common.precision)?;
+    (config.common.device, config.common.precision) = (chosen.device(), chosen.precision());
     install_interrupt()?;
     let (out, resume) = (&args.train.out, args.train.resume);
     let summary = on_threads(
-        config.threads,
-        || on_device!(chosen, bk => pretrain::pretrain(&bk, &config, out, resume)),
+        config.common.threads,
+        || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, resume)),
     )?;
     match summary {
         Some(summary) => print_pretrain(&summary),
@@ -64,11 +66,11 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 pub fn probe(args: &ProbeArgs) -> Result<()> {
     let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
     let config: ProbeRun = args.settings.layers(&own).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
+    let chosen = Chosen::open(config.common.device, config.common.precision)?;
     let _lock = args.out.as_deref().map(claim).transpose()?;
-    let summary = on_threads(config.threads, || {
+    let summary = on_threads(config.common.threads, || {
         on_device!(chosen, bk => {
-            let probed = Probed::open(&bk, &config.model, config.preset, config.seed)?;
+            let probed = Probed::open(&bk, &config.model, config.common.preset, config.common.seed)?;
             probing::probe(&bk, &probed, &config)
         })
     })?;
@@ -89,9 +91,9 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
         image: &args.image,
         patch: args.patch,
         layer: args.layer,
-        normalise: args.normalise.as_deref(),
+        normalise: args.normalise,
     };
-    let chosen = Chosen::open(&args.device, "f32")?;
+    let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
     let picture = on_device!(chosen, bk => attention_picture(&bk, &map))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
@@ -107,9 +109,9 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
         images: usize::from(args.images),
         seed: args.seed,
         split: Split::Test,
-        normalise: args.normalise.as_deref(),
+        normalise: args.normalise,
     };
-    let chosen = Chosen::open(&args.device, "f32")?;
+    let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
     let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
@@ -119,7 +121,7 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
 /// `beit gradcheck`: the status says whether everything passed.
 pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
-    if args.device == "cuda" {
+    if args.device == DeviceChoice::Cuda {
         return gradcheck_cuda(args);
     }
     if args.parity {

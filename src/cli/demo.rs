@@ -6,15 +6,17 @@ use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{Layers, Preset, PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, TokenizerRun};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::run::{install_interrupt, write_atomic};
-use crate::train::pretrain::{PretrainSummary, pretrain};
-use crate::train::tokenizer::{TokenizerSummary, train_tokenizer};
+use crate::train::driver::train;
+use crate::train::pretrain::Pretraining;
+use crate::train::summary::{PretrainSummary, TokenizerSummary};
+use crate::train::tokenizer::TokenizerTraining;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -37,14 +39,14 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             out.display()
         )));
     }
-    let chosen = Chosen::open(&args.device, "auto")?;
+    let chosen = Chosen::open(args.device, PrecisionChoice::Auto)?;
     let tokenizer_path = tok.to_string_lossy();
     let threads = args.threads as i64;
     let settings = |more: &[(&'static str, toml::Value)]| {
         let mut flags = vec![
             ("threads", threads.into()),
-            ("device", chosen.device().into()),
-            ("precision", chosen.precision().into()),
+            ("device", chosen.device().word().into()),
+            ("precision", chosen.precision().word().into()),
         ];
         flags.extend(more.iter().cloned());
         Layers { file: None, set: Vec::new(), flags }
@@ -75,18 +77,19 @@ fn road<B: Backend>(
 ) -> Result<()> {
     let out = &args.out;
     let (tok, enc) = folders(out);
-    let tokenizer: TokenizerSummary = match train_tokenizer(bk, t, &tok, args.resume)? {
+    let tokenizer: TokenizerSummary = match train::<B, TokenizerTraining>(bk, t, &tok, args.resume)?
+    {
         Some(summary) => summary,
         None => read_summary(&tok)?,
     };
     print_tokenizer(&tokenizer);
-    let encoder: PretrainSummary = match pretrain(bk, p, &enc, args.resume)? {
+    let encoder: PretrainSummary = match train::<B, Pretraining<B>>(bk, p, &enc, args.resume)? {
         Some(summary) => summary,
         None => read_summary(&enc)?,
     };
     print_pretrain(&encoder);
-    let pretrained = probe(bk, &Probed::open(bk, &q.model, Preset::Tiny, q.seed)?, q)?;
-    let start = Probed::random(bk, &BeitConfig::tiny(), q.seed);
+    let pretrained = probe(bk, &Probed::open(bk, &q.model, Preset::Tiny, q.common.seed)?, q)?;
+    let start = Probed::random(bk, &BeitConfig::tiny(), q.common.seed);
     let random = probe(bk, &start, &ProbeRun { model: "random".into(), ..q.clone() })?;
     print_probe(&pretrained);
     print_probe(&random);

@@ -4,6 +4,7 @@ use crate::bench::ceilings::{self, Ceiling};
 #[cfg(feature = "cuda")]
 use crate::bench::columns::CUDA;
 use crate::bench::columns::{CPU, Column};
+use crate::config::{DeviceChoice, PrecisionChoice};
 use crate::error::{Error, Result};
 use crate::run::note;
 
@@ -13,9 +14,6 @@ use crate::cuda::{Cuda, Device};
 use std::path::PathBuf;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
-
-/// Legal values of `--device`.
-pub const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
 /// A device in one precision.
 pub enum Chosen {
@@ -54,13 +52,12 @@ pub(super) use on_device;
 
 impl Chosen {
     /// Opens what `device` names. `auto` takes the GPU where one can be used, else the CPU, and says
-    /// which on standard error. `precision` is `auto` (bf16 on a GPU, f32 on the CPU), `f32` or
-    /// `bf16`.
-    pub fn open(device: &str, precision: &str) -> Result<Self> {
+    /// which on standard error.
+    pub fn open(device: DeviceChoice, precision: PrecisionChoice) -> Result<Self> {
         let gpu = match device {
-            "cpu" => None,
-            "cuda" => Some(Self::gpu(precision)?),
-            _ => match Self::gpu(precision) {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Cuda => Some(Self::gpu(precision)?),
+            DeviceChoice::Auto => match Self::gpu(precision) {
                 Ok(gpu) => Some(gpu),
                 Err(why) => {
                     note(&format!("computing on the CPU ({})", short(&why)));
@@ -73,7 +70,7 @@ impl Chosen {
                 note(&format!("computing on {}", gpu.describe()));
                 Ok(gpu)
             }
-            None if precision == "bf16" => Err(Error::config(
+            None if precision == PrecisionChoice::Bf16 => Err(Error::config(
                 "precision = bf16 needs a GPU (--device cuda); the CPU computes in f32",
             )),
             None => Ok(Self::Cpu),
@@ -81,28 +78,37 @@ impl Chosen {
     }
 
     #[cfg(feature = "cuda")]
-    fn gpu(precision: &str) -> Result<Self> {
+    fn gpu(precision: PrecisionChoice) -> Result<Self> {
         let device = Device::open()?;
         remember_products(&device);
-        Ok(if precision == "f32" { Self::CudaF32(device) } else { Self::CudaBf16(device) })
+        Ok(match precision {
+            PrecisionChoice::F32 => Self::CudaF32(device),
+            PrecisionChoice::Auto | PrecisionChoice::Bf16 => Self::CudaBf16(device),
+        })
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn gpu(_: &str) -> Result<Self> {
+    fn gpu(_: PrecisionChoice) -> Result<Self> {
         Err(Error::Device("this beit was built without its feature `cuda`".into()))
     }
 
-    /// `cpu` or `cuda`.
-    pub fn device(&self) -> &'static str {
-        if matches!(self, Self::Cpu) { "cpu" } else { "cuda" }
+    /// The setting that names the device.
+    pub fn device(&self) -> DeviceChoice {
+        match self {
+            Self::Cpu => DeviceChoice::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::CudaF32(_) | Self::CudaBf16(_) => DeviceChoice::Cuda,
+        }
     }
 
-    /// `f32` or `bf16`.
-    pub fn precision(&self) -> &'static str {
+    /// The setting that names the precision.
+    pub fn precision(&self) -> PrecisionChoice {
         match self {
+            Self::Cpu => PrecisionChoice::F32,
             #[cfg(feature = "cuda")]
-            Self::CudaBf16(_) => "bf16",
-            _ => "f32",
+            Self::CudaF32(_) => PrecisionChoice::F32,
+            #[cfg(feature = "cuda")]
+            Self::CudaBf16(_) => PrecisionChoice::Bf16,
         }
     }
 

@@ -52,6 +52,24 @@ impl fmt::Display for Range {
 }
 
 impl Key {
+    /// Key `name` of these shared blocks, under `doc` where that is not empty. A name that no block has
+    /// does not compile.
+    pub(super) const fn shared(blocks: &[&[Self]], name: &'static str, doc: &'static str) -> Self {
+        let mut block = 0;
+        while block < blocks.len() {
+            let mut i = 0;
+            while i < blocks[block].len() {
+                let key = blocks[block][i];
+                if equal(key.name, name) {
+                    return Self { doc: if doc.is_empty() { key.doc } else { doc }, ..key };
+                }
+                i += 1;
+            }
+            block += 1;
+        }
+        panic!("no shared block has this key")
+    }
+
     /// Checks a value and brings it to the key's type (a whole number where a real one is wanted).
     pub fn check(&self, value: Value) -> Result<Value> {
         let legal = match (self.range, &value) {
@@ -99,6 +117,16 @@ impl Key {
         };
         self.check(value)
     }
+}
+
+/// `a == b`, which no constant can ask yet.
+const fn equal(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
 /// `; did you mean X?` for the nearest of `names`, or nothing when none is near.

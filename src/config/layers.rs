@@ -53,9 +53,11 @@ impl Layers {
     }
 }
 
-/// The settings as the flat table that a run folder stores and compares.
+/// The settings as the flat table that a run folder stores and compares, in the order of the keys.
 pub(crate) fn to_table<C: RunConfig>(config: &C) -> Result<Table> {
-    Table::try_from(config).map_err(|e| Error::config(format!("settings are not TOML: {e}")))
+    let mut table = Table::try_from(config)
+        .map_err(|e| Error::config(format!("settings are not TOML: {e}")))?;
+    Ok(C::KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect())
 }
 
 /// `config.toml` as text: every key under the comment that explains it.

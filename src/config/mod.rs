@@ -1,24 +1,29 @@
 //! Settings of a run: what they are, where they come from, when two runs are the same.
 //!
-//! A run's settings are one struct with flat keys. The struct, the table of keys with their legal
-//! values ([`Key`]) and the comments of `config.toml` come from one declaration (`run_config!`), so
-//! that a key cannot be undocumented or unchecked. Settings are laid over each other in the order
+//! A run's settings are flat keys: some of its own, some that commands share ([`Common`], [`Recipe`]).
+//! The struct, the table of keys with their legal values ([`Key`]) and the comments of `config.toml`
+//! come from one declaration (`run_config!`), so that a key cannot be undocumented or unchecked.
+//! Settings are laid over each other in the order
 //! preset, `--config` file, `--set key=value`, dedicated flags ([`Layers`]); the outcome is what a
 //! run folder stores and what `--resume` compares ([`same_run`]).
 
+mod choice;
 mod key;
 mod layers;
 mod pretrain;
 mod probe;
 mod resume;
+mod shared;
 mod tokenizer;
 
+pub use choice::{DeviceChoice, PrecisionChoice, ProbeNormalise, Recon, RelPos};
 pub use key::{ImageSize, Key, Preset, Range};
 pub use layers::{Layers, document};
 pub(crate) use layers::{read_document, to_table};
 pub use pretrain::PretrainRun;
 pub use probe::ProbeRun;
 pub use resume::{FREE_KEYS, same_run};
+pub use shared::{Common, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
 
 use crate::error::Result;
@@ -39,9 +44,9 @@ pub trait RunConfig: Serialize + DeserializeOwned {
     fn validate(&self) -> Result<()>;
 }
 
-/// Declares the settings of a run: the struct, its keys and their documentation at once.
-macro_rules! run_config {
-    ($(#[$meta:meta])* $name:ident, $kind:literal {
+/// Declares settings that several commands share: a struct and its keys.
+macro_rules! shared_settings {
+    ($(#[$meta:meta])* $name:ident {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $range:expr;)*
     }) => {
         $(#[$meta])*
@@ -50,13 +55,58 @@ macro_rules! run_config {
             $($(#[doc = $doc])+ pub $field: $type,)*
         }
 
-        impl $crate::config::RunConfig for $name {
-            const KIND: &'static str = $kind;
-            const KEYS: &'static [$crate::config::Key] = &[$($crate::config::Key {
+        impl $name {
+            /// Every key, with the words of commands that have none of their own.
+            pub(super) const KEYS: &'static [$crate::config::Key] = &[$($crate::config::Key {
                 name: stringify!($field),
                 doc: concat!($($doc, "\n"),+),
                 range: $range,
             }),*];
+        }
+    };
+}
+use shared_settings;
+
+/// Declares the settings of a run: the struct, its keys and their documentation at once. The blocks in
+/// brackets are fields that hold shared settings; `use NAME` is where a shared key stands in
+/// `config.toml`, and `use NAME = "..."` what is said about it there.
+macro_rules! run_config {
+    ($(#[$meta:meta])* $name:ident, $kind:literal, [$($block:ident: $shared:ident),+] {
+        $(
+            $(use $key:ident $(= $($own:literal)+)?)?
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $range:expr)?
+        ;)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub struct $name {
+            $(
+                #[doc = concat!("Shared settings: see [`", stringify!($shared), "`].")]
+                #[serde(flatten)]
+                pub $block: $crate::config::$shared,
+            )+
+            $($($(#[doc = $doc])+ pub $field: $type,)?)*
+        }
+
+        impl $name {
+            const SHARED: &'static [&'static [$crate::config::Key]] =
+                &[$($crate::config::$shared::KEYS),+];
+        }
+
+        impl $crate::config::RunConfig for $name {
+            const KIND: &'static str = $kind;
+            const KEYS: &'static [$crate::config::Key] = &[$(
+                $($crate::config::Key {
+                    name: stringify!($field),
+                    doc: concat!($($doc, "\n"),+),
+                    range: $range,
+                })?
+                $($crate::config::Key::shared(
+                    Self::SHARED,
+                    stringify!($key),
+                    concat!($($($own, "\n"),+)?),
+                ))?
+            ),*];
 
             fn preset(preset: $crate::config::Preset) -> Self {
                 Self::defaults(preset)

@@ -10,8 +10,7 @@
 //! channel of its own; the consumer takes them in turn. That keeps the order without sorting and
 //! bounds the memory by the prefetch.
 
-use super::image::Image;
-use super::source::Source;
+use super::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 use rayon::prelude::*;
@@ -82,7 +81,11 @@ pub struct Loader<T> {
 
 /// The images of an epoch in the order in which they are shown.
 pub fn epoch_order(len: usize, seed: u64, epoch: u32) -> Vec<u32> {
-    let mut rng = Philox::new(seed, Purpose::Order, epoch, 0);
+    shuffled(len, &mut Philox::new(seed, Purpose::Order, epoch, 0))
+}
+
+/// The numbers below `len` in random order.
+pub fn shuffled(len: usize, rng: &mut Philox) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     for i in (1..len).rev() {
         order.swap(i, rng.integer(i));
@@ -112,11 +115,12 @@ pub fn check_bad(bad: &BadImages, max_bad: f64, len: usize) -> Result<()> {
 }
 
 impl<T: Send + 'static> Loader<T> {
-    /// Starts the threads. `sample(image, epoch, index)` must be a function of its arguments alone;
-    /// random choices come from a [`Philox`] numbered by the latter two.
-    pub fn new<F>(source: Arc<Source>, cfg: LoaderConfig, sample: F) -> Result<Self>
+    /// Starts the threads. `sample(item, epoch)` must be a function of its arguments alone; random
+    /// choices come from a [`Philox`] numbered by the epoch and the item.
+    pub fn new<D, F>(source: Arc<D>, cfg: LoaderConfig, sample: F) -> Result<Self>
     where
-        F: Fn(&Image, u32, usize) -> T + Send + Sync + 'static,
+        D: Dataset,
+        F: Fn(D::Item, u32) -> T + Send + Sync + 'static,
     {
         let images = source.len();
         if cfg.batch == 0 || cfg.batch > images {
@@ -148,7 +152,7 @@ impl<T: Send + 'static> Loader<T> {
                     }
                     let position = (slot % per_epoch as u64) as usize;
                     let candidates = order.1.iter().cycle().skip(position).take(tries.min(images));
-                    let made = make(&source, candidates, |image, i| sample(image, epoch, i));
+                    let made = make(&*source, candidates, |item| sample(item, epoch));
                     if sender.send(made).is_err() {
                         return; // the loader was dropped
                     }
@@ -213,16 +217,16 @@ impl<T: Send + 'static> Loader<T> {
 }
 
 /// The sample of the first readable candidate.
-fn make<'a, T>(
-    source: &Source,
+fn make<'a, D: Dataset, T>(
+    source: &D,
     candidates: impl Iterator<Item = &'a u32>,
-    sample: impl Fn(&Image, usize) -> T,
+    sample: impl Fn(D::Item) -> T,
 ) -> Made<T> {
     let mut bad = Vec::new();
     for &index in candidates {
         let index = index as usize;
-        match source.load(index) {
-            Ok(image) => return Made { sample: Some((index, sample(&image, index))), bad },
+        match source.item(index) {
+            Ok(item) => return Made { sample: Some((index, sample(item))), bad },
             Err(error) => bad.push((index, error.to_string())),
         }
     }
@@ -239,15 +243,14 @@ impl<T> Drop for Loader<T> {
     }
 }
 
-/// `f(image, index)` of every readable image of `indices`, in that order, in parallel, and the
-/// unreadable ones.
-pub fn map_images<T: Send>(
-    source: &Source,
+/// `f(item)` of every readable item of `indices`, in that order, in parallel, and the unreadable ones.
+pub fn map_items<D: Dataset, T: Send>(
+    source: &D,
     indices: &[usize],
-    f: impl Fn(&Image, usize) -> T + Sync,
+    f: impl Fn(D::Item) -> T + Sync,
 ) -> (Vec<(usize, T)>, BadImages) {
-    let each = |&i: &usize| match source.load(i) {
-        Ok(image) => Ok((i, f(&image, i))),
+    let each = |&i: &usize| match source.item(i) {
+        Ok(item) => Ok((i, f(item))),
         Err(error) => Err((i, error.to_string())),
     };
     let all: Vec<_> = indices.par_iter().map(each).collect();

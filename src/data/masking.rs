@@ -7,16 +7,18 @@
 use super::geometry::{CropBox, Draws};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
+use crate::words::words;
 
-/// How the masked patches are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Masking {
-    /// Blocks, at most `count` patches: BEiT.
-    Block,
-    /// Blocks, then single patches at random up to exactly `count`: BEiT v2.
-    BlockExact,
-    /// Exactly `count` patches, each set of them equally likely: the paper's ablation.
-    Random,
+words! {
+    /// How the masked patches are chosen.
+    Masking {
+        /// Blocks, at most `count` patches: BEiT.
+        Block = "block",
+        /// Blocks, then single patches at random up to exactly `count`: BEiT v2.
+        BlockExact = "block_exact",
+        /// Exactly `count` patches, each set of them equally likely: the paper's ablation.
+        Random = "random",
+    }
 }
 
 /// A law of masks on a grid of patches.

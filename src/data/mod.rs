@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
-//! and [`loader`], which does all of it ahead of the training loop. [`synthetic`] draws scenes when
+//! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
 //! there are no images at hand.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
@@ -12,6 +12,7 @@
 
 pub mod augment;
 pub mod cifar;
+pub mod dataset;
 pub mod decode;
 pub mod folder;
 pub mod geometry;
@@ -24,6 +25,7 @@ pub mod source;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
+pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};

@@ -1,11 +1,32 @@
 //! Bytes to the numbers a model reads, and back.
 
 use super::image::Image;
+use crate::words::words;
 
 /// Mean and deviation of the BEiT models trained on ImageNet-22k.
 pub const HALF: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 /// Mean and deviation of ImageNet, used for the models trained on ImageNet-1k.
 pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+words! {
+    /// Mean and deviation of an encoder's view.
+    Normalise {
+        /// [`HALF`].
+        Half = "half",
+        /// [`IMAGENET`].
+        Imagenet = "imagenet",
+    }
+}
+
+impl Normalise {
+    /// Mean and deviation, per channel.
+    pub fn moments(self) -> ([f32; 3], [f32; 3]) {
+        match self {
+            Self::Half => HALF,
+            Self::Imagenet => IMAGENET,
+        }
+    }
+}
 
 /// The dVAE's distance from 0 and 1, which its logit-Laplace likelihood needs (arXiv 2102.12092, A.3).
 const EPS: f32 = 0.1;

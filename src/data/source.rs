@@ -1,6 +1,7 @@
 //! Where images come from: a directory, CIFAR's binary files, or drawn scenes.
 
 use super::cifar::Cifar;
+use super::dataset::{Dataset, Labelled};
 use super::decode::decode;
 use super::folder::Folder;
 use super::image::Image;
@@ -85,26 +86,6 @@ impl Source {
         Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Number of images, readable or not; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "opening an empty source is an error")]
-    pub fn len(&self) -> usize {
-        self.cache.len()
-    }
-
-    /// Tells one list of images from another: by their number, by the names of a folder's files, by all
-    /// bytes of CIFAR's.
-    pub fn checksum(&self) -> u32 {
-        let count = crc32c::crc32c(&(self.len() as u64).to_le_bytes());
-        match &self.kind {
-            Kind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
-                let sum = crc32c::crc32c_append(sum, path.as_os_str().as_encoded_bytes());
-                crc32c::crc32c_append(sum, b"\0")
-            }),
-            Kind::Cifar(cifar) => cifar.checksum(count),
-            Kind::Scenes(_) => count,
-        }
-    }
-
     /// Names of the classes; empty if nothing is labelled.
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -158,6 +139,31 @@ impl Source {
             Kind::Cifar(cifar) => Ok(cifar.image(i)),
             Kind::Scenes(scenes) => Ok(scenes.draw(i)),
         }
+    }
+}
+
+impl Dataset for Source {
+    type Item = Labelled;
+
+    fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// By the number of images, by the names of a folder's files, by all bytes of CIFAR's.
+    fn checksum(&self) -> u32 {
+        let count = crc32c::crc32c(&(self.len() as u64).to_le_bytes());
+        match &self.kind {
+            Kind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
+                let sum = crc32c::crc32c_append(sum, path.as_os_str().as_encoded_bytes());
+                crc32c::crc32c_append(sum, b"\0")
+            }),
+            Kind::Cifar(cifar) => cifar.checksum(count),
+            Kind::Scenes(_) => count,
+        }
+    }
+
+    fn item(&self, index: usize) -> Result<Labelled> {
+        Ok(Labelled { image: self.load(index)?, label: self.label(index), index })
     }
 }
 

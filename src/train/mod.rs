@@ -1,7 +1,13 @@
-//! Training: the loop, and what the tokenizer and the encoder compute in a step of it.
+//! Training: the loop ([`driver`]), what it asks of a kind of training ([`task`]), and what the
+//! tokenizer and the encoder compute in a step of it.
 
+mod annealing;
+mod carried;
+mod cut;
 pub mod driver;
 pub mod pretrain;
+pub mod summary;
+pub mod task;
 pub mod tokenizer;
 
 use crate::models::config::BeitConfig;

@@ -22,6 +22,7 @@ pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
 pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};
 pub(crate) use safetensors::{checksum_of, refuse_non_finite};
 
+use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::kind::ModelConfig;
 use crate::params::{Layout, Params, arena_len};
@@ -46,7 +47,7 @@ pub fn save_weights<B: Storage>(
     bk: &B,
     folder: &Path,
     config: &ModelConfig,
-    normalise: Option<&str>,
+    normalise: Option<Normalise>,
     w: &Params<B>,
 ) -> Result<()> {
     let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();

@@ -4,8 +4,10 @@
 
 use super::safetensors::{TensorFile, TensorInfo, View, refuse_non_finite, write_tensors};
 use crate::atomic::{write_atomic, write_atomic_with};
+use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::kind::{ModelConfig, ModelKind};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +24,8 @@ const MAX_CONFIG: u64 = 1 << 20;
 pub struct Model {
     /// Sizes.
     pub config: ModelConfig,
-    /// Mean and deviation of the views that an encoder was trained with: `half` or `imagenet`.
-    pub normalise: Option<String>,
+    /// Mean and deviation of the views that an encoder was trained with.
+    pub normalise: Option<Normalise>,
     /// Weights.
     pub tensors: TensorFile,
 }
@@ -36,11 +38,11 @@ impl Model {
 }
 
 /// Writes `model.safetensors` and `config.json` into `folder`; refuses non-finite weights. An encoder
-/// says with `normalise` how its views were normalised, `half` or `imagenet`.
+/// says with `normalise` how its views were normalised.
 pub fn save_model(
     folder: &Path,
     config: &ModelConfig,
-    normalise: Option<&str>,
+    normalise: Option<Normalise>,
     tensors: &[View],
 ) -> Result<()> {
     refuse_non_finite("model", tensors)?;
@@ -49,7 +51,7 @@ pub fn save_model(
         Ok(Value::Object(sizes)) => fields.extend(sizes),
         other => unreachable!("sizes are a JSON object: {other:?}"),
     }
-    fields.extend(normalise.map(|name| (NORMALISE.to_owned(), Value::from(name))));
+    fields.extend(normalise.map(|n| (NORMALISE.to_owned(), Value::from(n.word()))));
     let text = format!("{:#}\n", Value::Object(fields));
     write_atomic(&folder.join(CONFIG), text.as_bytes())?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -91,7 +93,7 @@ pub fn load_model(path: &Path) -> Result<Model> {
     Ok(Model { config, normalise, tensors })
 }
 
-fn read_config(path: &Path) -> Result<(ModelConfig, Option<String>)> {
+fn read_config(path: &Path) -> Result<(ModelConfig, Option<Normalise>)> {
     let length = std::fs::metadata(path).map_err(Error::io("cannot read", path))?.len();
     if length > MAX_CONFIG {
         return Err(Error::format(
@@ -111,13 +113,10 @@ fn read_config(path: &Path) -> Result<(ModelConfig, Option<String>)> {
     }
     let normalise = match fields.remove(NORMALISE) {
         None => None,
-        Some(Value::String(name)) if name == "half" || name == "imagenet" => Some(name),
-        Some(other) => {
-            return Err(Error::format(
-                path,
-                format!("{NORMALISE} is {other}, want half or imagenet"),
-            ));
-        }
+        Some(value) => Some(Normalise::deserialize(&value).map_err(|_| {
+            let words = Normalise::WORDS.join(" or ");
+            Error::format(path, format!("{NORMALISE} is {value}, want {words}"))
+        })?),
     };
     let config = serde_json::from_value(Value::Object(fields)).map_err(wrong)?;
     Ok((config, normalise))

@@ -9,7 +9,7 @@ use crate::bench::{FEWEST, Times};
 use crate::config::{PretrainRun, RunConfig};
 use crate::cpu::Cpu;
 use crate::data::masking::MaskConfig;
-use crate::data::{AugmentConfig, Source, Split, two_views};
+use crate::data::{AugmentConfig, Dataset, Source, Split, two_views};
 use crate::error::Result;
 use crate::models::config::DvaeConfig;
 use crate::models::dvae::Dvae;

@@ -1,0 +1,101 @@
+//! What a tokenizer's hard codes (argmax, no noise) do on images.
+
+use super::frozen::{load_all, spread};
+use crate::data::augment::eval_views;
+use crate::data::{AugmentConfig, Source};
+use crate::models::dvae::Dvae;
+use crate::ops::Backend;
+use crate::params::{Ctx, Params};
+use crate::tensor::{Master, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Images that the figures of a finished run are measured on.
+const EVALUATED: usize = 1024;
+
+/// How hard codes do on some images.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HardCodes {
+    /// Squared error of pixels in 0..1, summed.
+    pub squared_error: f64,
+    /// Number of sub-pixels.
+    pub sub_pixels: f64,
+    /// Negative log-likelihood, summed over sub-pixels.
+    pub nll: f64,
+    /// KL to the uniform prior, summed over positions.
+    pub kl: f64,
+    /// How often each token occurs.
+    pub counts: Vec<u64>,
+    /// Number of images.
+    pub images: usize,
+}
+
+impl HardCodes {
+    /// −10 log₁₀ of the mean squared error.
+    pub fn psnr_db(&self) -> f64 {
+        -10.0 * (self.squared_error / self.sub_pixels).log10()
+    }
+
+    /// Share of the vocabulary that occurs.
+    pub fn usage(&self) -> f64 {
+        self.counts.iter().filter(|&&n| n > 0).count() as f64 / self.counts.len().max(1) as f64
+    }
+
+    /// exp(−Σ π ln π) of the frequencies π.
+    pub fn perplexity(&self) -> f64 {
+        let total = self.positions();
+        let entropy =
+            |&n: &u64| if n == 0 { 0.0 } else { -(n as f64 / total) * (n as f64 / total).ln() };
+        self.counts.iter().map(entropy).sum::<f64>().exp()
+    }
+
+    /// Number of tokens counted.
+    pub fn positions(&self) -> f64 {
+        self.counts.iter().sum::<u64>() as f64
+    }
+}
+
+/// Adds what hard codes do on mapped pixels `[B,H,W,3]` to `sums`.
+pub fn add_hard_codes<B: Backend>(
+    bk: &B,
+    dvae: &Dvae,
+    w: &Params<B>,
+    pixels: &[f32],
+    sums: &mut HardCodes,
+) {
+    let (h, wide) = dvae.config.image;
+    let shape = [pixels.len() / (h * wide * 3), h, wide, 3];
+    let x = Tensor::<B>::from_f32(bk, pixels, &shape);
+    let (logits, _) = dvae.encode(Ctx::new(bk, w), &x);
+    let tokens = bk.argmax(&logits);
+    let (out, _) = dvae.decode(Ctx::new(bk, w), &dvae.one_hot(bk, &tokens));
+    let target = Master::from_f32(bk, pixels, &shape);
+    sums.nll += bk.logit_laplace_forward(&target, &out).to_f64(bk).iter().sum::<f64>();
+    sums.kl += bk.kl_uniform_forward(&logits).to_f64(bk).iter().sum::<f64>();
+    sums.counts.resize(dvae.config.vocab, 0);
+    tokens.to_vec(bk).iter().for_each(|&t| sums.counts[t as usize] += 1);
+    let shown = crate::models::dvae::pixels(&out.to_f64(bk));
+    for (&x, p) in pixels.iter().zip(shown) {
+        let p0 = ((f64::from(x) - 0.1) / 0.8).clamp(0.0, 1.0);
+        sums.squared_error += (p - p0) * (p - p0);
+    }
+    sums.sub_pixels += pixels.len() as f64;
+    sums.images += shape[0];
+}
+
+/// What hard codes do on the central crops of at most 1024 images, spread over the source.
+pub fn hard_codes<B: Backend>(
+    bk: &B,
+    dvae: &Dvae,
+    w: &Params<B>,
+    augment: &AugmentConfig,
+    source: &Source,
+) -> HardCodes {
+    let mut sums = HardCodes::default();
+    for chunk in spread(source, EVALUATED).chunks(64) {
+        let pixels = load_all(source, chunk, |item| eval_views(augment, &item.image).tokens);
+        if !pixels.is_empty() {
+            add_hard_codes(bk, dvae, w, &pixels.concat(), &mut sums);
+        }
+    }
+    sums
+}

@@ -1,0 +1,58 @@
+//! Classes of images from those of their nearest neighbours in feature space.
+
+use super::probe::FeatureTable;
+use crate::cpu::gemm;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+/// Share of places where two lists agree.
+pub(super) fn share_equal(a: &[u32], b: &[u32]) -> f64 {
+    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
+}
+
+/// k nearest neighbours by cosine, each voting with exp(cosine / 0.07), as in DINO
+/// (arXiv 2104.14294, appendix A, after Wu et al. 2018).
+pub(super) fn knn_accuracy(
+    train: &FeatureTable,
+    test: &FeatureTable,
+    block: usize,
+    classes: usize,
+    k: usize,
+) -> f64 {
+    let unit = |rows: &[f32]| -> Vec<f32> {
+        let normalise = |row: &[f32]| {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            row.iter().map(|x| x / norm).collect::<Vec<_>>()
+        };
+        rows.chunks_exact(train.width).flat_map(normalise).collect()
+    };
+    let (a, b) = (unit(&test.blocks[block]), unit(&train.blocks[block]));
+    let (m, n, d) = (test.images(), train.images(), train.width);
+    let view = |x: &'_ [f32], rows: usize| -> ndarray::Array2<f32> {
+        ArrayView2::from_shape((rows, d), x).expect("rows of features").to_owned()
+    };
+    let mut cosine = vec![0.0f32; m * n];
+    let c = ArrayViewMut2::from_shape((m, n), cosine.as_mut_slice()).expect("fits");
+    gemm(1.0, view(&a, m).view(), view(&b, n).t(), 0.0, c);
+    let predicted: Vec<u32> = cosine
+        .chunks_exact(n)
+        .map(|row| {
+            let mut nearest: Vec<usize> = (0..n).collect();
+            let k = k.min(n);
+            let order = |&i: &usize, &j: &usize| row[j].total_cmp(&row[i]).then(i.cmp(&j));
+            if k < n {
+                nearest.select_nth_unstable_by(k - 1, order);
+            }
+            let mut votes = vec![0.0f32; classes];
+            nearest[..k].sort_unstable();
+            for &i in &nearest[..k] {
+                votes[train.labels[i] as usize] += ((row[i] - 1.0) / 0.07).exp();
+            }
+            let best = votes
+                .iter()
+                .enumerate()
+                .fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best });
+            best.0 as u32
+        })
+        .collect();
+    share_equal(&predicted, &test.labels)
+}

@@ -1,0 +1,140 @@
+//! How well an encoder predicts the tokens of hidden patches.
+
+use super::frozen::{Tokenizer, broken_parameter, load_all, spread};
+use crate::data::augment::{Views, eval_views};
+use crate::data::{AugmentConfig, MaskConfig, Source};
+use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
+use crate::models::encoder::EncoderInput;
+use crate::ops::Backend;
+use crate::ops::cross_entropy::Target;
+use crate::params::{Ctx, Params};
+use crate::rng::{Philox, Purpose};
+use crate::tensor::{Ids, Master};
+use std::collections::BTreeMap;
+
+/// Images that the figures of a finished run are measured on.
+const EVALUATED: usize = 1024;
+
+/// Both views of a crop and its mask.
+pub struct MaskedSample {
+    /// What the encoder and the tokenizer see.
+    pub views: Views,
+    /// `[Np]`; true is hidden.
+    pub mask: Vec<bool>,
+}
+
+/// An encoder, the tokenizer whose tokens it predicts, and how images are shown to both.
+pub struct TokenPrediction<B: Backend> {
+    /// The encoder.
+    pub model: MaskedImageModel<B>,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer<B>,
+    /// Law of the masks.
+    pub masks: MaskConfig,
+    /// Sizes of the views and how they are varied.
+    pub augment: AugmentConfig,
+    /// Seed of the masks.
+    pub seed: u64,
+}
+
+/// What the evaluation images showed.
+#[derive(Clone, Debug, Default)]
+pub struct MaskedFigures {
+    /// Number of images.
+    pub images: usize,
+    /// Cross-entropy in nats, summed over masked patches.
+    pub loss: f64,
+    /// Masked patches whose token was predicted.
+    pub correct: u64,
+    /// Tokens of all masked patches.
+    pub labels: Vec<u32>,
+}
+
+impl MaskedFigures {
+    /// Masked patches, at least 1.
+    pub fn masked(&self) -> f64 {
+        self.labels.len().max(1) as f64
+    }
+
+    /// Share of the most frequent token: what a constant guess would reach.
+    pub fn majority(&self) -> f64 {
+        let mut counts = BTreeMap::<u32, u64>::new();
+        self.labels.iter().for_each(|&l| *counts.entry(l).or_default() += 1);
+        counts.into_values().max().unwrap_or(0) as f64 / self.masked()
+    }
+}
+
+impl<B: Backend> TokenPrediction<B> {
+    /// Tensors of some samples and the labels of their masked patches. Waits for nothing.
+    pub fn batch(&self, bk: &B, samples: &[MaskedSample]) -> (MaskedBatch<B>, Ids<B>) {
+        let (b, sizes) = (samples.len(), &self.model.config);
+        let ((ih, iw), np) = (sizes.image, sizes.patches());
+        let (th, tw) = self.tokenizer.dvae.config.image;
+        // Rounded to Elem on the device.
+        let elem = |view: fn(&MaskedSample) -> &[f32], shape: [usize; 4]| {
+            let flat = samples.iter().map(view).collect::<Vec<_>>().concat();
+            bk.to_elem(&Master::from_f32(bk, &flat, &shape), 1.0)
+        };
+        let mask: Vec<bool> = samples.iter().flat_map(|s| s.mask.iter().copied()).collect();
+        let tokens = self.tokenizer.tokens(bk, &elem(|s| &s.views.tokens, [b, th, tw, 3]));
+        let hidden = (0..mask.len() as u32).filter(|&i| mask[i as usize]).collect::<Vec<_>>();
+        let count = hidden.len();
+        let labels = bk.gather_ids(&tokens, &Ids::from_vec(bk, hidden, &[count]));
+        let rows = masked_rows(&mask, np);
+        let batch = MaskedBatch {
+            images: elem(|s| &s.views.patch, [b, ih, iw, 3]),
+            mask: Ids::from_vec(bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
+            rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
+            keep: None,
+        };
+        (batch, labels)
+    }
+
+    /// Name of the first tensor of a forward pass that holds something not finite.
+    pub fn first_non_finite(&self, bk: &B, w: &Params<B>, batch: &MaskedBatch<B>) -> String {
+        let broken = |values: &[f64]| values.iter().any(|x| !x.is_finite());
+        if let Some(name) = broken_parameter(bk, w) {
+            return format!("parameter {name}");
+        }
+        if broken(&batch.images.to_f64(bk)) {
+            return "the images".into();
+        }
+        let (encoder, ctx) = (&self.model.encoder, Ctx::new(bk, w));
+        let input = EncoderInput { mask: Some(&batch.mask), ..EncoderInput::of(&batch.images) };
+        let taps: Vec<usize> = (0..=encoder.depth()).collect();
+        let streams = encoder.features(ctx, &input, &taps).taps;
+        match streams.iter().position(|s| broken(&s.to_f64(bk))) {
+            Some(0) => "the patch embedding".into(),
+            Some(l) => format!("the residual stream after blocks.{}", l - 1),
+            None => "the logits".into(),
+        }
+    }
+
+    /// What the model says about fixed views and masks of at most 1024 images.
+    pub fn evaluate(&self, bk: &B, w: &Params<B>, source: &Source) -> MaskedFigures {
+        let mut seen = MaskedFigures::default();
+        let seed = self.seed;
+        // No training epoch has this number.
+        let mask = |i| self.masks.draw(&mut Philox::new(seed, Purpose::Mask, u32::MAX, i as u32));
+        for chunk in spread(source, EVALUATED).chunks(64) {
+            let samples = load_all(source, chunk, |item| MaskedSample {
+                views: eval_views(&self.augment, &item.image),
+                mask: mask(item.index),
+            });
+            seen.images += samples.len();
+            let (batch, labels) = self.batch(bk, &samples);
+            if labels.is_empty() {
+                continue;
+            }
+            let logits = self.model.logits(Ctx::new(bk, w), &batch);
+            let target = Target::Hard { labels: &labels, ignore: None };
+            let losses = bk.cross_entropy_forward(&logits, &target);
+            let labels = labels.to_vec(bk);
+            seen.loss += losses.rows.to_f64(bk).iter().sum::<f64>();
+            let argmax = losses.argmax.to_vec(bk);
+            seen.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
+            seen.labels.extend(labels);
+        }
+        seen
+    }
+}

@@ -1,0 +1,73 @@
+//! Settings that are words.
+
+use crate::data::pixels::Normalise;
+use crate::words::words;
+
+words! {
+    /// Where a command computes.
+    DeviceChoice {
+        /// A GPU where one can be used, else the CPU.
+        Auto = "auto",
+        /// The CPU.
+        Cpu = "cpu",
+        /// A GPU, or an error.
+        Cuda = "cuda",
+    }
+}
+
+words! {
+    /// Operands of matrix products and activations inside a branch.
+    PrecisionChoice {
+        /// bf16 on a GPU, f32 on the CPU.
+        Auto = "auto",
+        /// f32.
+        F32 = "f32",
+        /// bf16.
+        Bf16 = "bf16",
+    }
+}
+
+words! {
+    /// Relative-position bias of an encoder.
+    RelPos {
+        /// One table for all blocks.
+        Shared = "shared",
+        /// A table in each block.
+        PerBlock = "per_block",
+        /// No bias.
+        None = "none",
+    }
+}
+
+words! {
+    /// Reconstruction term of the tokenizer's loss.
+    Recon {
+        /// Logit-Laplace likelihood.
+        LogitLaplace = "logit_laplace",
+        /// Squared error.
+        Mse = "mse",
+    }
+}
+
+words! {
+    /// Mean and deviation of the views that a probe shows its encoder.
+    ProbeNormalise {
+        /// Those of the model's pretraining.
+        Model = "model",
+        /// Those of [`Normalise::Half`].
+        Half = "half",
+        /// Those of [`Normalise::Imagenet`].
+        Imagenet = "imagenet",
+    }
+}
+
+impl ProbeNormalise {
+    /// What the setting means for a model that was pretrained with `model`.
+    pub fn of(self, model: Normalise) -> Normalise {
+        match self {
+            Self::Model => model,
+            Self::Half => Normalise::Half,
+            Self::Imagenet => Normalise::Imagenet,
+        }
+    }
+}

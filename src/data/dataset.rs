@@ -1,0 +1,32 @@
+//! What training goes through: a numbered list of items.
+
+use super::image::Image;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// A numbered list of items, each of which may turn out to be unreadable.
+#[expect(clippy::len_without_is_empty, reason = "opening an empty data set is an error")]
+pub trait Dataset: Send + Sync + 'static {
+    /// What one number stands for: an image with its label, its mask, its text.
+    type Item;
+
+    /// Number of items, readable or not; never 0.
+    fn len(&self) -> usize;
+
+    /// Tells one list of items from another.
+    fn checksum(&self) -> u32;
+
+    /// Item `i`, or the reason why it cannot be read, which names it.
+    fn item(&self, i: usize) -> Result<Self::Item>;
+}
+
+/// An image of a source, with what the source knows about it.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// The image.
+    pub image: Arc<Image>,
+    /// Its class, if it has one.
+    pub label: Option<u32>,
+    /// Its number in the source.
+    pub index: usize,
+}

@@ -1,0 +1,109 @@
+//! What finished runs report: the figures of `summary.json`, as a page too.
+
+use crate::apply::hard_codes::HardCodes;
+use crate::apply::masked::MaskedFigures;
+use crate::report::page::{Page, Table};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What a finished run of `train-tokenizer` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenizerSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Peak signal-to-noise ratio in dB of the mean squared error over all evaluation images, from
+    /// hard codes (argmax, no noise).
+    pub psnr_db: f64,
+    /// Tokens that occur, as a share of the vocabulary.
+    pub codebook_usage: f64,
+    /// exp of the entropy of the tokens' frequencies.
+    pub codebook_perplexity: f64,
+    /// Mean KL to the uniform prior per position, in nats.
+    pub kl: f64,
+    /// Negative log-likelihood per sub-pixel from hard codes, in nats.
+    pub nll: f64,
+    /// Size of the vocabulary.
+    pub vocab: usize,
+    /// Images that were evaluated.
+    pub images: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl TokenizerSummary {
+    /// The figures of `hard` after `steps` steps of a run that began at `started`.
+    pub(super) fn new(steps: u64, hard: &HardCodes, vocab: usize, started: Instant) -> Self {
+        Self {
+            steps,
+            psnr_db: hard.psnr_db(),
+            codebook_usage: hard.usage(),
+            codebook_perplexity: hard.perplexity(),
+            kl: hard.kl / hard.positions(),
+            nll: hard.nll / hard.sub_pixels,
+            vocab,
+            images: hard.images,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let (perplexity, vocab) = (self.codebook_perplexity, self.vocab);
+        let row = |name: &str, value: String| [name.to_string(), value];
+        Page::new("Tokenizer").section("Hard codes on central crops of training images").table(
+            Table::new(&["figure", "value"], 1).rows([
+                row("PSNR", format!("{:.2} dB", self.psnr_db)),
+                row("codebook perplexity", format!("{perplexity:.1} of {vocab}")),
+                row("codebook usage", format!("{:.3}", self.codebook_usage)),
+                row("KL per position", format!("{:.3} nats", self.kl)),
+            ]),
+        )
+    }
+}
+
+/// What a finished run of `pretrain` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PretrainSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Masked patches whose token was predicted, over all masked patches of the evaluation images.
+    pub masked_accuracy: f64,
+    /// Share of the most frequent token among the same targets: what a constant guess would reach.
+    pub majority_accuracy: f64,
+    /// 1 / vocabulary.
+    pub chance: f64,
+    /// Mean cross-entropy of the same targets in nats.
+    pub loss: f64,
+    /// Images that were evaluated.
+    pub images: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl PretrainSummary {
+    /// The figures of `seen` after `steps` steps of a run that began at `started`.
+    pub(super) fn new(steps: u64, seen: &MaskedFigures, vocab: usize, started: Instant) -> Self {
+        Self {
+            steps,
+            masked_accuracy: seen.correct as f64 / seen.masked(),
+            majority_accuracy: seen.majority(),
+            chance: 1.0 / vocab as f64,
+            loss: seen.loss / seen.masked(),
+            images: seen.images,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let row = |name: &str, value: f64| [name.to_string(), format!("{value:.4}")];
+        Page::new("Pretraining").section("Figures on central crops of training images").table(
+            Table::new(&["figure", "value"], 1).rows([
+                row("masked accuracy", self.masked_accuracy),
+                row("share of the most frequent token", self.majority_accuracy),
+                row("chance", self.chance),
+                row("loss, nats", self.loss),
+            ]),
+        )
+    }
+}

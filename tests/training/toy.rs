@@ -1,0 +1,247 @@
+//! The loop on a task small enough to be computed by hand, which uses everything a task may say.
+
+use beit::config::{Preset, RunConfig, TokenizerRun};
+use beit::cpu::Cpu;
+use beit::data::Dataset;
+use beit::data::pixels::Normalise;
+use beit::error::{Error, Result};
+use beit::models::config::DvaeConfig;
+use beit::models::kind::ModelConfig;
+use beit::optim::state::State;
+use beit::params::{Decay, Init, Layout, Params, Registry};
+use beit::report::page::Page;
+use beit::train::driver::train;
+use beit::train::task::{At, Extra, Length, Part, Schedules, Task, Trained, Validation};
+use beit::weights::TensorFile;
+use serde::Serialize;
+use std::path::Path;
+use tempfile::TempDir;
+
+type Bk = Cpu<f32>;
+
+/// With this seed, a number of the fifth step is not finite.
+const BROKEN: u64 = 13;
+
+/// Numbers with labels; one of them cannot be read.
+struct Numbers;
+
+impl Dataset for Numbers {
+    type Item = (f32, bool);
+
+    fn len(&self) -> usize {
+        32
+    }
+
+    fn checksum(&self) -> u32 {
+        7
+    }
+
+    fn item(&self, i: usize) -> Result<(f32, bool)> {
+        if i == 5 {
+            return Err(Error::config("number 5 is lost"));
+        }
+        Ok((1.0 + i as f32 / 32.0, i.is_multiple_of(2)))
+    }
+}
+
+/// Carried along: a slow copy of the weight, and the sums of the last parts.
+struct Memory {
+    teacher: f32,
+    queue: Vec<f32>,
+}
+
+impl Extra<Bk> for Memory {
+    fn to_host(&self, _: &Bk) -> Vec<(String, Vec<f32>)> {
+        vec![("teacher".into(), vec![self.teacher]), ("queue".into(), self.queue.clone())]
+    }
+
+    fn restore(&mut self, _: &Bk, find: &dyn Fn(&str) -> Result<Vec<f32>>) -> Result<()> {
+        (self.teacher, self.queue) = (find("teacher")?[0], find("queue")?);
+        Ok(())
+    }
+}
+
+/// One weight w that is drawn to the mean of the numbers, of its teacher and of the queue.
+struct Toy {
+    config: TokenizerRun,
+    layout: Layout,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Outcome {
+    w: f32,
+    teacher: f32,
+    steps: u64,
+}
+
+impl Task<Bk> for Toy {
+    type Config = TokenizerRun;
+    type Data = Numbers;
+    type Sample = (f32, bool);
+    type Seen = f32;
+    type Window = f64;
+    type Extra = Memory;
+    type Summary = Outcome;
+
+    fn new(_: &Bk, config: &TokenizerRun) -> Result<Self> {
+        let mut registry = Registry::new();
+        registry.add("w", &[1], Decay::No, Init::Constant(0.0));
+        Ok(Self { config: config.clone(), layout: registry.finish() })
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn data(&self) -> Result<Numbers> {
+        Ok(Numbers)
+    }
+
+    fn extra(&self, _: &Bk, _: &Params<Bk>) -> Memory {
+        Memory { teacher: 0.0, queue: vec![0.0; 2] }
+    }
+
+    fn sampler(&self) -> impl Fn((f32, bool), u32) -> (f32, bool) + Send + Sync + 'static {
+        |(x, label), epoch| (x + epoch as f32, label)
+    }
+
+    /// Every number becomes its mean with the next one.
+    fn collate(&self, samples: Vec<(f32, bool)>, at: At) -> Vec<(f32, bool)> {
+        assert!(at.step < at.length.total);
+        let next = samples.iter().cycle().skip(1);
+        let mut mixed: Vec<_> =
+            samples.iter().zip(next).map(|(a, b)| ((a.0 + b.0) / 2.0, a.1)).collect();
+        if (self.config.common.seed, at.step) == (BROKEN, 4) {
+            mixed[9].0 = f32::NAN;
+        }
+        mixed
+    }
+
+    fn terms(&self, samples: &[(f32, bool)], _: At) -> Result<usize> {
+        Ok(samples.len())
+    }
+
+    fn gradients(
+        &self,
+        _: &Bk,
+        w: &Params<Bk>,
+        extra: &Memory,
+        part: &Part<(f32, bool)>,
+        g: &mut Params<Bk>,
+    ) -> Option<f32> {
+        assert_eq!((part.samples.len(), part.whole), (part.range.len(), 8));
+        let pull = extra.teacher + extra.queue.iter().sum::<f32>();
+        let sum: f32 = part.samples.iter().map(|(x, _)| w.master[0] - x + 0.01 * pull).sum();
+        g.master[0] += sum * part.scale as f32;
+        Some(sum)
+    }
+
+    fn keep(&self, _: &Bk, extra: &mut Memory, seen: &[f32]) {
+        extra.queue.rotate_left(1);
+        extra.queue[1] = seen.iter().sum();
+    }
+
+    fn after_step(&self, _: &Bk, state: &State<Bk>, extra: &mut Memory) {
+        extra.teacher = 0.9 * extra.teacher + 0.1 * state.w.master[0];
+    }
+
+    fn absorb(&self, seen: f32, window: &mut f64) -> bool {
+        *window += f64::from(seen);
+        seen.is_finite()
+    }
+
+    fn diagnose(&self, _: &Bk, _: &Params<Bk>, _: &Memory, part: &Part<(f32, bool)>) -> String {
+        let place = part.samples.iter().position(|(x, _)| x.is_nan());
+        format!("number {} of micro-batch {}", place.unwrap(), part.stream)
+    }
+
+    fn schedules(&self, length: Length) -> Schedules {
+        Schedules::cosines(&self.config, 0, 0.0, length)
+    }
+
+    fn metrics(
+        &self,
+        _: &Bk,
+        _: &State<Bk>,
+        samples: &[(f32, bool)],
+        window: &f64,
+        _: At,
+    ) -> (Vec<(&'static str, f64)>, String) {
+        assert_eq!(samples.len(), 16);
+        (vec![("pull", *window)], String::new())
+    }
+
+    /// The weight should be 0.3.
+    fn validate(&self, _: &Bk, w: &Params<Bk>, extra: &Memory) -> Option<Validation> {
+        let score = -f64::from((w.master[0] - 0.3).abs());
+        Some(Validation { figures: vec![("teacher", f64::from(extra.teacher))], score })
+    }
+
+    fn evaluate(&self, _: &Bk, trained: &Trained<Bk, Self>) -> Result<Outcome> {
+        assert_eq!(trained.data.len(), 32);
+        let (w, teacher) = (trained.w.master[0], trained.extra.teacher);
+        Ok(Outcome { w, teacher, steps: trained.steps })
+    }
+
+    fn model(&self) -> (ModelConfig, Option<Normalise>) {
+        (ModelConfig::Dvae(DvaeConfig::test()), None)
+    }
+
+    fn page(&self, summary: &Outcome) -> Page {
+        Page::new("Toy").text(&format!("w is {}", summary.w))
+    }
+}
+
+fn settings() -> TokenizerRun {
+    let mut config = TokenizerRun::preset(Preset::Tiny);
+    (config.common.epochs, config.common.batch, config.common.lr) = (6, 16, 0.1);
+    (config.common.max_bad, config.recipe.accumulate) = (0.1, 2);
+    (config.recipe.ema, config.recipe.log_every) = (0.0, 3);
+    config
+}
+
+fn run(config: &TokenizerRun, out: &Path, resume: bool) -> Result<Option<Outcome>> {
+    train::<Bk, Toy>(&Bk::new(), config, out, resume)
+}
+
+fn weight(out: &Path) -> f32 {
+    TensorFile::read(&out.join("model.safetensors")).unwrap().f32s("w").unwrap().1[0]
+}
+
+#[test]
+fn a_run_ends_with_its_best_weights_and_carries_the_rest_through_checkpoints() {
+    let folder = TempDir::new().unwrap();
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    let outcome = run(&settings(), &whole, false).unwrap().unwrap();
+    assert_eq!(outcome.steps, 12);
+    let lines = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
+    assert_eq!(lines.matches("\"teacher\"").count(), 6, "one validation an epoch: {lines}");
+    assert_eq!(lines.matches("\"pull\"").count(), 4, "{lines}");
+    let checkpoint = whole.join("checkpoints/step-0000000012.safetensors");
+    let last = TensorFile::read(&checkpoint).unwrap();
+    let of = |name: &str| last.f32s(name).unwrap().1;
+    assert_eq!(of("extra.teacher"), [outcome.teacher]);
+    assert_eq!(of("extra.queue").len(), 2);
+    // The weight went past 0.3, so the last one is not the best.
+    assert_eq!(of("best"), [outcome.w]);
+    assert!(of("weights")[0] > outcome.w + 0.1, "{:?} {outcome:?}", of("weights"));
+    assert!((outcome.w - 0.3).abs() < 0.1, "{outcome:?}");
+    assert_eq!(weight(&whole), outcome.w);
+    // Cut back to the checkpoint before the last and continued.
+    run(&settings(), &cut, false).unwrap();
+    std::fs::remove_file(cut.join("summary.json")).unwrap();
+    std::fs::remove_file(cut.join("checkpoints/step-0000000012.safetensors")).unwrap();
+    assert_eq!(run(&settings(), &cut, true).unwrap().unwrap(), outcome);
+    assert_eq!(std::fs::read_to_string(cut.join("metrics.jsonl")).unwrap(), lines);
+    assert!(run(&settings(), &cut, true).unwrap().is_none(), "the run is finished");
+}
+
+#[test]
+fn a_part_whose_loss_is_not_finite_is_named() {
+    let folder = TempDir::new().unwrap();
+    let mut config = settings();
+    config.common.seed = BROKEN;
+    let text = run(&config, &folder.path().join("run"), false).unwrap_err().to_string();
+    let place = "the first tensor that is not finite is number 1 of micro-batch 9";
+    assert!(text.starts_with("step 5: the loss is not finite") && text.contains(place), "{text}");
+}
