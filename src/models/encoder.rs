@@ -15,6 +15,9 @@
 
 mod case;
 
+#[cfg(test)]
+mod tests;
+
 pub use case::*;
 
 use crate::layers::TRUNC_NORMAL;
