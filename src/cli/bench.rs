@@ -9,6 +9,7 @@ use crate::cli::device::Chosen;
 #[cfg(feature = "cuda")]
 use crate::cli::device::on_device;
 use crate::cli::on_threads;
+use crate::config::Place;
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
@@ -63,7 +64,7 @@ pub fn bench(command: &BenchCommand) -> Result<ExitCode> {
 
 /// The report in three forms. The status is 1 where `--against` found something slower or broken.
 fn report_command(args: &ReportArgs) -> Result<ExitCode> {
-    let columns = columns(&args.device)?;
+    let columns = columns(args.device)?;
     let plan = report::Plan::new(args.quick, &columns);
     // What cannot be compared is said before minutes are spent.
     let machine = report::Machine::this(&columns);
@@ -102,17 +103,19 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The CPU and what `device` allows.
-fn columns(device: &str) -> Result<report::Columns> {
-    if device == "cpu" {
-        return Ok(report::Columns::cpu_only("--device cpu"));
-    }
-    match Chosen::open("cuda", "f32") {
+/// The CPU and what `place` allows.
+fn columns(place: Place) -> Result<report::Columns> {
+    let ordinal = match place {
+        Place::Cpu => return Ok(report::Columns::cpu_only("--device cpu")),
+        Place::Auto => 0,
+        Place::Cuda(ordinal) => ordinal,
+    };
+    match Chosen::open(Place::Cuda(ordinal), "f32") {
         #[cfg(feature = "cuda")]
         Ok(Chosen::CudaF32(device)) => Ok(report::Columns::with(device)),
         Ok(_) => unreachable!("a GPU in f32 was asked for"),
-        Err(why) if device == "cuda" => Err(why),
-        Err(why) => Ok(report::Columns::cpu_only(why.to_string())),
+        Err(why) if place == Place::Auto => Ok(report::Columns::cpu_only(why.to_string())),
+        Err(why) => Err(why),
     }
 }
 
@@ -125,7 +128,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
         steps: args.steps as usize,
         tokenizer: args.tokenizer.then_some(dvae),
     };
-    let chosen = Chosen::open(&args.device, &args.precision)?;
+    let chosen = Chosen::open(args.device, &args.precision)?;
     let r = on_threads(args.threads, || match &chosen {
         Chosen::Cpu => {
             let sgemm = step::best_sgemm(&bench.config, bench.batch, bench.masked);
@@ -176,7 +179,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
 fn device_command(args: &DeviceArgs) -> Result<()> {
     use crate::bench::device;
     let (config, _, _) = sizes(&args.preset)?;
-    let chosen = Chosen::open("cuda", &args.precision)?;
+    let chosen = Chosen::open(Place::Cuda(0), &args.precision)?;
     let (batch, budget) = (args.batch as usize, if chosen.is_emulated() { 0.0 } else { 0.2 });
     let only = args.only.as_deref();
     let r = match &chosen {

@@ -10,7 +10,7 @@ use crate::cli::args::{
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{Place, PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -26,8 +26,8 @@ use std::process::ExitCode;
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
-    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
+    let chosen = Chosen::open(config.device, &config.precision)?;
+    (config.device, config.precision) = (chosen.place(), chosen.precision().into());
     install_interrupt()?;
     let (out, resume) = (&args.out, args.resume);
     let summary = on_threads(
@@ -46,8 +46,8 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
     let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
-    (config.device, config.precision) = (chosen.device().into(), chosen.precision().into());
+    let chosen = Chosen::open(config.device, &config.precision)?;
+    (config.device, config.precision) = (chosen.place(), chosen.precision().into());
     install_interrupt()?;
     let (out, resume) = (&args.train.out, args.train.resume);
     let summary = on_threads(
@@ -66,7 +66,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 pub fn probe(args: &ProbeArgs) -> Result<()> {
     let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
     let config: ProbeRun = args.settings.layers(&own).resolve()?;
-    let chosen = Chosen::open(&config.device, &config.precision)?;
+    let chosen = Chosen::open(config.device, &config.precision)?;
     let _lock = args.out.as_deref().map(claim).transpose()?;
     let summary = on_threads(config.threads, || {
         on_device!(chosen, bk => {
@@ -93,7 +93,7 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
         layer: args.layer,
         normalise: args.normalise.as_deref(),
     };
-    let chosen = Chosen::open(&args.device, "f32")?;
+    let chosen = Chosen::open(args.device, "f32")?;
     let picture = on_device!(chosen, bk => attention_picture(&bk, &map))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
@@ -111,7 +111,7 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
         split: Split::Test,
         normalise: args.normalise.as_deref(),
     };
-    let chosen = Chosen::open(&args.device, "f32")?;
+    let chosen = Chosen::open(args.device, "f32")?;
     let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
     picture.save(&args.out)?;
     say!("{}", args.out.display());
@@ -121,8 +121,8 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
 /// `beit gradcheck`: the status says whether everything passed.
 pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
-    if args.device == "cuda" {
-        return gradcheck_cuda(args);
+    if let Place::Cuda(ordinal) = args.device {
+        return gradcheck_cuda(ordinal, args);
     }
     if args.parity {
         return Err(Error::config("--parity compares a GPU with the CPU: add --device cuda"));
@@ -139,7 +139,7 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
 }
 
 #[cfg(feature = "cuda")]
-fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
+fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
     if args.out.is_some() {
         return Err(Error::config("--out draws the curves of the CPU: leave out --device cuda"));
     }
@@ -150,7 +150,7 @@ fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
     /// Images whose tokens are compared.
     const TOKENIZED: usize = 64;
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
-    let device = crate::cuda::Device::open()?;
+    let device = crate::cuda::Device::new(ordinal)?;
     say!("on {}", device.describe());
     let passed = if args.parity {
         let rows = parity(&device, filter, &mut out)?;
@@ -188,7 +188,7 @@ fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gradcheck_cuda(_: &GradcheckArgs) -> Result<ExitCode> {
+fn gradcheck_cuda(_: usize, _: &GradcheckArgs) -> Result<ExitCode> {
     Err(Error::Device("this beit was built without its feature `cuda`".into()))
 }
 

@@ -37,13 +37,13 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             out.display()
         )));
     }
-    let chosen = Chosen::open(&args.device, "auto")?;
+    let chosen = Chosen::open(args.device, "auto")?;
     let tokenizer_path = tok.to_string_lossy();
     let threads = args.threads as i64;
     let settings = |more: &[(&'static str, toml::Value)]| {
         let mut flags = vec![
             ("threads", threads.into()),
-            ("device", chosen.device().into()),
+            ("device", chosen.place().to_string().into()),
             ("precision", chosen.precision().into()),
         ];
         flags.extend(more.iter().cloned());

@@ -1,5 +1,6 @@
-//! Where a command computes: `--device auto|cpu|cuda` and the precision there.
+//! The device that a command computes on, opened in one precision.
 
+use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::run::note;
 
@@ -9,9 +10,6 @@ use crate::cuda::Device;
 use std::path::PathBuf;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
-
-/// Legal values of `--device`.
-pub const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
 /// A device in one precision.
 pub enum Chosen {
@@ -49,14 +47,13 @@ macro_rules! on_device {
 pub(super) use on_device;
 
 impl Chosen {
-    /// Opens what `device` names. `auto` takes the GPU where one can be used, else the CPU, and says
-    /// which on standard error. `precision` is `auto` (bf16 on a GPU, f32 on the CPU), `f32` or
-    /// `bf16`.
-    pub fn open(device: &str, precision: &str) -> Result<Self> {
-        let gpu = match device {
-            "cpu" => None,
-            "cuda" => Some(Self::gpu(precision)?),
-            _ => match Self::gpu(precision) {
+    /// Opens a device and says which on standard error. `precision` is `auto` (bf16 on a GPU, f32 on
+    /// the CPU), `f32` or `bf16`.
+    pub fn open(place: Place, precision: &str) -> Result<Self> {
+        let gpu = match place {
+            Place::Cpu => None,
+            Place::Cuda(ordinal) => Some(Self::gpu(ordinal, precision)?),
+            Place::Auto => match Self::gpu(0, precision) {
                 Ok(gpu) => Some(gpu),
                 Err(why) => {
                     note(&format!("computing on the CPU ({})", short(&why)));
@@ -77,20 +74,21 @@ impl Chosen {
     }
 
     #[cfg(feature = "cuda")]
-    fn gpu(precision: &str) -> Result<Self> {
-        let device = Device::open()?;
+    fn gpu(ordinal: usize, precision: &str) -> Result<Self> {
+        let device = Device::new(ordinal)?;
         remember_products(&device);
         Ok(if precision == "f32" { Self::CudaF32(device) } else { Self::CudaBf16(device) })
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn gpu(_: &str) -> Result<Self> {
+    fn gpu(_: usize, _: &str) -> Result<Self> {
         Err(Error::Device("this beit was built without its feature `cuda`".into()))
     }
 
-    /// `cpu` or `cuda`.
-    pub fn device(&self) -> &'static str {
-        if matches!(self, Self::Cpu) { "cpu" } else { "cuda" }
+    /// `cpu` or `cuda`, as a run's settings keep it: the GPU's number is none of them, so that a run
+    /// may go on on another GPU.
+    pub fn place(&self) -> Place {
+        if matches!(self, Self::Cpu) { Place::Cpu } else { Place::Cuda(0) }
     }
 
     /// `f32` or `bf16`.

@@ -8,6 +8,7 @@
 
 mod key;
 mod layers;
+mod place;
 mod pretrain;
 mod probe;
 mod resume;
@@ -16,6 +17,7 @@ mod tokenizer;
 pub use key::{ImageSize, Key, Preset, Range};
 pub use layers::{Layers, document};
 pub(crate) use layers::{read_document, to_table};
+pub use place::Place;
 pub use pretrain::PretrainRun;
 pub use probe::ProbeRun;
 pub use resume::{FREE_KEYS, same_run};

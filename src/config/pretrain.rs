@@ -1,7 +1,7 @@
 //! Settings of `beit pretrain`.
 
-use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
-use super::{ImageSize, Preset, run_config};
+use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
+use super::{ImageSize, Place, Preset, run_config};
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 
@@ -14,8 +14,9 @@ run_config! {
         data: String = Text;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
-        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
-        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Where it is computed: auto, cpu, cuda or cuda:N. auto takes the first GPU where it can be used,
+        /// else the CPU.
+        device: Place = Device;
         /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
         /// GPU, f32 on the CPU.
         precision: String = Choice(&["auto", "f32", "bf16"]);
@@ -109,7 +110,7 @@ impl PretrainRun {
             preset,
             data: String::new(),
             tokenizer: String::new(),
-            device: "auto".into(),
+            device: Place::Auto,
             // Deviation: the original trains in fp16 with loss scaling; here bf16 or f32, without.
             precision: "auto".into(),
             seed: 0,

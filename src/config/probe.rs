@@ -1,7 +1,7 @@
 //! Settings of `beit probe`.
 
-use super::Range::{Above, Choice, Int, Real, Text};
-use super::{Preset, run_config};
+use super::Range::{Above, Choice, Device, Int, Real, Text};
+use super::{Place, Preset, run_config};
 use crate::error::Result;
 
 run_config! {
@@ -15,8 +15,9 @@ run_config! {
         train: String = Text;
         /// Labelled images to measure on.
         test: String = Text;
-        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
-        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Where it is computed: auto, cpu, cuda or cuda:N. auto takes the first GPU where it can be used,
+        /// else the CPU.
+        device: Place = Device;
         /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
         /// GPU, f32 on the CPU.
         precision: String = Choice(&["auto", "f32", "bf16"]);
@@ -50,7 +51,7 @@ impl ProbeRun {
             model: String::new(),
             train: String::new(),
             test: String::new(),
-            device: "auto".into(),
+            device: Place::Auto,
             precision: "auto".into(),
             seed: 0,
             // Deviation: more and larger steps than the original's. Of a few thousand images 1000

@@ -1,7 +1,7 @@
 //! Settings of `beit train-tokenizer`.
 
-use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
-use super::{ImageSize, Preset, run_config};
+use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
+use super::{ImageSize, Place, Preset, run_config};
 use crate::error::{Error, Result};
 use crate::models::config::DvaeConfig;
 
@@ -12,8 +12,9 @@ run_config! {
         preset: Preset = Choice(Preset::NAMES);
         /// Where the images come from: a folder, a CIFAR file or folder, or `synthetic[:COUNT]`.
         data: String = Text;
-        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
-        device: String = Choice(&["auto", "cpu", "cuda"]);
+        /// Where it is computed: auto, cpu, cuda or cuda:N. auto takes the first GPU where it can be used,
+        /// else the CPU.
+        device: Place = Device;
         /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
         /// GPU, f32 on the CPU.
         precision: String = Choice(&["auto", "f32", "bf16"]);
@@ -99,7 +100,7 @@ impl TokenizerRun {
         let original = Self {
             preset,
             data: String::new(),
-            device: "auto".into(),
+            device: Place::Auto,
             precision: "auto".into(),
             seed: 0,
             epochs: 100,

@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// A device of the emulator whose blocks run their threads in this order.
 fn device(order: Order) -> Result<Arc<Device>, Failed> {
     cuda_emu::set_order(order);
-    Device::open().map_err(|e| e.to_string().into())
+    Device::new(0).map_err(|e| e.to_string().into())
 }
 
 fn gradients(case: &AnyCase) -> Result<(), Failed> {
@@ -100,6 +100,31 @@ fn wrong_ids() -> Result<(), Failed> {
         return Err(gathered.into());
     }
     Ok(())
+}
+
+/// Two devices at once, from one thread in turns: each is the one that was asked for and computes what it
+/// computes alone.
+fn two_devices() -> Result<(), Failed> {
+    cuda_emu::set_order(Order::Forward);
+    let mut registry = Registry::new();
+    let weight = registry.add("weight", &[24, 16], Decay::Yes, Init::Normal(1.0));
+    let layout = registry.finish();
+    let (w, x) = (initial_values(&layout, 1), initial_values(&layout, 2));
+    let x: Vec<f64> = x.into_iter().map(f64::from).collect();
+    let open = |i| Device::new(i).and_then(|d| Cuda::<half::bf16>::on(&d)).map_err(text);
+    let devices = [open(0)?, open(1)?];
+    for (bk, name) in devices.iter().zip(["host emulation,", "host emulation 1,"]) {
+        let own = bk.device().describe();
+        if !own.starts_with(name) || !bk.device().is_emulated() {
+            return Err(format!("{own} is not {name}").into());
+        }
+    }
+    let w = devices.each_ref().map(|bk| Params::from_host(bk, &layout, &w));
+    let x = devices.each_ref().map(|bk| Tensor::from_f64(bk, &x, &[24, 16]));
+    let turns = [0, 1, 0, 1];
+    let y = turns.map(|i| devices[i].linear_forward(&x[i], &w[i], &weight, None));
+    let products: Vec<_> = turns.iter().zip(y).map(|(&i, y)| y.to_f64(&devices[i])).collect();
+    if products.iter().all(|y| *y == products[0]) { Ok(()) } else { Err("they disagree".into()) }
 }
 
 /// The longest sequence, that of 640 px: more than fits on chip, forward and backward against the CPU.
@@ -213,6 +238,7 @@ fn main() {
     trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
+    trials.push(Trial::test("cuda_two_devices", two_devices));
     trials.extend(faults::trials());
     let done = libtest_mimic::run(&arguments, trials);
     println!(
