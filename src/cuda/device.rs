@@ -2,13 +2,13 @@
 //!
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
 //! waits but a copy to the host; copies that nobody waits for are in `transfer.rs`. Opening a
-//! device returns an error that says what is missing; what fails later, inside an op, panics with the
-//! driver's text ([`DEVICE_FAILURE`]).
+//! device returns an error that says what is missing; what fails later, inside an op, panics with a
+//! [`DeviceFault`] that holds the driver's text.
 
 use super::planned::{Planned, Product};
 use super::transfer::Transfers;
 use super::{Argument, Grid};
-use crate::error::{DEVICE_FAILURE, Error, Result};
+use crate::error::{DeviceFault, Error, Result};
 use crate::real::Element;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{
@@ -46,7 +46,7 @@ pub struct Device {
 /// Stops: a device failed inside an op, where there is nothing to return an error to.
 #[track_caller]
 pub(super) fn fail(what: &str, error: impl std::fmt::Display) -> ! {
-    panic!("{DEVICE_FAILURE}{what}: {error}")
+    DeviceFault { text: format!("{what}: {error}") }.panic()
 }
 
 /// Panics where kernels reported a wrong id in this word (`report_fault` in `cuda/prelude.cuh`).

@@ -13,6 +13,7 @@ use beit::check::AnyCase;
 use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
+use beit::error::DeviceFault;
 use beit::ops::gather_rows::GatherRowsOp;
 use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::LinearOp;
@@ -91,7 +92,7 @@ fn wrong_ids() -> Result<(), Failed> {
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
         std::panic::set_hook(hook);
         let payload = caught.expect_err("must panic");
-        payload.downcast_ref::<String>().cloned().unwrap_or_default()
+        payload.downcast_ref::<DeviceFault>().map(ToString::to_string).unwrap_or_default()
     };
     let x = Tensor::<Cuda<f32>>::zeros(&bk, &[2, 3, 4]);
     let rows = Ids::from_vec(&bk, vec![5, 6], &[2]);
@@ -202,6 +203,17 @@ fn remembered_products() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Prints the text of device faults, which the usual hook does not know.
+fn show_device_faults() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if let Some(fault) = info.payload().downcast_ref::<DeviceFault>() {
+            eprintln!("{fault}");
+        }
+        usual(info);
+    }));
+}
+
 fn main() {
     let arguments = Arguments::from_args();
     if !cuda_emu::AVAILABLE {
@@ -209,6 +221,7 @@ fn main() {
         return;
     }
     cuda_emu::install();
+    show_device_faults();
     let mut trials = Vec::new();
     for case in beit::check::cases() {
         let case = Arc::new(case);

@@ -176,9 +176,10 @@ fn of_gpu(_: &Columns) -> Vec<Runs> {
 fn of_gpu(columns: &Columns) -> Vec<Runs> {
     use super::columns::CUDA;
     use crate::bench::device::{Measured, ceilings};
+    use crate::error::DeviceFault;
     let Some(opened) = columns.gpu() else { return Vec::new() };
     note("ceilings of the GPU");
-    let (f32, bf16) = opened.unwrap_or_else(|e| panic!("{}{e}", crate::error::DEVICE_FAILURE));
+    let (f32, bf16) = opened.unwrap_or_else(|e| DeviceFault { text: e.to_string() }.panic());
     let mut all = Vec::new();
     for (column, [matmul, copy]) in [(CUDA[0], ceilings(&f32)), (CUDA[1], ceilings(&bf16))] {
         for (name, unit, measured) in [("matmul", "GFLOP/s", matmul), ("copy", "GB/s", copy)] {

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::bench::{FEWEST, Times};
 use crate::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::cpu::Cpu;
-use crate::error::{DEVICE_FAILURE, Result};
+use crate::error::{DeviceFault, Result};
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
 use crate::run::note;
@@ -222,6 +222,6 @@ impl Visitor for Bench<'_> {
         let columns = self.columns;
         // The devices were opened before; one that fails now fails inside an op.
         let done = columns.each(&mut InColumn { judged: &judged, bench: self });
-        done.unwrap_or_else(|e| panic!("{DEVICE_FAILURE}{e}"));
+        done.unwrap_or_else(|e| DeviceFault { text: e.to_string() }.panic());
     }
 }
