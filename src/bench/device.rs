@@ -5,7 +5,7 @@ use crate::backend::Storage;
 use crate::bench::Times;
 use crate::cuda::{Cuda, Precision, plain};
 use crate::models::config::BeitConfig;
-use crate::ops::adamw::{AdamW, AdamWOp, Segment};
+use crate::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use crate::ops::attention::AttentionOp;
 use crate::ops::conv2d::{Conv, Conv2dOp};
 use crate::ops::cross_entropy::{CrossEntropyOp, Target};
@@ -415,17 +415,18 @@ fn head<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, batch: usize) {
 fn optimizer<T: Precision>(bench: &mut Bench<T>, config: &BeitConfig, _: usize) {
     let (n, (e, m), bk) = (config.parameters() as usize, sizes::<T>(), bench.bk);
     let Weights { mut w, g, .. } = Weights::new(bench, &[&[n]]);
-    let (mut first, mut second) = (Params::zeros(bk, &w.layout), Params::zeros(bk, &w.layout));
+    let mut moments = Moments::zeros(bk, &w.layout);
     let segments = [Segment { end: n, lr_scale: 1.0, decay: 0.05 }];
-    let norm = bk.global_norm(&g);
-    bench.time("global_norm", &[n], 0.0, m * n as f64, || drop(bk.global_norm(&g)));
+    let norm = bk.global_norm(&g, 0..n);
+    bench.time("global_norm", &[n], 0.0, m * n as f64, || drop(bk.global_norm(&g, 0..n)));
     let copy = if T::NARROW { e } else { 0.0 };
     let mut step = 0;
     bench.time("adamw", &[n], 0.0, (7.0 * m + copy) * n as f64, || {
         step += 1;
         let max_norm = Some(3.0);
         let adamw = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, step, max_norm };
-        bk.adamw_update(&mut w, &g, &mut first, &mut second, Some(&norm), &segments, &adamw);
+        let update = Update { adamw, segments: &segments, norm: Some(&norm), range: 0..n };
+        bk.adamw_update(&mut w, &mut moments, &g, &update);
     });
 }
 

@@ -8,13 +8,15 @@
 
 mod faults;
 
-use beit::backend::Backend;
+use beit::backend::{Backend, Storage};
 use beit::check::AnyCase;
 use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
 use beit::error::DeviceFault;
+use beit::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use beit::ops::gather_rows::GatherRowsOp;
+use beit::ops::global_norm::GlobalNormOp;
 use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::LinearOp;
 use beit::params::{Decay, Init, Params, Registry, initial_values};
@@ -126,6 +128,36 @@ fn two_devices() -> Result<(), Failed> {
     let y = turns.map(|i| devices[i].linear_forward(&x[i], &w[i], &weight, None));
     let products: Vec<_> = turns.iter().zip(y).map(|(&i, y)| y.to_f64(&devices[i])).collect();
     if products.iter().all(|y| *y == products[0]) { Ok(()) } else { Err("they disagree".into()) }
+}
+
+/// AdamW and the running average over two ranges, which cut a segment, give the bits of the whole: weights,
+/// their narrow copy, moments, average.
+fn ranges<T: Precision>() -> Result<(), Failed> {
+    let bk = Cuda::<T>::on(&device(Order::Forward)?).map_err(text)?;
+    let n = 1001;
+    let mut registry = Registry::new();
+    registry.add("p", &[n], Decay::Yes, Init::Normal(1.0));
+    let layout = registry.finish();
+    let values = |seed| Params::from_host(&bk, &layout, &initial_values(&layout, seed));
+    let (g, segments) = (values(2), [300, n].map(|end| (end, end as f64)));
+    let segments = segments.map(|(end, lr_scale)| Segment { end, lr_scale, decay: 0.05 });
+    let norm = bk.global_norm(&g, 0..n);
+    let run = |ranges: &[std::ops::Range<usize>]| {
+        let (mut w, mut average) = (values(1), values(3));
+        let mut moments = Moments::zeros(&bk, &layout);
+        for (step, range) in (1..=2).flat_map(|step| ranges.iter().map(move |r| (step, r.clone())))
+        {
+            let max_norm = Some(0.5);
+            let adamw = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, step, max_norm };
+            let norm = Some(&norm);
+            let update = Update { adamw, segments: &segments, norm, range: range.clone() };
+            bk.adamw_update(&mut w, &mut moments, &g, &update);
+            bk.ema_update(&mut average, &w, 0.75, range);
+        }
+        let copies = [&w, &average].map(|p| p.elem.as_ref().map(|copy| bk.download(copy)));
+        ([&w, &average, &moments.m, &moments.v].map(|p| p.to_host(&bk)), copies)
+    };
+    if run(&[0..n, 0..0]) == run(&[0..437, 437..n]) { Ok(()) } else { Err("other bits".into()) }
 }
 
 /// The longest sequence, that of 640 px: more than fits on chip, forward and backward against the CPU.
@@ -252,6 +284,8 @@ fn main() {
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
     trials.push(Trial::test("cuda_two_devices", two_devices));
+    trials.push(Trial::test("cuda_adamw_in_ranges_f32", ranges::<f32>));
+    trials.push(Trial::test("cuda_adamw_in_ranges_bf16", ranges::<half::bf16>));
     trials.extend(faults::trials());
     let done = libtest_mimic::run(&arguments, trials);
     println!(
