@@ -2,9 +2,10 @@
 //!
 //! The norm of all is the root of the sum of the squares of the norms of ranges that make it up.
 //!
-//! Squares are summed in pieces of fixed length, each piece's sum is widened to f64, and the pieces
-//! are added in order. A number that is not finite makes the norm not finite, which is how the
-//! trainer notices.
+//! Squares are summed in pieces of fixed length, each piece's sum is widened to f64, and the pieces are
+//! added in order. On the CPU the pieces are of the parameters' numbers one after the other, so that
+//! the gaps of the arena change no bit; on CUDA they are of the arena. A number that is not finite
+//! makes the norm not finite, which is how the trainer notices.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -12,10 +13,11 @@ mod cuda;
 use crate::backend::{Backend, Storage};
 use crate::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::cpu::{Cpu, simd};
-use crate::params::Params;
+use crate::params::{Params, spans};
 use crate::real::Real;
 use crate::tensor::Master;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The norm of gradients.
@@ -24,13 +26,56 @@ pub trait GlobalNormOp: Storage {
     fn global_norm(&self, g: &Params<Self>, range: Range<usize>) -> Master<Self>;
 }
 
+/// Numbers of a piece.
+const STEP: usize = 1 << 12;
+
 impl<T: Real> GlobalNormOp for Cpu<T> {
     #[track_caller]
     fn global_norm(&self, g: &Params<Self>, range: Range<usize>) -> Master<Self> {
-        let pieces = g.master[range].par_chunks(1 << 12);
-        let pieces: Vec<f64> = pieces.map(|x| simd::dot(x, x).to_f64()).collect();
+        let all = g.master.len();
+        assert!(range.start <= range.end && range.end <= all, "global_norm: {range:?} of {all}");
+        let numbers = Compact::of(g, &range);
+        let pieces = (0..numbers.len.div_ceil(STEP)).into_par_iter().map(|i| {
+            let x = numbers.part(i * STEP..numbers.len.min((i + 1) * STEP));
+            simd::dot(&x, &x).to_f64()
+        });
+        let pieces: Vec<f64> = pieces.collect();
         let norm = pieces.iter().sum::<f64>().sqrt();
         Master::from_f64(self, &[norm], &[1])
+    }
+}
+
+/// The numbers of the parameters in a range, as if there were no gaps.
+struct Compact<'a, T> {
+    /// What lies together, and where it starts in the whole.
+    spans: Vec<(usize, &'a [T])>,
+    len: usize,
+}
+
+impl<'a, T: Real> Compact<'a, T> {
+    fn of(g: &'a Params<Cpu<T>>, range: &Range<usize>) -> Self {
+        let mut len = 0;
+        let spans = spans(&g.layout, range).into_iter().map(|span| {
+            let start = len;
+            len += span.len();
+            (start, &g.master[span])
+        });
+        let spans = spans.collect();
+        Self { spans, len }
+    }
+
+    /// The numbers of `part`, which is not empty; copied only where they do not lie together.
+    fn part(&self, part: Range<usize>) -> Cow<'a, [T]> {
+        let first = self.spans.partition_point(|(start, _)| *start <= part.start) - 1;
+        let own = |&(start, x): &(usize, &'a [T])| {
+            &x[part.start.saturating_sub(start)..x.len().min(part.end - start)]
+        };
+        let x = own(&self.spans[first]);
+        if x.len() == part.len() {
+            return Cow::Borrowed(x);
+        }
+        let there = self.spans[first..].iter().take_while(|(start, _)| *start < part.end);
+        Cow::Owned(there.flat_map(own).copied().collect())
     }
 }
 
@@ -83,7 +128,26 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{Decay, Init, Registry};
+    use crate::params::{Decay, Init, Registry, arena_len, expand};
+
+    #[test]
+    fn gaps_change_no_bit() {
+        let bk = Cpu::<f32>::new();
+        let numbers: Vec<f32> =
+            Inputs::new("gaps").normal(20_000).into_iter().map(|x| x as f32).collect();
+        let pieces = numbers.chunks(STEP).map(|x| f64::from(simd::dot(x, x)));
+        let want = pieces.sum::<f64>().sqrt() as f32;
+        for lengths in [vec![20_000], vec![1, 3, 4095, 31, 5_000, 0, 10_000, 7, 863]] {
+            let mut reg = Registry::new();
+            for (i, n) in lengths.iter().enumerate() {
+                reg.add(i.to_string(), &[*n], Decay::Yes, Init::Constant(0.0));
+            }
+            let layout = reg.finish();
+            let g = Params::from_host(&bk, &layout, &expand(&layout, &numbers));
+            let norm = bk.global_norm(&g, 0..arena_len(&layout)).to_vec(&bk)[0];
+            assert_eq!(norm, want, "{lengths:?}");
+        }
+    }
 
     #[test]
     fn norm_and_non_finite() {

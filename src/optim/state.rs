@@ -3,7 +3,7 @@
 use crate::backend::{Backend, Later};
 use crate::error::{Error, Result};
 use crate::ops::adamw::{AdamW, Moments, Segment, Update};
-use crate::params::{Layout, Param, Params, arena_len};
+use crate::params::{Layout, Param, Params, arena_len, compact, compact_len, expand};
 use crate::real::Float;
 use crate::tensor::Master;
 
@@ -91,10 +91,11 @@ impl<B: Backend> State<B> {
         self.average.as_ref().map_or(&self.w, |(average, _)| average)
     }
 
-    /// Flat buffers by name, for a checkpoint.
+    /// Flat buffers by name, without the arena's gaps, for a checkpoint.
     pub fn to_host(&self, bk: &B) -> Vec<(&'static str, Vec<f32>)> {
         let flat = |p: &Params<B>| -> Vec<f32> {
-            p.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect()
+            let own = compact(&p.layout, &p.to_host(bk));
+            own.into_iter().map(|x| x.to_f64() as f32).collect()
         };
         let Moments { m, v } = &self.moments;
         let mut all = vec![("weights", flat(&self.w)), ("m", flat(m)), ("v", flat(v))];
@@ -112,7 +113,7 @@ impl<B: Backend> State<B> {
         find: impl Fn(&str) -> Result<Vec<f32>>,
     ) -> Result<()> {
         let layout = self.w.layout.clone();
-        let want = arena_len(&layout);
+        let want = compact_len(&layout);
         let load = |name: &str| -> Result<Params<B>> {
             let flat = find(name)?;
             if flat.len() != want {
@@ -121,7 +122,7 @@ impl<B: Backend> State<B> {
                     "the checkpoint's {name} holds {got} numbers, the model has {want}"
                 )));
             }
-            Ok(Params::from_host(bk, &layout, &flat))
+            Ok(Params::from_host(bk, &layout, &expand(&layout, &flat)))
         };
         (self.w, self.moments) = (load("weights")?, Moments { m: load("m")?, v: load("v")? });
         if let Some((average, _)) = &mut self.average {

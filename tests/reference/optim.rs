@@ -5,7 +5,7 @@ use beit::cpu::Cpu;
 use beit::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use beit::ops::global_norm::GlobalNormOp;
 use beit::optim::{Cosine, layer_id, layer_scale};
-use beit::params::{Decay, Init, Layout, Params, Registry, arena_len};
+use beit::params::{Decay, Init, Layout, Params, Registry, arena_len, expand};
 use beit::real::Real;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
@@ -54,7 +54,8 @@ fn adamw<T: Real + Precision>(fx: &Fixture) -> Result<(), Failed> {
     let layout = registry.finish();
     let read = |what: &str, step: usize| {
         let values = order.iter().flat_map(|n| fx.f64(&format!("adamw/{what}/{step}/{n}")));
-        Params::<Cpu<T>>::from_host(&bk, &layout, &values.collect::<Vec<_>>())
+        let arena = expand(&layout, &values.collect::<Vec<_>>());
+        Params::<Cpu<T>>::from_host(&bk, &layout, &arena)
     };
     let check = |what: &str, step: usize, have: &Params<Cpu<T>>| -> Result<(), Failed> {
         let have = have.to_host(&bk);

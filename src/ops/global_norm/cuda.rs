@@ -1,13 +1,10 @@
 //! The norm of an arena on CUDA: `cuda/global_norm.cu`.
 
-use super::GlobalNormOp;
+use super::{GlobalNormOp, STEP};
 use crate::cuda::{Cuda, Grid, Precision, args};
 use crate::params::Params;
 use crate::tensor::Master;
 use std::ops::Range;
-
-/// Numbers of a piece, as on the CPU.
-const STEP: usize = 1 << 12;
 
 impl<T: Precision> GlobalNormOp for Cuda<T> {
     #[track_caller]
