@@ -87,12 +87,7 @@ pub struct Cuda<T> {
 }
 
 impl<T: Precision> Cuda<T> {
-    /// The first GPU.
-    pub fn open() -> Result<Self> {
-        Self::on(&Device::open()?)
-    }
-
-    /// A device that is open already, in this precision.
+    /// An open device in this precision.
     pub fn on(device: &Arc<Device>) -> Result<Self> {
         device.load(T::SUFFIX, T::PTX)?;
         Ok(Self { device: device.clone(), precision: PhantomData })

@@ -3,14 +3,42 @@
 //! Mistakes in shapes and indices are bugs of the caller and panic at the entry of the op; files,
 //! images, configurations and checkpoints return [`Error`], whose text says what to do.
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// How the panics of a device that fails inside an op begin; the command line makes errors of them.
-pub const DEVICE_FAILURE: &str = "cuda: ";
-
 /// `Result` with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What failed on a device inside an op, where there is nothing to return an error to: the payload of the
+/// op's panic. The command line makes an error of it.
+#[derive(Clone, Debug)]
+pub struct DeviceFault {
+    /// What was being done and the driver's text.
+    pub text: String,
+}
+
+impl DeviceFault {
+    /// Panics with this as the payload.
+    #[track_caller]
+    pub fn panic(self) -> ! {
+        std::panic::panic_any(self)
+    }
+}
+
+impl fmt::Display for DeviceFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cuda: {}", self.text)
+    }
+}
+
+/// The text of a panic: a message or a [`DeviceFault`].
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<String> {
+    let message = payload.downcast_ref::<String>().cloned();
+    message
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .or_else(|| payload.downcast_ref::<DeviceFault>().map(ToString::to_string))
+}
 
 /// Why something outside the program did not work.
 #[derive(Debug)]

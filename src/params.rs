@@ -3,7 +3,11 @@
 //! A model is built once against a [`Registry`], which hands out [`Param`]s: a name (that of the
 //! original checkpoints), a shape, a range and the declared weight decay. Values, gradients, both
 //! AdamW moments and the moving average are [`Params`] of one and the same layout, so that clipping,
-//! the optimizer and a gradient all-reduce are one pass over one buffer.
+//! the optimizer and a gradient all-reduce are one pass over one buffer, the arena.
+//!
+//! A parameter starts at a multiple of 32 numbers, 64 bytes in bf16: fast matrix products need aligned
+//! operands. The gaps hold zeros in every buffer, and a step of the optimizer keeps them; no file has
+//! them ([`compact`], [`expand`]).
 
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
@@ -96,6 +100,9 @@ impl Param {
 /// The parameters of a model in the order of its flat buffers.
 pub type Layout = Arc<[Param]>;
 
+/// What the starts of parameters in the arena are multiples of, in numbers.
+const ALIGNMENT: usize = 32;
+
 /// Hands out parameters while a model is being built.
 #[derive(Default)]
 pub struct Registry {
@@ -132,8 +139,8 @@ impl Registry {
     ) -> Param {
         let name: Arc<str> = name.into().into();
         assert!(self.params.iter().all(|p| p.name != name), "parameter {name} exists already");
-        let start = self.len;
-        self.len += shape.iter().product::<usize>();
+        let start = self.len.next_multiple_of(ALIGNMENT);
+        self.len = start + shape.iter().product::<usize>();
         let param =
             Param { name, shape: shape.to_vec(), range: start..self.len, decay, init, form };
         self.params.push(param.clone());
@@ -156,9 +163,40 @@ impl Registry {
     }
 }
 
-/// Number of elements of the flat buffers of `layout`.
+/// Number of elements of the flat buffers of `layout`, gaps included.
 pub fn arena_len(layout: &Layout) -> usize {
     layout.last().map_or(0, |p| p.range.end)
+}
+
+/// Number of elements of the parameters of `layout`, without gaps.
+pub fn compact_len(layout: &Layout) -> usize {
+    layout.iter().map(Param::len).sum()
+}
+
+/// The numbers of an arena without the gaps, as files hold them.
+#[track_caller]
+pub fn compact<T: Copy>(layout: &Layout, arena: &[T]) -> Vec<T> {
+    assert_eq!(arena.len(), arena_len(layout), "params: wrong number of values");
+    layout.iter().flat_map(|p| &arena[p.range.clone()]).copied().collect()
+}
+
+/// The inverse of [`compact`]: the gaps are zero.
+#[track_caller]
+pub fn expand<T: Copy + Default>(layout: &Layout, numbers: &[T]) -> Vec<T> {
+    assert_eq!(numbers.len(), compact_len(layout), "params: wrong number of values");
+    let (mut arena, mut rest) = (vec![T::default(); arena_len(layout)], numbers);
+    for p in layout.iter() {
+        let (own, others) = rest.split_at(p.len());
+        arena[p.range.clone()].copy_from_slice(own);
+        rest = others;
+    }
+    arena
+}
+
+/// What parameters occupy of `range` of the arena, in order.
+pub fn spans(layout: &Layout, range: &Range<usize>) -> Vec<Range<usize>> {
+    let own = |p: &Param| p.range.start.max(range.start)..p.range.end.min(range.end);
+    layout.iter().map(own).filter(|own| !own.is_empty()).collect()
 }
 
 /// Number of trainable numbers, as the original project counts them (no key bias).
@@ -288,5 +326,26 @@ impl<B: Storage> Params<B> {
     /// The numbers in the layout's order.
     pub fn to_host(&self, bk: &B) -> Vec<B::Master> {
         bk.download(&self.master)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_aligned_and_gaps_are_not_kept() {
+        let mut reg = Registry::new();
+        let add = |n: usize| reg.add(n.to_string(), &[n], Decay::Yes, Init::Constant(1.0)).range;
+        let ranges = [3, 32, 0, 33, 1].map(add);
+        assert_eq!(ranges, [0..3, 32..64, 64..64, 64..97, 128..129]);
+        let layout = reg.finish();
+        assert_eq!((arena_len(&layout), compact_len(&layout)), (129, 69));
+        let numbers: Vec<u32> = (1..70).collect();
+        let arena = expand(&layout, &numbers);
+        assert_eq!((arena[2..4].to_vec(), arena[128], arena[127]), (vec![3, 0], 69, 0));
+        assert_eq!(compact(&layout, &arena), numbers);
+        assert_eq!(spans(&layout, &(1..66)), [1..3, 32..64, 64..66]);
+        assert_eq!(spans(&layout, &(3..32)), []);
     }
 }

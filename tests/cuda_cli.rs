@@ -93,6 +93,20 @@ fn cuda_devices_that_cannot_be_used_are_named() {
     assert!(small.contains("out of GPU memory: asked for"), "{small}");
     assert!(small.contains("of 35 MiB are free") && small.contains("lower batch"), "{small}");
     assert!(!small.contains("panicked"), "{small}");
+    for (place, number, settings, there) in [
+        ("cuda:2", 2, None, "there are 2 GPUs"),
+        ("cuda:1", 1, Some(("EMU_DEVICES", "1")), "there is 1 GPU"),
+    ] {
+        let line =
+            format!("reconstruct --tokenizer t --data synthetic:4 --out x.png --device {place}");
+        let done = beit(libraries.path(), folder.path(), &line, settings.as_slice());
+        let text = stderr(&done);
+        assert_eq!(done.status.code(), Some(1), "{text}");
+        assert_eq!(
+            text,
+            format!("beit: no GPU has number {number} ({place}): {there}, numbered from 0\n")
+        );
+    }
     std::fs::remove_file(libraries.path().join("libcublas.so")).unwrap();
     let no_blas = run(&[]);
     assert!(no_blas.contains("no cuBLAS: looked for libcublas.so"), "{no_blas}");

@@ -3,7 +3,7 @@
 use beit::check::double::Double;
 use beit::cpu::Cpu;
 use beit::ops::layer_norm::{LayerNormOp, Norm};
-use beit::params::{Decay, Init, Params, Registry};
+use beit::params::{Decay, Init, Params, Registry, expand};
 use beit::real::{Float, Real};
 use beit::rng::{Philox, Purpose};
 use beit::tensor::Tensor;
@@ -138,6 +138,7 @@ fn backward_agrees_with_differences_in_double_double() {
     let bias = registry.add("bias", &[cols], Decay::No, Init::Constant(0.0));
     let layout = registry.finish();
     let (x, w, u) = (normal(rows * cols), normal(2 * cols), normal(rows * cols));
+    let w = expand(&layout, &w);
 
     let bk = Cpu::<f64>::new();
     let (tensor, params) =

@@ -10,7 +10,7 @@ use beit::ops::Backend;
 use beit::ops::case::{Case, Cost, Inputs, Io};
 use beit::ops::layer_norm::Norm;
 use beit::ops::linear::Linear;
-use beit::params::Params;
+use beit::params::{Params, expand};
 use beit::tensor::{Master, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
@@ -187,9 +187,9 @@ impl<F: Fn(&mut Pass) + Send + Sync + 'static> Case for Planted<F> {
             let dx: Master<B> = Tensor::from_f64(bk, &pass.dx, &shape);
             io.grad(bk, "x", &dx);
         }
-        let before = host(&io.g);
-        let pairs = before.zip(pass.dw.iter().chain(&pass.db));
-        let after: Vec<f64> = pairs.map(|(b, g)| if pass.assign { *g } else { b + g }).collect();
+        let own = expand(&io.g.layout, &[pass.dw, pass.db].concat());
+        let pairs = host(&io.g).zip(own);
+        let after: Vec<f64> = pairs.map(|(b, g)| if pass.assign { g } else { b + g }).collect();
         io.g = Params::from_host(bk, &io.g.layout, &after);
     }
 

@@ -6,7 +6,7 @@ use beit::cpu::Cpu;
 use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::linear_gelu::LinearGeluOp;
-use beit::params::{Decay, Init, Layout, Param, Params, Registry};
+use beit::params::{Decay, Init, Layout, Param, Params, Registry, expand};
 use beit::real::Real;
 use beit::rng::{Philox, Purpose};
 use beit::storage::Storage;
@@ -45,8 +45,9 @@ impl Point {
         let bias = registry.add("bias", bias, Decay::No, Init::Constant(0.0));
         let (n, p) = (x.iter().product(), weight.len() + bias.len());
         let [x_, vx] = [0, 1].map(|_| draw.normal(n));
-        let [w, vw] = [0, 1].map(|_| draw.normal(p));
-        (Self { shape: x.to_vec(), x: x_, vx, layout: registry.finish(), w, vw }, weight, bias)
+        let layout = registry.finish();
+        let [w, vw] = [0, 1].map(|_| expand(&layout, &draw.normal(p)));
+        (Self { shape: x.to_vec(), x: x_, vx, layout, w, vw }, weight, bias)
     }
 
     fn on_f64(&self) -> (Tensor<Cpu<f64>>, Params<Cpu<f64>>) {

@@ -12,7 +12,7 @@ use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::patch_embed::{PatchEmbed, PatchEmbedOp};
 use beit::ops::upsample::UpsampleOp;
-use beit::params::{Decay, Init, Layout, Param, Params, Registry};
+use beit::params::{Decay, Init, Layout, Param, Params, Registry, compact, expand};
 use beit::real::Real;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
@@ -47,7 +47,7 @@ fn linear_at<T: Real>(rows: usize, input: usize, output: usize) {
     let (p, layout) = parameters(&[("weight", &[output, input]), ("bias", &[output])]);
     let host = numbers(output * input + output, 1);
     let (x, dy) = (numbers(rows * input, 2), numbers(rows * output, 3));
-    let w = Params::from_host(&bk, &layout, &host);
+    let w = Params::from_host(&bk, &layout, &expand(&layout, &host));
     let mut g = Params::zeros(&bk, &layout);
     let xt = Tensor::from_f64(&bk, &x, &[rows, input]);
     let linear = Linear { weight: p[0].clone(), bias: Some(p[1].clone()) };
@@ -70,7 +70,8 @@ fn linear_at<T: Real>(rows: usize, input: usize, output: usize) {
     let size = format!("linear {rows} x {input} -> {output}");
     close::<T>(&y.to_f64(&bk), &want.0, &size);
     close::<T>(&dx.to_f64(&bk), &want.1, &format!("{size}, dx"));
-    let g: Vec<f64> = g.to_host(&bk).iter().map(|x| x.to_f64()).collect();
+    let g = compact(&layout, &g.to_host(&bk));
+    let g: Vec<f64> = g.iter().map(|x| x.to_f64()).collect();
     close::<T>(&g, &want.2, &format!("{size}, dw"));
 }
 
@@ -93,7 +94,7 @@ fn layer_norm_at<T: Real>(rows: usize, width: usize) {
     let bk = Cpu::<T>::new();
     let (p, layout) = parameters(&[("weight", &[width]), ("bias", &[width])]);
     let (host, x) = (numbers(2 * width, 4), numbers(rows * width, 5));
-    let w = Params::from_host(&bk, &layout, &host);
+    let w = Params::from_host(&bk, &layout, &expand(&layout, &host));
     let xt = Tensor::from_f64(&bk, &x, &[rows, width]);
     let norm = Norm { weight: p[0].clone(), bias: p[1].clone(), eps: 1e-6 };
     let (y, _) = bk.layer_norm_forward(&xt, &w, &norm);
@@ -162,14 +163,14 @@ fn conv2d_at<T: Real>((h, w): (usize, usize), (input, output): (usize, usize), k
     let (p, layout) = parameters(&[("weight", &shape), ("bias", &[output])]);
     let host = numbers(layout.iter().map(|p| p.len()).sum(), 8);
     let x = numbers(batch * h * w * input, 9);
-    let params = Params::from_host(&bk, &layout, &host);
+    let params = Params::from_host(&bk, &layout, &expand(&layout, &host));
     let conv = Conv { weight: p[0].clone(), bias: p[1].clone(), relu: true };
     let y = bk.conv2d_forward(&Tensor::from_f64(&bk, &x, &[batch, h, w, input]), &params, &conv);
     let mut want = Vec::new();
     for row in 0..batch * h * w {
         let (b, i, j) = (row / (h * w), row / w % h, row % w);
         for o in 0..output {
-            let mut sum = host[p[1].range.start + o];
+            let mut sum = host[p[0].len() + o];
             for (u, v) in (0..kernel * kernel).map(|t| (t / kernel, t % kernel)) {
                 if (pad..h + pad).contains(&(i + u)) && (pad..w + pad).contains(&(j + v)) {
                     for c in 0..input {

@@ -12,7 +12,7 @@ use beit::ops::adamw::AdamW;
 use beit::ops::gumbel_softmax::Noise;
 use beit::optim::segments;
 use beit::optim::state::State;
-use beit::params::{Ctx, Grad, Params, initial_values};
+use beit::params::{Ctx, Grad, Params, arena_len, compact, compact_len, expand, initial_values};
 use beit::parts::Parts;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
@@ -184,6 +184,23 @@ fn stop_save_load_continue_equals_never_stopping() {
     assert_eq!(bits(&stopped.w), bits(&straight.w));
     assert_eq!(bits(stopped.best()), bits(straight.best()));
     assert_ne!(bits(&stopped.w), bits(&start(&bk, &model).w));
+}
+
+#[test]
+fn the_gaps_between_parameters_stay_zero_and_are_not_saved() {
+    let bk = Bk::new();
+    let model = MaskedImageModel::new(&bk, &BeitConfig::test());
+    let mut state = start(&bk, &model);
+    steps(&bk, &model, &mut state, 3);
+    let layout = &model.layout;
+    assert!(compact_len(layout) < arena_len(layout));
+    for p in [&state.w, state.best(), &state.g] {
+        let arena = p.to_host(&bk);
+        assert_eq!(expand(layout, &compact(layout, &arena)), arena);
+    }
+    for (name, saved) in state.to_host(&bk) {
+        assert_eq!(saved.len(), compact_len(layout), "{name}");
+    }
 }
 
 // The program itself, small enough to run in seconds.

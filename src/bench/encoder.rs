@@ -45,8 +45,8 @@ pub fn visit_cases<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
     let (instance, targets) = (named(&[rows, classes]), Targets::Hard);
     v.visit(CrossEntropyCase { instance, rows, classes, targets });
     let len = config.parameters() as usize;
-    v.visit(GlobalNormCase { instance: named(&[len]), len });
-    v.visit(AdamWCase { instance: named(&[3, len]), len, clipped: true });
+    v.visit(GlobalNormCase { instance: named(&[len]), len, from: 0 });
+    v.visit(AdamWCase { instance: named(&[3, len]), len, clipped: true, ranges: 1 });
     tokenizer(v, config, batch.div_ceil(4));
 }
 

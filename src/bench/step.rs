@@ -10,8 +10,7 @@ use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Segment};
 use crate::ops::cross_entropy::{Losses, Target};
 use crate::optim::state::State;
-use crate::params::{Ctx, Grad};
-use crate::params::{Params, initial_values, parameter_count};
+use crate::params::{Ctx, Grad, Params, compact, initial_values, parameter_count};
 use crate::real::Float;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{Ids, Master, Tensor};
@@ -231,7 +230,8 @@ impl<'a, B: Backend> Stepper<'a, B> {
         let each = |range, g: &mut Params<B>| work.part(w, range, 0, false, g).0;
         let parts = bk.in_parts(work.bench.batch, &mut state.g, each);
         let loss = parts.iter().map(|losses| work.loss(losses)).sum();
-        let gradients = state.g.to_host(bk).into_iter().map(Float::to_f64).collect();
+        let gradients = compact(&state.g.layout, &state.g.to_host(bk));
+        let gradients = gradients.into_iter().map(Float::to_f64).collect();
         state.g.clear(bk);
         (loss, gradients)
     }

@@ -150,6 +150,7 @@ pub use ndarray;
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
 
 use crate::cpu::Cpu;
+use crate::error::panic_text;
 use crate::ops::case::{Case, Inputs, Visitor};
 use bounded::Bounded;
 use double::Double;
@@ -235,10 +236,8 @@ impl AnyCase {
                 .flatten()
                 .find(|x| *x != 0.0)
         };
-        let ran = catch_unwind(AssertUnwindSafe(passes)).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default().to_string()
-        });
+        let ran = catch_unwind(AssertUnwindSafe(passes))
+            .map_err(|panic| panic_text(&*panic).unwrap_or_default());
         match (ran, inputs.refusal) {
             (Ok(None), None) => Ok(()),
             (Ok(Some(x)), None) => Err(format!("{} gives {x} out of nothing", self.name)),

@@ -5,7 +5,7 @@ use super::report::{Report, Verdict};
 use super::{AnyCase, certificate, exact};
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::run::write_atomic;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -155,8 +155,7 @@ fn guarded(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
 
 fn caught(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
     catch_unwind(AssertUnwindSafe(|| gradients(entry))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let text = panic_text(&*panic).unwrap_or_else(|| "no message".into());
         let mut report = Report::new(&entry.name);
         report.faults.push(format!("panicked: {text}"));
         report

@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use crate::config::{DeviceChoice, Layers, PrecisionChoice};
+use crate::config::{Layers, Place, PrecisionChoice};
 use crate::data::pixels::Normalise;
 use crate::error::Error;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -71,9 +71,9 @@ pub struct DemoArgs {
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
-    pub device: DeviceChoice,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: Place,
 }
 
 /// What commands with settings share.
@@ -100,7 +100,8 @@ pub struct Settings {
     /// Threads; 0 is one per core. Never changes a result.
     #[arg(long)]
     threads: Option<i64>,
-    /// Where to compute: auto (a GPU where one can be used, else the CPU), cpu or cuda [default: auto].
+    /// Where to compute: auto (the first GPU where it can be used, else the CPU), cpu, cuda or cuda:N
+    /// [default: auto].
     #[arg(long)]
     device: Option<String>,
 }
@@ -189,9 +190,9 @@ pub struct AttentionArgs {
     /// Mean and deviation of the view [default: those of the model's pretraining].
     #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
     pub normalise: Option<Normalise>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
-    pub device: DeviceChoice,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: Place,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -218,9 +219,9 @@ pub struct ReconstructArgs {
     /// Mean and deviation of the encoder's view [default: those of its pretraining].
     #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
     pub normalise: Option<Normalise>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
-    pub device: DeviceChoice,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: Place,
     /// The picture.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -237,9 +238,9 @@ pub struct GradcheckArgs {
     /// Folder for a page with a V-curve of every tensor, all numbers as JSON, and a JUnit file.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Whose gradients: those of the CPU, or of a GPU.
-    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
-    pub device: DeviceChoice,
+    /// Whose gradients: those of the CPU, or of a GPU, as in cuda:1.
+    #[arg(long, default_value = "cpu", value_parser = cpu_or_gpu)]
+    pub device: Place,
     /// With --device cuda: instead of differences, compare f64, f32 and bf16 with the CPU in f64.
     #[arg(long)]
     pub parity: bool,
@@ -302,9 +303,9 @@ pub struct OpsArgs {
     /// Images, with --preset.
     #[arg(long, requires = "preset", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: Option<u32>,
-    /// Where to compute.
-    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
-    pub device: DeviceChoice,
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu", value_parser = cpu_or_gpu)]
+    pub device: Place,
     /// On a GPU: bf16 or f32.
     #[arg(long, default_value = "auto", value_parser = word::<PrecisionChoice>(PrecisionChoice::WORDS))]
     pub precision: PrecisionChoice,
@@ -331,9 +332,9 @@ pub struct StepArgs {
     /// Also turn the images into tokens in every step, with the preset's tokenizer.
     #[arg(long)]
     pub tokenizer: bool,
-    /// Where to compute.
-    #[arg(long, default_value = "cpu", value_parser = word::<DeviceChoice>(&["cpu", "cuda"]))]
-    pub device: DeviceChoice,
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu", value_parser = cpu_or_gpu)]
+    pub device: Place,
     /// On a GPU: bf16 or f32.
     #[arg(long, default_value = "auto", value_parser = word::<PrecisionChoice>(PrecisionChoice::WORDS))]
     pub precision: PrecisionChoice,
@@ -357,9 +358,9 @@ pub struct ReportArgs {
     /// Small shapes and few runs: seconds instead of minutes, to see that everything works.
     #[arg(long)]
     pub quick: bool,
-    /// Whether to measure a GPU too: auto does where one can be used.
-    #[arg(long, default_value = "auto", value_parser = word::<DeviceChoice>(DeviceChoice::WORDS))]
-    pub device: DeviceChoice,
+    /// Whether to measure a GPU too, and which: auto, cpu, cuda or cuda:N. auto does where one can be used.
+    #[arg(long, default_value = "auto")]
+    pub device: Place,
 }
 
 /// Arguments of `info`.
@@ -368,6 +369,11 @@ pub struct InfoArgs {
     /// A run folder or a .safetensors file.
     #[arg(value_name = "RUN|FILE")]
     pub path: PathBuf,
+}
+
+fn cpu_or_gpu(text: &str) -> Result<Place, String> {
+    let place = text.parse().map_err(|e: crate::Error| e.to_string())?;
+    if place == Place::Auto { Err("want cpu, cuda or cuda:N".into()) } else { Ok(place) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

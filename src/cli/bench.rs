@@ -9,7 +9,7 @@ use crate::bench::{data, step};
 use crate::cli::args::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{DeviceChoice, PrecisionChoice};
+use crate::config::{Place, PrecisionChoice};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::run::{claim, write_atomic};
@@ -120,17 +120,19 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The CPU and what `device` allows.
-fn columns(device: DeviceChoice) -> Result<Columns> {
-    if device == DeviceChoice::Cpu {
-        return Ok(Columns::cpu_only("--device cpu"));
-    }
-    match Chosen::open(DeviceChoice::Cuda, PrecisionChoice::F32) {
+/// The CPU and what `place` allows.
+fn columns(place: Place) -> Result<Columns> {
+    let ordinal = match place {
+        Place::Cpu => return Ok(Columns::cpu_only("--device cpu")),
+        Place::Auto => 0,
+        Place::Cuda(ordinal) => ordinal,
+    };
+    match Chosen::open(Place::Cuda(ordinal), PrecisionChoice::F32) {
         #[cfg(feature = "cuda")]
         Ok(Chosen::CudaF32(device)) => Ok(Columns::with(device)),
         Ok(_) => unreachable!("a GPU in f32 was asked for"),
-        Err(why) if device == DeviceChoice::Cuda => Err(why),
-        Err(why) => Ok(Columns::cpu_only(why.to_string())),
+        Err(why) if place == Place::Auto => Ok(Columns::cpu_only(why.to_string())),
+        Err(why) => Err(why),
     }
 }
 

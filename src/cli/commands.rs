@@ -9,7 +9,7 @@ use crate::cli::args::{
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{DeviceChoice, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
-    (config.common.device, config.common.precision) = (chosen.device(), chosen.precision());
+    (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
     let (out, resume) = (&args.out, args.resume);
     let summary = on_threads(
@@ -47,7 +47,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
     let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
-    (config.common.device, config.common.precision) = (chosen.device(), chosen.precision());
+    (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
     let (out, resume) = (&args.train.out, args.train.resume);
     let summary = on_threads(
@@ -121,8 +121,8 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
 /// `beit gradcheck`: the status says whether everything passed.
 pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
-    if args.device == DeviceChoice::Cuda {
-        return gradcheck_cuda(args);
+    if let Place::Cuda(ordinal) = args.device {
+        return gradcheck_cuda(ordinal, args);
     }
     if args.parity {
         return Err(Error::config("--parity compares a GPU with the CPU: add --device cuda"));
@@ -139,7 +139,7 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
 }
 
 #[cfg(feature = "cuda")]
-fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
+fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
     if args.out.is_some() {
         return Err(Error::config("--out draws the curves of the CPU: leave out --device cuda"));
     }
@@ -150,7 +150,7 @@ fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
     /// Images whose tokens are compared.
     const TOKENIZED: usize = 64;
     let (filter, mut out) = (args.filter.as_deref(), std::io::stdout());
-    let device = crate::cuda::Device::open()?;
+    let device = crate::cuda::Device::new(ordinal)?;
     say!("on {}", device.describe());
     let passed = if args.parity {
         let rows = parity(&device, filter, &mut out)?;
@@ -188,7 +188,7 @@ fn gradcheck_cuda(args: &GradcheckArgs) -> Result<ExitCode> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn gradcheck_cuda(_: &GradcheckArgs) -> Result<ExitCode> {
+fn gradcheck_cuda(_: usize, _: &GradcheckArgs) -> Result<ExitCode> {
     Err(Error::Device("this beit was built without its feature `cuda`".into()))
 }
 

@@ -45,7 +45,7 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     let settings = |more: &[(&'static str, toml::Value)]| {
         let mut flags = vec![
             ("threads", threads.into()),
-            ("device", chosen.device().word().into()),
+            ("device", chosen.place().to_string().into()),
             ("precision", chosen.precision().word().into()),
         ];
         flags.extend(more.iter().cloned());

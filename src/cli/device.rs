@@ -1,10 +1,10 @@
-//! Where a command computes: `--device auto|cpu|cuda` and the precision there.
+//! The device that a command computes on, opened in one precision.
 
 use crate::bench::ceilings::{self, Ceiling};
 #[cfg(feature = "cuda")]
 use crate::bench::columns::CUDA;
 use crate::bench::columns::{CPU, Column};
-use crate::config::{DeviceChoice, PrecisionChoice};
+use crate::config::{Place, PrecisionChoice};
 use crate::error::{Error, Result};
 use crate::run::note;
 
@@ -51,13 +51,12 @@ macro_rules! on_device {
 pub(super) use on_device;
 
 impl Chosen {
-    /// Opens what `device` names. `auto` takes the GPU where one can be used, else the CPU, and says
-    /// which on standard error.
-    pub fn open(device: DeviceChoice, precision: PrecisionChoice) -> Result<Self> {
-        let gpu = match device {
-            DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda => Some(Self::gpu(precision)?),
-            DeviceChoice::Auto => match Self::gpu(precision) {
+    /// Opens a device and says which on standard error.
+    pub fn open(place: Place, precision: PrecisionChoice) -> Result<Self> {
+        let gpu = match place {
+            Place::Cpu => None,
+            Place::Cuda(ordinal) => Some(Self::gpu(ordinal, precision)?),
+            Place::Auto => match Self::gpu(0, precision) {
                 Ok(gpu) => Some(gpu),
                 Err(why) => {
                     note(&format!("computing on the CPU ({})", short(&why)));
@@ -78,8 +77,8 @@ impl Chosen {
     }
 
     #[cfg(feature = "cuda")]
-    fn gpu(precision: PrecisionChoice) -> Result<Self> {
-        let device = Device::open()?;
+    fn gpu(ordinal: usize, precision: PrecisionChoice) -> Result<Self> {
+        let device = Device::new(ordinal)?;
         remember_products(&device);
         Ok(match precision {
             PrecisionChoice::F32 => Self::CudaF32(device),
@@ -88,16 +87,17 @@ impl Chosen {
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn gpu(_: PrecisionChoice) -> Result<Self> {
+    fn gpu(_: usize, _: PrecisionChoice) -> Result<Self> {
         Err(Error::Device("this beit was built without its feature `cuda`".into()))
     }
 
-    /// The setting that names the device.
-    pub fn device(&self) -> DeviceChoice {
+    /// `cpu` or `cuda`, as a run's settings keep it: the GPU's number is none of them, so that a run
+    /// may go on on another GPU.
+    pub fn place(&self) -> Place {
         match self {
-            Self::Cpu => DeviceChoice::Cpu,
+            Self::Cpu => Place::Cpu,
             #[cfg(feature = "cuda")]
-            Self::CudaF32(_) | Self::CudaBf16(_) => DeviceChoice::Cuda,
+            Self::CudaF32(_) | Self::CudaBf16(_) => Place::Cuda(0),
         }
     }
 

@@ -12,9 +12,9 @@ mod commands;
 mod demo;
 mod device;
 
+use crate::error::DeviceFault;
 use args::{Cli, Command};
 use clap::Parser;
-use std::any::Any;
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -38,20 +38,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Runs `f`; where a device fails inside an op, which panics, the driver's text is the error.
 fn guarded<T>(f: impl FnOnce() -> crate::Result<T>) -> crate::Result<T> {
-    let failure = |payload: &(dyn Any + Send)| {
-        let text = payload.downcast_ref::<String>()?;
-        text.strip_prefix(crate::error::DEVICE_FAILURE).map(str::to_owned)
-    };
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if failure(info.payload()).is_none() {
+        if !info.payload().is::<DeviceFault>() {
             usual(info);
         }
     }));
     std::panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
-        match failure(&*payload) {
-            Some(text) => Err(crate::Error::Device(text)),
-            None => std::panic::resume_unwind(payload),
+        match payload.downcast::<DeviceFault>() {
+            Ok(fault) => Err(crate::Error::Device(fault.text)),
+            Err(other) => std::panic::resume_unwind(other),
         }
     })
 }

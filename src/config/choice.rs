@@ -4,18 +4,6 @@ use crate::data::pixels::Normalise;
 use crate::words::words;
 
 words! {
-    /// Where a command computes.
-    DeviceChoice {
-        /// A GPU where one can be used, else the CPU.
-        Auto = "auto",
-        /// The CPU.
-        Cpu = "cpu",
-        /// A GPU, or an error.
-        Cuda = "cuda",
-    }
-}
-
-words! {
     /// Operands of matrix products and activations inside a branch.
     PrecisionChoice {
         /// bf16 on a GPU, f32 on the CPU.

@@ -1,5 +1,6 @@
 //! One setting: its name, its legal values and the messages when it is given something else.
 
+use super::Place;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -34,6 +35,8 @@ pub enum Range {
     Text,
     /// Pixels: a side, or `[height, width]`.
     Size,
+    /// A [`Place`].
+    Device,
 }
 
 impl fmt::Display for Range {
@@ -47,6 +50,7 @@ impl fmt::Display for Range {
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::Text => f.write_str("text"),
             Self::Size => f.write_str("a side in pixels, or [height, width], from 1 to 8192"),
+            Self::Device => f.write_str(Place::LEGAL),
         }
     }
 }
@@ -81,6 +85,7 @@ impl Key {
             }
             (Range::Flag, Value::Boolean(_)) | (Range::Text, Value::String(_)) => true,
             (Range::Choice(words), Value::String(s)) => words.contains(&s.as_str()),
+            (Range::Device, Value::String(s)) => s.parse::<Place>().is_ok(),
             (Range::Size, Value::Integer(_) | Value::Array(_)) => {
                 let size = value.clone().try_into::<ImageSize>();
                 size.is_ok_and(|s| (1..=8192).contains(&s.0) && (1..=8192).contains(&s.1))
@@ -107,7 +112,7 @@ impl Key {
     /// Reads the text after `--set key=`.
     pub fn parse(&self, text: &str) -> Result<Value> {
         let value = match self.range {
-            Range::Text | Range::Choice(_) => Value::String(text.to_owned()),
+            Range::Text | Range::Choice(_) | Range::Device => Value::String(text.to_owned()),
             _ => match toml::from_str::<toml::Table>(&format!("value = {text}")) {
                 Ok(mut table) if table.len() == 1 => {
                     table.remove("value").unwrap_or_else(|| Value::String(text.to_owned()))

@@ -10,16 +10,18 @@
 mod choice;
 mod key;
 mod layers;
+mod place;
 mod pretrain;
 mod probe;
 mod resume;
 mod shared;
 mod tokenizer;
 
-pub use choice::{DeviceChoice, PrecisionChoice, ProbeNormalise, Recon, RelPos};
+pub use choice::{PrecisionChoice, ProbeNormalise, Recon, RelPos};
 pub use key::{ImageSize, Key, Preset, Range};
 pub use layers::{Layers, document};
 pub(crate) use layers::{read_document, to_table};
+pub use place::Place;
 pub use pretrain::PretrainRun;
 pub use probe::ProbeRun;
 pub use resume::{FREE_KEYS, same_run};

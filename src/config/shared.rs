@@ -1,7 +1,7 @@
 //! Settings that commands share.
 
-use super::Range::{Above, Choice, Int, Real, Size, Text};
-use super::{DeviceChoice, ImageSize, PrecisionChoice, Preset, RunConfig, shared_settings};
+use super::Range::{Above, Choice, Device, Int, Real, Size, Text};
+use super::{ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
 use crate::error::{Error, Result};
 
 shared_settings! {
@@ -9,8 +9,9 @@ shared_settings! {
     Common {
         /// Sizes and starting values that the other keys are laid over.
         preset: Preset = Choice(Preset::NAMES);
-        /// Where it is computed: auto takes the GPU where one can be used, else the CPU.
-        device: DeviceChoice = Choice(DeviceChoice::WORDS);
+        /// Where it is computed: auto, cpu, cuda or cuda:N. auto takes the first GPU where it can be used,
+        /// else the CPU.
+        device: Place = Device;
         /// Operands of matrix products and activations inside a branch: f32 or bf16; auto is bf16 on a
         /// GPU, f32 on the CPU.
         precision: PrecisionChoice = Choice(PrecisionChoice::WORDS);
@@ -78,7 +79,7 @@ impl Common {
     pub(super) fn new(preset: Preset) -> Self {
         Self {
             preset,
-            device: DeviceChoice::Auto,
+            device: Place::Auto,
             precision: PrecisionChoice::Auto,
             seed: 0,
             epochs: 1,

@@ -2,13 +2,13 @@
 //!
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
 //! waits but a copy to the host; copies that nobody waits for are in `transfer.rs`. Opening a
-//! device returns an error that says what is missing; what fails later, inside an op, panics with the
-//! driver's text ([`DEVICE_FAILURE`]).
+//! device returns an error that says what is missing; what fails later, inside an op, panics with a
+//! [`DeviceFault`] that holds the driver's text.
 
 use super::planned::{Planned, Product};
 use super::transfer::Transfers;
 use super::{Argument, Grid};
-use crate::error::{DEVICE_FAILURE, Error, Result};
+use crate::error::{DeviceFault, Error, Result};
 use crate::real::Element;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{
@@ -46,7 +46,7 @@ pub struct Device {
 /// Stops: a device failed inside an op, where there is nothing to return an error to.
 #[track_caller]
 pub(super) fn fail(what: &str, error: impl std::fmt::Display) -> ! {
-    panic!("{DEVICE_FAILURE}{what}: {error}")
+    DeviceFault { text: format!("{what}: {error}") }.panic()
 }
 
 /// Panics where kernels reported a wrong id in this word (`report_fault` in `cuda/prelude.cuh`).
@@ -77,27 +77,38 @@ impl Device {
     /// Why there is no device to open, or nothing where there is one. Looks for the driver's library
     /// and asks it; never panics, opens no context.
     pub fn missing() -> Option<String> {
+        Self::count().err()
+    }
+
+    /// Number of GPUs, 1 or more, or why there are none.
+    fn count() -> Result<usize, String> {
         // SAFETY: opens and closes the library; its initialiser has no conditions.
         if !unsafe { is_culib_present() } {
-            return Some(
+            return Err(
                 "no CUDA driver: looked for libcuda.so and libcuda.so.1 (nvcuda.dll on Windows), \
                  which come with NVIDIA's driver"
                     .into(),
             );
         }
         match CudaContext::device_count() {
-            Ok(n) if n > 0 => None,
-            Ok(_) => Some("the CUDA driver is there but sees no GPU".into()),
-            Err(e) => Some(format!("the CUDA driver does not start: {}", text(&e))),
+            Ok(n) if n > 0 => Ok(n as usize),
+            Ok(_) => Err("the CUDA driver is there but sees no GPU".into()),
+            Err(e) => Err(format!("the CUDA driver does not start: {}", text(&e))),
         }
     }
 
-    /// Opens the first GPU.
-    pub fn open() -> Result<Arc<Self>> {
-        if let Some(why) = Self::missing() {
-            return Err(Error::Device(format!("{why}; --device cpu works everywhere")));
+    /// Opens GPU number `ordinal`, from 0.
+    pub fn new(ordinal: usize) -> Result<Arc<Self>> {
+        let count = Self::count()
+            .map_err(|why| Error::Device(format!("{why}; --device cpu works everywhere")))?;
+        if ordinal >= count {
+            let (gpus, are) = if count == 1 { ("GPU", "is") } else { ("GPUs", "are") };
+            return Err(Error::Device(format!(
+                "no GPU has number {ordinal} (cuda:{ordinal}): there {are} {count} {gpus}, numbered from 0"
+            )));
         }
-        let context = CudaContext::new(0).map_err(|e| device_error("cannot open the GPU", &e))?;
+        let context = CudaContext::new(ordinal)
+            .map_err(|e| device_error(&format!("cannot open cuda:{ordinal}"), &e))?;
         // One stream does the work; cudarc's own bookkeeping per buffer is for several.
         // SAFETY: buffers here are not cudarc's, and they are freed in stream order.
         unsafe { context.disable_event_tracking() };
@@ -174,7 +185,7 @@ impl Device {
 
     /// Whether this is the stand-in of `cuda/emulator`: its results count, its timings do not.
     pub fn is_emulated(&self) -> bool {
-        self.name() == "host emulation"
+        self.name().starts_with("host emulation")
     }
 
     /// The most bytes that buffers have held at one time since [`Device::forget_peak`].

@@ -1,4 +1,4 @@
-//! AdamW over the whole arena, with global-norm clipping folded in, and the running average.
+//! AdamW over a range of the arena, with global-norm clipping folded in, and the running average.
 //!
 //! ```text
 //! ĝ = g · min(1, max_norm / (‖g‖ + 1e−6))
@@ -7,7 +7,8 @@
 //! p ← p − lr · (m / (1 − β₁ᵗ)) / (√v / √(1 − β₂ᵗ) + ε)
 //! ```
 //! Source: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in the order and with the ε of
-//! `torch.optim.AdamW`; clipping as `torch.nn.utils.clip_grad_norm_`.
+//! `torch.optim.AdamW`; clipping as `torch.nn.utils.clip_grad_norm_`. A number's update reads that number
+//! and the norm, so ranges give the same bits as the whole.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -15,12 +16,13 @@ mod cuda;
 use crate::cpu::Cpu;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::params::Params;
+use crate::params::{Layout, Params};
 use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Numbers that share a learning-rate scale and a decay: all before `end` and after the segment
 /// before.
@@ -59,24 +61,66 @@ impl AdamW {
     }
 }
 
-/// The update of all parameters at once.
+/// Running means of the gradients and of their squares.
+pub struct Moments<B: Storage> {
+    /// First moments.
+    pub m: Params<B>,
+    /// Second moments.
+    pub v: Params<B>,
+}
+
+impl<B: Storage> Moments<B> {
+    /// Those before the first step: zero.
+    pub fn zeros(bk: &B, layout: &Layout) -> Self {
+        Self { m: Params::zeros(bk, layout), v: Params::zeros(bk, layout) }
+    }
+}
+
+/// What one step does, and to which numbers.
+pub struct Update<'a, B: Storage> {
+    /// Settings.
+    pub adamw: AdamW,
+    /// Segments of the arena; they cover the range.
+    pub segments: &'a [Segment],
+    /// `[1]`, the norm of all gradients, needed where `max_norm` is set. Where it is given and not
+    /// finite, nothing changes.
+    pub norm: Option<&'a Master<B>>,
+    /// The numbers in the arena.
+    pub range: Range<usize>,
+}
+
+impl<B: Storage> Update<'_, B> {
+    /// Panics unless the range lies in an arena of `n` numbers and in the segments.
+    #[track_caller]
+    fn check(&self, n: usize) {
+        let Range { start, end } = self.range;
+        assert!(start <= end && end <= n, "adamw: {start}..{end} of {n} parameters");
+        let covered = start == end || self.segments.last().is_some_and(|s| s.end >= end);
+        assert!(covered, "adamw: the segments do not cover the {end} parameters");
+        let clips = self.adamw.max_norm.is_some();
+        assert!(!clips || self.norm.is_some(), "adamw: max_norm needs the norm");
+    }
+}
+
+/// The update of the parameters in a range.
 pub trait AdamWOp: Storage {
-    /// Changes `w`, `m` and `v`; `norm` `[1]` is the gradient's norm, needed where `max_norm` is set. Where
-    /// it is given and not finite, nothing changes.
-    #[allow(clippy::too_many_arguments)]
+    /// Changes weights and moments.
     fn adamw_update(
         &self,
         w: &mut Params<Self>,
+        moments: &mut Moments<Self>,
         g: &Params<Self>,
-        m: &mut Params<Self>,
-        v: &mut Params<Self>,
-        norm: Option<&Master<Self>>,
-        segments: &[Segment],
-        adamw: &AdamW,
+        update: &Update<'_, Self>,
     );
 
-    /// average ← decay · average + (1 − decay) · w
-    fn ema_update(&self, average: &mut Params<Self>, w: &Params<Self>, decay: f64);
+    /// average ← decay · average + (1 − decay) · w, in a range of the arena.
+    fn ema_update(
+        &self,
+        average: &mut Params<Self>,
+        w: &Params<Self>,
+        decay: f64,
+        range: Range<usize>,
+    );
 }
 
 /// Factors of one segment, in the arithmetic of the backend.
@@ -120,27 +164,23 @@ impl<T: Real> AdamWOp for Cpu<T> {
     fn adamw_update(
         &self,
         w: &mut Params<Self>,
+        moments: &mut Moments<Self>,
         g: &Params<Self>,
-        m: &mut Params<Self>,
-        v: &mut Params<Self>,
-        norm: Option<&Master<Self>>,
-        segments: &[Segment],
-        adamw: &AdamW,
+        step: &Update<'_, Self>,
     ) {
-        let clip = adamw.max_norm.map_or(1.0, |max| {
-            let norm = norm.expect("adamw: max_norm needs the norm").slice()[0].to_f64();
-            (max / (norm + 1e-6)).min(1.0)
-        });
-        if norm.is_some_and(|norm| !norm.slice()[0].is_finite()) {
+        step.check(w.master.len());
+        let (adamw, norm) = (&step.adamw, step.norm.map(|norm| norm.slice()[0].to_f64()));
+        if norm.is_some_and(|norm| !norm.is_finite()) {
             return;
         }
-        let n = w.master.len();
-        let covered = segments.last().is_some_and(|s| s.end >= n);
-        assert!(n == 0 || covered, "adamw: the segments do not cover the {n} parameters");
+        let clip = match (adamw.max_norm, norm) {
+            (Some(max), Some(norm)) => (max / (norm + 1e-6)).min(1.0),
+            _ => 1.0,
+        };
         let [bias1, bias2] = adamw.bias_corrections();
-        let mut start = 0;
-        for segment in segments {
-            let end = segment.end.min(n);
+        let mut start = step.range.start;
+        for segment in step.segments.iter().filter(|s| s.end > step.range.start) {
+            let end = segment.end.min(step.range.end);
             let lr = adamw.lr * segment.lr_scale;
             let f = Factors {
                 clip: T::from_f64(clip),
@@ -153,9 +193,8 @@ impl<T: Real> AdamWOp for Cpu<T> {
                 root2: T::from_f64(bias2.sqrt()),
                 eps: T::from_f64(adamw.eps),
             };
-            let moments = m.master[start..end]
-                .par_chunks_mut(PIECE)
-                .zip(v.master[start..end].par_chunks_mut(PIECE));
+            let (m, v) = (&mut moments.m.master[start..end], &mut moments.v.master[start..end]);
+            let moments = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
             let inputs = g.master[start..end].par_chunks(PIECE).zip(moments);
             let pieces = w.master[start..end].par_chunks_mut(PIECE).zip(inputs);
             pieces.for_each(|(w, (g, (m, v)))| update(w, g, m, v, f));
@@ -164,19 +203,28 @@ impl<T: Real> AdamWOp for Cpu<T> {
         w.elem = self.narrow_copy(&w.master);
     }
 
-    fn ema_update(&self, average_of: &mut Params<Self>, w: &Params<Self>, decay: f64) {
+    #[track_caller]
+    fn ema_update(
+        &self,
+        average_of: &mut Params<Self>,
+        w: &Params<Self>,
+        decay: f64,
+        range: Range<usize>,
+    ) {
         let (decay, rest) = (T::from_f64(decay), T::from_f64(1.0 - decay));
-        let pieces = average_of.master.par_chunks_mut(PIECE).zip(w.master.par_chunks(PIECE));
+        let inputs = w.master[range.clone()].par_chunks(PIECE);
+        let pieces = average_of.master[range].par_chunks_mut(PIECE).zip(inputs);
         pieces.for_each(|(a, w)| average(a, w, decay, rest));
         average_of.elem = self.narrow_copy(&average_of.master);
     }
 }
 
-/// Three updates and running averages of one size.
+/// Three updates and running averages of one size, in ranges of about the same length.
 pub struct AdamWCase {
     pub(crate) instance: &'static str,
     pub(crate) len: usize,
     pub(crate) clipped: bool,
+    pub(crate) ranges: usize,
 }
 
 impl Case for AdamWCase {
@@ -193,10 +241,10 @@ impl Case for AdamWCase {
         let (n, layout) = (self.len, io.w.layout.clone());
         let g =
             Params { layout: layout.clone(), master: bk.copy(io.master("g").buf()), elem: None };
-        let (mut m, mut v) = (Params::zeros(bk, &layout), Params::zeros(bk, &layout));
+        let mut moments = Moments::zeros(bk, &layout);
         let start: Vec<B::Master> = io.w.to_host(bk);
         let mut average = Params::from_host(bk, &layout, &start);
-        let norm = bk.global_norm(&g);
+        let norm = bk.global_norm(&g, 0..n);
         let segments = [
             Segment { end: n / 3, lr_scale: 0.5, decay: 0.0 },
             Segment { end: n, lr_scale: 1.0, decay: 0.05 },
@@ -206,9 +254,14 @@ impl Case for AdamWCase {
             let max_norm = self.clipped.then_some(0.5);
             let adamw = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, step, max_norm };
             let norm = self.clipped.then_some(&norm);
-            bk.adamw_update(&mut io.w, &g, &mut m, &mut v, norm, &segments, &adamw);
-            bk.ema_update(&mut average, &io.w, 0.75);
+            for i in 0..self.ranges {
+                let range = i * n / self.ranges..(i + 1) * n / self.ranges;
+                let update = Update { adamw, segments: &segments, norm, range: range.clone() };
+                bk.adamw_update(&mut io.w, &mut moments, &g, &update);
+                bk.ema_update(&mut average, &io.w, 0.75, range);
+            }
         }
+        let Moments { m, v } = moments;
         io.forward_ends(bk);
         for arena in [&io.w.master, &m.master, &v.master, &average.master].map(|a| bk.copy(a)) {
             io.output(bk, &Master::new(bk, arena, &[n]));
@@ -228,22 +281,26 @@ impl Case for AdamWCase {
     }
 }
 
-/// One number, odd with clipping, and several pieces without.
+/// One number, odd with clipping, several pieces without, and three ranges that cut segments.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, len, clipped) in [("one", 1, true), ("odd", 37, true), ("pieces", 70_001, false)]
-    {
-        v.visit(AdamWCase { instance, len, clipped });
+    for (instance, len, clipped, ranges) in [
+        ("one", 1, true, 1),
+        ("odd", 37, true, 1),
+        ("pieces", 70_001, false, 1),
+        ("ranges", 1000, true, 3),
+    ] {
+        v.visit(AdamWCase { instance, len, clipped, ranges });
     }
 }
 
 /// No parameters.
 pub fn empty_case<V: Visitor>(v: &mut V) {
-    v.visit(AdamWCase { instance: "empty", len: 0, clipped: true });
+    v.visit(AdamWCase { instance: "empty", len: 0, clipped: true, ranges: 1 });
 }
 
 /// Three steps with the running average, over enough numbers that no cache holds them.
 pub fn large_cases<V: Visitor>(v: &mut V) {
-    v.visit(AdamWCase { instance: "3x4000000", len: 4_000_000, clipped: true });
+    v.visit(AdamWCase { instance: "3x4000000", len: 4_000_000, clipped: true, ranges: 1 });
 }
 
 #[cfg(test)]
@@ -262,7 +319,7 @@ mod tests {
         // At t = 1 the bias-corrected moments are ĝ and ĝ², so each step is lr · sign(ĝ) but for ε.
         let bk = Cpu::<f64>::new();
         let (mut w, g) = (params(&[1.0, -2.0, 3.0]), params(&[0.6, -0.8, 0.0]));
-        let (mut m, mut v) = (params(&[0.0; 3]), params(&[0.0; 3]));
+        let mut moments = Moments::zeros(&bk, &w.layout);
         let norm = Master::<Cpu<f64>>::from_vec(&bk, vec![1.0], &[1]);
         let segments = [
             Segment { end: 1, lr_scale: 0.5, decay: 0.0 },
@@ -270,7 +327,9 @@ mod tests {
         ];
         let adamw =
             AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, step: 1, max_norm: Some(0.5) };
-        bk.adamw_update(&mut w, &g, &mut m, &mut v, Some(&norm), &segments, &adamw);
+        let update = Update { adamw, segments: &segments, norm: Some(&norm), range: 0..3 };
+        bk.adamw_update(&mut w, &mut moments, &g, &update);
+        let Moments { m, v } = moments;
         assert!((w.master[0] - (1.0 - 0.05)).abs() < 1e-12);
         assert!((w.master[1] - (-2.0 * 0.99 + 0.1)).abs() < 1e-12);
         assert!(w.master[2].is_nan(), "0/0 with eps 0 is visible, not hidden");
@@ -283,7 +342,23 @@ mod tests {
     fn average_moves_towards_the_weights() {
         let bk = Cpu::<f64>::new();
         let (mut a, w) = (params(&[1.0]), params(&[3.0]));
-        bk.ema_update(&mut a, &w, 0.75);
+        bk.ema_update(&mut a, &w, 0.75, 0..1);
         assert_eq!(*a.master, [1.5]);
+    }
+
+    #[test]
+    fn a_range_touches_nothing_else() {
+        let bk = Cpu::<f64>::new();
+        let (mut w, g) = (params(&[1.0, 2.0, 3.0]), params(&[0.5; 3]));
+        let (mut moments, mut a) = (Moments::zeros(&bk, &w.layout), params(&[0.0; 3]));
+        let segments = [1, 3].map(|end| Segment { end, lr_scale: end as f64, decay: 0.0 });
+        let adamw = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.0, step: 1, max_norm: None };
+        let update = Update { adamw, segments: &segments, norm: None, range: 1..2 };
+        bk.adamw_update(&mut w, &mut moments, &g, &update);
+        bk.ema_update(&mut a, &w, 0.5, 1..2);
+        assert!((w.master[1] - (2.0 - 0.3)).abs() < 1e-12);
+        assert_eq!((w.master[0], w.master[2], a.master[1]), (1.0, 3.0, 0.5 * w.master[1]));
+        let zeros = [&moments.m, &moments.v, &a].map(|p| (p.master[0], p.master[2]));
+        assert_eq!(zeros, [(0.0, 0.0); 3]);
     }
 }

@@ -4,7 +4,7 @@
 //! states its cost. Gradient check, parity test and benchmark exist for it without further code.
 
 use crate::ops::Backend;
-use crate::params::{Ctx, Grad, Layout, Param, Params, Registry};
+use crate::params::{Ctx, Grad, Layout, Param, Params, Registry, compact_len, expand};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::storage::Storage;
@@ -140,8 +140,8 @@ impl Inputs {
     /// Adds the parameters of a layer or model, all standard normal times `scale`, so that no
     /// gradient is hidden behind a zero or a one.
     pub fn params(mut self, layout: &Layout, scale: f64) -> Self {
-        let n = crate::params::arena_len(layout);
-        self.values = self.normal(n).into_iter().map(|x| x * scale).collect();
+        let own = self.normal(compact_len(layout)).into_iter().map(|x| x * scale);
+        self.values = expand(layout, &own.collect::<Vec<_>>());
         for p in layout.iter() {
             if p.form == crate::params::Form::QkvBias {
                 let c = p.len() / 3;
@@ -159,9 +159,10 @@ impl Inputs {
         for p in self.layout.iter() {
             registry.add(&*p.name, &p.shape, p.decay, p.init);
         }
-        registry.add(name, shape, Decay::No, Init::Constant(0.0));
+        let start = registry.add(name, shape, Decay::No, Init::Constant(0.0)).range.start;
         self.layout = registry.finish();
         let values = self.normal(shape.iter().product());
+        self.values.resize(start, 0.0);
         self.values.extend(values);
         self
     }

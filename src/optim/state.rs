@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::ops::adamw::{AdamW, Segment};
-use crate::params::{Layout, Param, Params};
+use crate::ops::adamw::{AdamW, Moments, Segment, Update};
+use crate::params::{Layout, Param, Params, arena_len, compact, compact_len, expand};
 use crate::real::Float;
 use crate::storage::Later;
 use crate::tensor::Master;
@@ -14,8 +14,7 @@ pub struct State<B: Backend> {
     pub w: Params<B>,
     /// Gradients of the step under way.
     pub g: Params<B>,
-    m: Params<B>,
-    v: Params<B>,
+    moments: Moments<B>,
     /// Running average of the weights and its coefficient.
     average: Option<(Params<B>, f64)>,
     /// Optimizer steps done.
@@ -26,16 +25,16 @@ impl<B: Backend> State<B> {
     /// Starts from `values`; `ema` 0 keeps no running average.
     pub fn new(bk: &B, layout: &Layout, values: &[f32], ema: f64) -> Self {
         let weights = || Params::from_host(bk, layout, values);
-        let zeros = || Params::zeros(bk, layout);
         let average = (ema > 0.0).then(|| (weights(), ema));
-        Self { w: weights(), g: zeros(), m: zeros(), v: zeros(), average, step: 0 }
+        let (g, moments) = (Params::zeros(bk, layout), Moments::zeros(bk, layout));
+        Self { w: weights(), g, moments, average, step: 0 }
     }
 
     /// One AdamW step from the accumulated gradients, which are then cleared. Returns their norm
     /// before clipping. A gradient that is not finite changes nothing and is an error that names the
     /// first tensor it is in, last layers first, in the order in which backward writes them.
     pub fn update(&mut self, bk: &B, segments: &[Segment], adamw: &AdamW) -> Result<f64> {
-        let norm = bk.global_norm(&self.g);
+        let norm = self.norm(bk);
         let value = norm.to_f64(bk)[0];
         if !value.is_finite() {
             return Err(self.not_finite(bk, self.step + 1));
@@ -52,7 +51,7 @@ impl<B: Backend> State<B> {
         segments: &[Segment],
         adamw: &AdamW,
     ) -> Later<B::Master> {
-        let norm = bk.global_norm(&self.g);
+        let norm = self.norm(bk);
         self.apply(bk, &norm, segments, adamw);
         norm.read_later(bk)
     }
@@ -69,15 +68,20 @@ impl<B: Backend> State<B> {
         ))
     }
 
+    fn norm(&self, bk: &B) -> Master<B> {
+        bk.global_norm(&self.g, 0..arena_len(&self.g.layout))
+    }
+
     fn apply(&mut self, bk: &B, norm: &Master<B>, segments: &[Segment], adamw: &AdamW) {
-        let (w, g) = (&mut self.w, &self.g);
-        bk.adamw_update(w, g, &mut self.m, &mut self.v, Some(norm), segments, adamw);
+        let range = 0..arena_len(&self.w.layout);
+        let update = Update { adamw: *adamw, segments, norm: Some(norm), range: range.clone() };
+        bk.adamw_update(&mut self.w, &mut self.moments, &self.g, &update);
         if let Some((average, decay)) = &mut self.average {
             // Deviation: the dVAE's authors give one coefficient (arXiv 2102.12092, A.2). With it a
             // young average would remember the initial weights: (1 + t)/(10 + t) until it passes the
             // coefficient, as in the exponential moving averages of TensorFlow.
             let t = self.step as f64;
-            bk.ema_update(average, &self.w, decay.min((1.0 + t) / (10.0 + t)));
+            bk.ema_update(average, &self.w, decay.min((1.0 + t) / (10.0 + t)), range);
         }
         self.g.clear(bk);
         self.step += 1;
@@ -88,12 +92,14 @@ impl<B: Backend> State<B> {
         self.average.as_ref().map_or(&self.w, |(average, _)| average)
     }
 
-    /// Flat buffers by name, for a checkpoint.
+    /// Flat buffers by name, without the arena's gaps, for a checkpoint.
     pub fn to_host(&self, bk: &B) -> Vec<(&'static str, Vec<f32>)> {
         let flat = |p: &Params<B>| -> Vec<f32> {
-            p.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect()
+            let own = compact(&p.layout, &p.to_host(bk));
+            own.into_iter().map(|x| x.to_f64() as f32).collect()
         };
-        let mut all = vec![("weights", flat(&self.w)), ("m", flat(&self.m)), ("v", flat(&self.v))];
+        let Moments { m, v } = &self.moments;
+        let mut all = vec![("weights", flat(&self.w)), ("m", flat(m)), ("v", flat(v))];
         if let Some((average, _)) = &self.average {
             all.push(("average", flat(average)));
         }
@@ -108,7 +114,7 @@ impl<B: Backend> State<B> {
         find: impl Fn(&str) -> Result<Vec<f32>>,
     ) -> Result<()> {
         let layout = self.w.layout.clone();
-        let want = crate::params::arena_len(&layout);
+        let want = compact_len(&layout);
         let load = |name: &str| -> Result<Params<B>> {
             let flat = find(name)?;
             if flat.len() != want {
@@ -117,9 +123,9 @@ impl<B: Backend> State<B> {
                     "the checkpoint's {name} holds {got} numbers, the model has {want}"
                 )));
             }
-            Ok(Params::from_host(bk, &layout, &flat))
+            Ok(Params::from_host(bk, &layout, &expand(&layout, &flat)))
         };
-        (self.w, self.m, self.v) = (load("weights")?, load("m")?, load("v")?);
+        (self.w, self.moments) = (load("weights")?, Moments { m: load("m")?, v: load("v")? });
         if let Some((average, _)) = &mut self.average {
             *average = load("average")?;
         }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::optim::state::State;
-use crate::params::{Params, initial_values};
+use crate::params::{Params, compact, expand, initial_values};
 use crate::real::Float;
 use crate::run::{Checkpoint, RunDir};
 use crate::train::task::{Extra, Task, Validation};
@@ -33,7 +33,7 @@ pub(super) struct Carried<B: Backend, T: Task<B>> {
     pub(super) extra: T::Extra,
     /// Sums since the last line of metrics.
     pub(super) window: T::Window,
-    /// Highest score of a validation and the weights that had it.
+    /// Highest score of a validation and the weights that had it, without the arena's gaps.
     best: Option<(f64, Vec<f32>)>,
     inputs: BTreeMap<String, u32>,
 }
@@ -101,8 +101,8 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         };
         run.log(self.state.step, &figures)?;
         if self.best.as_ref().is_none_or(|best| score > best.0) {
-            let values = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
-            self.best = Some((score, values));
+            let values = compact(&w.layout, &w.to_host(bk)).into_iter();
+            self.best = Some((score, values.map(|x| x.to_f64() as f32).collect()));
         }
         Ok(())
     }
@@ -110,6 +110,7 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
     /// The weights of the best validation, if there was any.
     pub(super) fn best_weights(&self, bk: &B) -> Option<Params<B>> {
         let (_, values) = self.best.as_ref()?;
-        Some(Params::from_host(bk, &self.state.w.layout, values))
+        let layout = &self.state.w.layout;
+        Some(Params::from_host(bk, layout, &expand(layout, values)))
     }
 }

@@ -205,7 +205,7 @@ mod tests {
             ])
         );
         // Element (out 1, in 4, row 0, column 2) of the file is (1, 0, 2, 4) here.
-        assert_eq!(file[1].2[15 + 4 * 3 + 2], values[6 + 15 + 2 * 5 + 4]);
+        assert_eq!(file[1].2[15 + 4 * 3 + 2], values[layout[1].range.start + 15 + 2 * 5 + 4]);
         let mut back = vec![0.0; values.len()];
         let mut tensors = file.iter();
         for p in layout.iter() {

@@ -12,12 +12,16 @@ use beit::check::AnyCase;
 use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
+use beit::error::DeviceFault;
 use beit::ops::Backend;
+use beit::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use beit::ops::gather_rows::GatherRowsOp;
+use beit::ops::global_norm::GlobalNormOp;
 use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::{Linear, LinearOp};
 use beit::params::{Decay, Init, Params, Registry, initial_values};
 use beit::rng::{Philox, Purpose};
+use beit::storage::Storage;
 use beit::tensor::{Ids, Master, Tensor};
 use cuda_emu::Order;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -26,7 +30,7 @@ use std::sync::Arc;
 /// A device of the emulator whose blocks run their threads in this order.
 fn device(order: Order) -> Result<Arc<Device>, Failed> {
     cuda_emu::set_order(order);
-    Device::open().map_err(|e| e.to_string().into())
+    Device::new(0).map_err(|e| e.to_string().into())
 }
 
 fn gradients(case: &AnyCase) -> Result<(), Failed> {
@@ -91,7 +95,7 @@ fn wrong_ids() -> Result<(), Failed> {
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
         std::panic::set_hook(hook);
         let payload = caught.expect_err("must panic");
-        payload.downcast_ref::<String>().cloned().unwrap_or_default()
+        payload.downcast_ref::<DeviceFault>().map(ToString::to_string).unwrap_or_default()
     };
     let x = Tensor::<Cuda<f32>>::zeros(&bk, &[2, 3, 4]);
     let rows = Ids::from_vec(&bk, vec![5, 6], &[2]);
@@ -100,6 +104,62 @@ fn wrong_ids() -> Result<(), Failed> {
         return Err(gathered.into());
     }
     Ok(())
+}
+
+/// Two devices at once, from one thread in turns: each is the one that was asked for and computes what it
+/// computes alone.
+fn two_devices() -> Result<(), Failed> {
+    cuda_emu::set_order(Order::Forward);
+    let mut registry = Registry::new();
+    let weight = registry.add("weight", &[24, 16], Decay::Yes, Init::Normal(1.0));
+    let layout = registry.finish();
+    let (w, x) = (initial_values(&layout, 1), initial_values(&layout, 2));
+    let x: Vec<f64> = x.into_iter().map(f64::from).collect();
+    let linear = Linear { weight, bias: None };
+    let open = |i| Device::new(i).and_then(|d| Cuda::<half::bf16>::on(&d)).map_err(text);
+    let devices = [open(0)?, open(1)?];
+    for (bk, name) in devices.iter().zip(["host emulation,", "host emulation 1,"]) {
+        let own = bk.device().describe();
+        if !own.starts_with(name) || !bk.device().is_emulated() {
+            return Err(format!("{own} is not {name}").into());
+        }
+    }
+    let w = devices.each_ref().map(|bk| Params::from_host(bk, &layout, &w));
+    let x = devices.each_ref().map(|bk| Tensor::from_f64(bk, &x, &[24, 16]));
+    let turns = [0, 1, 0, 1];
+    let y = turns.map(|i| devices[i].linear_forward(&x[i], &w[i], &linear));
+    let products: Vec<_> = turns.iter().zip(y).map(|(&i, y)| y.to_f64(&devices[i])).collect();
+    if products.iter().all(|y| *y == products[0]) { Ok(()) } else { Err("they disagree".into()) }
+}
+
+/// AdamW and the running average over two ranges, which cut a segment, give the bits of the whole: weights,
+/// their narrow copy, moments, average.
+fn ranges<T: Precision>() -> Result<(), Failed> {
+    let bk = Cuda::<T>::on(&device(Order::Forward)?).map_err(text)?;
+    let n = 1001;
+    let mut registry = Registry::new();
+    registry.add("p", &[n], Decay::Yes, Init::Normal(1.0));
+    let layout = registry.finish();
+    let values = |seed| Params::from_host(&bk, &layout, &initial_values(&layout, seed));
+    let (g, segments) = (values(2), [300, n].map(|end| (end, end as f64)));
+    let segments = segments.map(|(end, lr_scale)| Segment { end, lr_scale, decay: 0.05 });
+    let norm = bk.global_norm(&g, 0..n);
+    let run = |ranges: &[std::ops::Range<usize>]| {
+        let (mut w, mut average) = (values(1), values(3));
+        let mut moments = Moments::zeros(&bk, &layout);
+        for (step, range) in (1..=2).flat_map(|step| ranges.iter().map(move |r| (step, r.clone())))
+        {
+            let max_norm = Some(0.5);
+            let adamw = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, step, max_norm };
+            let norm = Some(&norm);
+            let update = Update { adamw, segments: &segments, norm, range: range.clone() };
+            bk.adamw_update(&mut w, &mut moments, &g, &update);
+            bk.ema_update(&mut average, &w, 0.75, range);
+        }
+        let copies = [&w, &average].map(|p| p.elem.as_ref().map(|copy| bk.download(copy)));
+        ([&w, &average, &moments.m, &moments.v].map(|p| p.to_host(&bk)), copies)
+    };
+    if run(&[0..n, 0..0]) == run(&[0..437, 437..n]) { Ok(()) } else { Err("other bits".into()) }
 }
 
 /// The longest sequence, that of 640 px: more than fits on chip, forward and backward against the CPU.
@@ -177,6 +237,17 @@ fn remembered_products() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Prints the text of device faults, which the usual hook does not know.
+fn show_device_faults() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if let Some(fault) = info.payload().downcast_ref::<DeviceFault>() {
+            eprintln!("{fault}");
+        }
+        usual(info);
+    }));
+}
+
 fn main() {
     let arguments = Arguments::from_args();
     if !cuda_emu::AVAILABLE {
@@ -184,6 +255,7 @@ fn main() {
         return;
     }
     cuda_emu::install();
+    show_device_faults();
     let mut trials = Vec::new();
     for case in beit::check::cases() {
         let case = Arc::new(case);
@@ -213,6 +285,9 @@ fn main() {
     trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
+    trials.push(Trial::test("cuda_two_devices", two_devices));
+    trials.push(Trial::test("cuda_adamw_in_ranges_f32", ranges::<f32>));
+    trials.push(Trial::test("cuda_adamw_in_ranges_bf16", ranges::<half::bf16>));
     trials.extend(faults::trials());
     let done = libtest_mimic::run(&arguments, trials);
     println!(

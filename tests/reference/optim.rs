@@ -2,10 +2,10 @@
 
 use crate::fixture::{Fixture, Precision};
 use beit::cpu::Cpu;
-use beit::ops::adamw::{AdamW, AdamWOp, Segment};
+use beit::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use beit::ops::global_norm::GlobalNormOp;
 use beit::optim::{Cosine, layer_id, layer_scale};
-use beit::params::{Decay, Init, Layout, Params, Registry};
+use beit::params::{Decay, Init, Layout, Params, Registry, arena_len, expand};
 use beit::real::Real;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
@@ -54,7 +54,8 @@ fn adamw<T: Real + Precision>(fx: &Fixture) -> Result<(), Failed> {
     let layout = registry.finish();
     let read = |what: &str, step: usize| {
         let values = order.iter().flat_map(|n| fx.f64(&format!("adamw/{what}/{step}/{n}")));
-        Params::<Cpu<T>>::from_host(&bk, &layout, &values.collect::<Vec<_>>())
+        let arena = expand(&layout, &values.collect::<Vec<_>>());
+        Params::<Cpu<T>>::from_host(&bk, &layout, &arena)
     };
     let check = |what: &str, step: usize, have: &Params<Cpu<T>>| -> Result<(), Failed> {
         let have = have.to_host(&bk);
@@ -66,10 +67,10 @@ fn adamw<T: Real + Precision>(fx: &Fixture) -> Result<(), Failed> {
     let (lr, wd) = (fx.f64("adamw/lr"), fx.f64("adamw/wd"));
     let norms = fx.f64("adamw/grad_norm");
     let mut w = read("param", 0);
-    let (mut m, mut v) = (Params::zeros(&bk, &layout), Params::zeros(&bk, &layout));
+    let (mut moments, all) = (Moments::zeros(&bk, &layout), 0..arena_len(&layout));
     for (t, want) in norms.iter().enumerate() {
         let g = read("grad", t);
-        let norm = bk.global_norm(&g);
+        let norm = bk.global_norm(&g, all.clone());
         let got = norm.to_f64(&bk)[0];
         if (got - want).abs() > T::RELATIVE * want {
             return Err(format!("step {t}: norm {got}, stored {want}").into());
@@ -84,10 +85,11 @@ fn adamw<T: Real + Precision>(fx: &Fixture) -> Result<(), Failed> {
             step: t as u64 + 1,
             max_norm: Some(number(&config["clip_norm"])),
         };
-        bk.adamw_update(&mut w, &g, &mut m, &mut v, Some(&norm), &segments, &adamw);
+        let update = Update { adamw, segments: &segments, norm: Some(&norm), range: all.clone() };
+        bk.adamw_update(&mut w, &mut moments, &g, &update);
         check("param", t + 1, &w)?;
-        check("m", t + 1, &m)?;
-        check("v", t + 1, &v)?;
+        check("m", t + 1, &moments.m)?;
+        check("v", t + 1, &moments.v)?;
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 // A stand-in of libcuda: the entries that cudarc calls. Device memory is host memory, cuLaunchKernel
 // runs the emulated kernel of that name. The SONAME must be libcuda.so.
 //
-// EMU_LAZY=0 runs all work at once. EMU_MEMORY=BYTES, EMU_CAPABILITY=75 and EMU_DRIVER=11000 change
-// what the device says of itself, to try how errors are handled.
+// There are two devices, or EMU_DEVICES of them; they share one memory, and a stream takes kernels only
+// from a thread whose current context is that of its device. EMU_LAZY=0 runs all work at once.
+// EMU_MEMORY=BYTES, EMU_CAPABILITY=75 and EMU_DRIVER=11000 change what the devices say of themselves, to
+// try how errors are handled.
 #include "emu.h"
 
 #include <sys/mman.h>
@@ -26,6 +28,7 @@ enum : Result {
   INVALID_VALUE = 1,
   OUT_OF_MEMORY = 2,
   INVALID_DEVICE = 101,
+  INVALID_CONTEXT = 201,
   INVALID_PTX = 218,
   NOT_FOUND = 500,
   NOT_READY = 600,
@@ -49,6 +52,8 @@ static thread_local emu::Order thread_order = emu::Order::Forward;
 API void emu_set_lazy(int on) { lazy() = on != 0; }
 API void emu_set_order(int order) { thread_order = (emu::Order)order; }
 
+static thread_local Handle context;  // the current one: a device's number and CONTEXTS
+
 // ---- streams
 
 // A stream runs its work when something waits for it (lazy), so that a missing wait shows as stale
@@ -66,6 +71,7 @@ struct Stream {
   std::deque<Task> queue;
   uint64_t pushed = 0, done = 0;
   Result error = OK;  // stays, as on a GPU
+  Handle context = nullptr;  // null: of any device
 };
 typedef std::shared_ptr<Stream> SharedStream;
 typedef std::lock_guard<std::recursive_mutex> Guard;
@@ -126,6 +132,11 @@ static Result submit(Stream& s, Work work, bool always = false) {
   return lazy() ? s.error : run_all(s);
 }
 static Result submit(Handle h, Work work) { return submit(*stream_of(h), std::move(work)); }
+// The same for what must come from a thread whose current context is that of the stream.
+static Result submit_here(Handle h, Work work) {
+  const Handle own = stream_of(h)->context;
+  return own && own != context ? INVALID_CONTEXT : submit(h, std::move(work));
+}
 
 // Runs all streams, or those that the calling thread made.
 static Result run_streams(bool own) {
@@ -147,10 +158,11 @@ static Result run_streams(bool own) {
 }
 
 // For cuBLAS, which takes part in the order of a stream.
-API Result emu_submit(Handle stream, const Work& work) { return submit(stream, work); }
+API Result emu_submit(Handle stream, const Work& work) { return submit_here(stream, work); }
 
 API Result cuStreamCreate(Handle* s, unsigned) {
   *s = new SharedStream(new_stream(thread_lock()));
+  stream_of(*s)->context = context;
   return OK;
 }
 API Result cuStreamDestroy_v2(Handle s) {
@@ -446,16 +458,17 @@ API Result cuDriverGetVersion(int* v) {
   *v = (int)setting("EMU_DRIVER", 13000);
   return OK;
 }
+static int devices() { return (int)setting("EMU_DEVICES", 2); }
 API Result cuDeviceGet(int* device, int ordinal) {
-  *device = 0;
-  return ordinal == 0 ? OK : INVALID_DEVICE;
+  *device = ordinal;
+  return ordinal >= 0 && ordinal < devices() ? OK : INVALID_DEVICE;
 }
 API Result cuDeviceGetCount(int* n) {
-  *n = 1;
+  *n = devices();
   return OK;
 }
-API Result cuDeviceGetName(char* text, int n, int) {
-  snprintf(text, n, "host emulation");
+API Result cuDeviceGetName(char* text, int n, int device) {
+  snprintf(text, n, device ? "host emulation %d" : "host emulation", device);
   return OK;
 }
 API Result cuDeviceGetUuid_v2(void* uuid, int) {
@@ -502,10 +515,9 @@ API Result cuDeviceGetAttribute(int* value, int attribute, int) {
   }
   return OK;
 }
-static thread_local Handle context;
-static const Handle CONTEXT = (Handle)0x1000;
-API Result cuDevicePrimaryCtxRetain(Handle* c, int) {
-  *c = CONTEXT;
+static const uintptr_t CONTEXTS = 0x1000;
+API Result cuDevicePrimaryCtxRetain(Handle* c, int device) {
+  *c = (Handle)(CONTEXTS + device);
   return OK;
 }
 API Result cuDevicePrimaryCtxRelease_v2(int) { return OK; }
@@ -646,7 +658,7 @@ API Result cuLaunchKernel(Handle h, unsigned gx, unsigned gy, unsigned gz, unsig
   const emu::Kernel* kernel = f.kernel;
   const emu::Order order = thread_order;
   const auto own = std::make_shared<const Arguments>(*kernel, arguments);
-  return submit(s, [=]() -> Result {
+  return submit_here(s, [=]() -> Result {
     void* pointers[emu::Kernel::MOST];
     for (int i = 0; i < kernel->count; ++i) pointers[i] = (void*)&own->words[own->starts[i]];
     const dim3 grid(gx, gy, gz), block(bx, by, bz);
@@ -670,6 +682,7 @@ static const Name NAMES[] = {
     {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {INVALID_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},

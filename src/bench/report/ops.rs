@@ -6,7 +6,7 @@ use crate::bench::FEWEST;
 use crate::bench::columns::{Column, Columns, EachColumn};
 use crate::bench::ops::{Effort, OpBench};
 use crate::cpu::Cpu;
-use crate::error::{DEVICE_FAILURE, Result};
+use crate::error::{DeviceFault, Result};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Visitor};
 use crate::real::Float;
@@ -128,6 +128,6 @@ impl Visitor for Bench<'_> {
         let columns = self.columns;
         // The devices were opened before; one that fails now fails inside an op.
         let done = columns.each(&mut InColumn { judged: &judged, bench: self });
-        done.unwrap_or_else(|e| panic!("{DEVICE_FAILURE}{e}"));
+        done.unwrap_or_else(|e| DeviceFault { text: e.to_string() }.panic());
     }
 }

@@ -57,7 +57,7 @@ impl Case for BeitCase {
 
     fn cost(&self) -> Cost {
         let flops = self.batch as f64 * forward_flops(&self.config, self.config.patches() * 2 / 5);
-        let elements = crate::params::arena_len(
+        let elements = crate::params::compact_len(
             &MaskedImageModel::new(&crate::cpu::Cpu::<f32>::new(), &self.config).layout,
         ) as f64;
         Cost {

@@ -73,7 +73,7 @@ impl Case for DvaeCase {
     }
 
     fn cost(&self) -> Cost {
-        let weights = crate::params::arena_len(&Dvae::new(&self.config).layout) as f64;
+        let weights = crate::params::compact_len(&Dvae::new(&self.config).layout) as f64;
         let positions = (self.batch * self.config.tokens()) as f64;
         Cost {
             flops_forward: 2.0 * weights * positions,

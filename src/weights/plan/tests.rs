@@ -1,6 +1,6 @@
 use super::*;
 use crate::layers::position::{TableResize, resize_bias_table, resize_pos_embed};
-use crate::params::{Decay, Form, Init, Registry, initial_values};
+use crate::params::{Decay, Form, Init, Registry, compact, initial_values};
 use crate::weights::ORIGINAL;
 
 const SQUARE: Regrid = Regrid { from: (3, 3), to: (5, 5), method: TableResize::Geometric };
@@ -60,7 +60,7 @@ fn a_twin_matches_and_what_it_lacks_is_ignored() {
     let mut want = initial_values(&from, 1);
     let bias = to.last().unwrap().range.clone();
     want[bias.start + 2..bias.start + 4].fill(7.0);
-    assert_eq!(values, want);
+    assert_eq!(compact(&to, &values), compact(&to, &want));
     assert!(plan.tensors.iter().all(|t| t.fate == Fate::Matched));
     let small = to[..1].to_vec().into();
     let plan = load(&from, &small, &Allow::default()).unwrap().0;
