@@ -43,8 +43,35 @@
 //!
 //! # How it hangs together
 //!
-//! Imports point one way: [`cli`] → [`train`] → [`apply`] → [`models`] → [`layers`] → [`ops`] →
-//! [`storage`] → [`tensor`] → [`real`]. A [`ops::Backend`] is the sum of the traits of all ops, in
+//! Imports point down these floors and never around inside one; `tests/floors.rs` reads this table and
+//! every path of the source.
+//!
+//! | floor | what |
+//! | --- | --- |
+//! | `main` | the program |
+//! | [`cli`] | the command line |
+//! | [`bench`], [`check`] | timings; gradient checks |
+//! | [`train`] | the training loop and its tasks |
+//! | [`apply`] | what trained models are good for |
+//! | [`run`] | the folder of a run: checkpoints, metrics, events |
+//! | [`config`] | settings from files and the command line |
+//! | [`weights`] | trained numbers in files: formats, names, load plan |
+//! | [`data`] | data sets, augmentation, masking |
+//! | [`report`] | pages, plots, pictures |
+//! | [`models`] | the encoder and the tokenizer |
+//! | [`layers`] | parameters and wiring |
+//! | [`optim`] | schedules and the optimizer's state |
+//! | [`ops`] | one op, one file; the sum of all, `Backend`, and its cases |
+//! | [`cpu`], `cuda` | where the numbers are |
+//! | [`parts`] | a batch cut into parts |
+//! | [`params`] | handles of parameters and the buffers they point into |
+//! | [`tensor`] | tensors and their shapes |
+//! | [`storage`] | buffers of a device |
+//! | [`atomic`] | files that appear complete or not at all |
+//! | `words` | enums that are spelt as words |
+//! | [`real`], [`rng`], [`error`] | numbers, random numbers, errors |
+//!
+//! A [`ops::Backend`] is the sum of the traits of all ops, in
 //! two precisions; layers and models are generic over it and name no device. There are [`cpu::Cpu`],
 //! with scalar `f64` (the judge) or `f32` (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a
 //! GPU in `f64` (to be checked), `f32` (to be compared) or `bf16` (to train).
