@@ -50,13 +50,14 @@
 //! | --- | --- |
 //! | `main` | the program |
 //! | [`cli`] | the command line |
-//! | [`bench`], [`check`] | timings; gradient checks |
+//! | [`bench`], [`selfcheck`] | timings; our cases through the checker, CPU against CUDA |
 //! | [`train`] | the training loop and its tasks |
 //! | [`apply`] | what trained models are good for |
 //! | [`run`] | the folder of a run: checkpoints, metrics, events |
 //! | [`config`] | settings from files and the command line |
 //! | [`weights`] | trained numbers in files: formats, names, load plan |
 //! | [`data`] | data sets, augmentation, masking |
+//! | [`check`] | the gradient checker, for anybody's functions |
 //! | [`report`] | pages, plots, pictures |
 //! | [`models`] | the encoder and the tokenizer |
 //! | [`layers`] | parameters and wiring |
@@ -103,6 +104,7 @@ pub mod real;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod selfcheck;
 pub mod storage;
 pub mod tensor;
 pub mod train;

@@ -14,14 +14,13 @@ use source::{Crate, Import, Text};
 use std::path::Path;
 
 /// Imports that go up or around and are known, as beginnings of the two files' names.
-const KNOWN: [(&str, &str); 18] = [
+const KNOWN: [(&str, &str); 17] = [
     ("cuda/planned.rs", "run/"),
     ("report/", "run/"),
     ("layers/block.rs", "models/config.rs"),
     ("apply/knn.rs", "apply/probe.rs"),
     ("bench/columns.rs", "bench/ceilings.rs"),
     ("bench/report/", "bench/report/mod.rs"),
-    ("check/", "check/"),
     ("cli/", "cli/mod.rs"),
     ("config/", "config/mod.rs"),
     ("cuda/", "cuda"),
