@@ -50,7 +50,7 @@
 //! | --- | --- |
 //! | `main` | the program |
 //! | [`cli`] | the command line |
-//! | [`bench`], [`selfcheck`] | timings; our cases through the checker, CPU against CUDA |
+//! | [`mod@bench`], [`selfcheck`] | timings; our cases through the checker, CPU against CUDA |
 //! | [`train`] | the training loop and its tasks |
 //! | [`apply`] | what trained models are good for |
 //! | [`run`] | the folder of a run: checkpoints, metrics, events |
@@ -70,18 +70,18 @@
 //! | [`storage`] | buffers of a device |
 //! | [`atomic`] | files that appear complete or not at all |
 //! | `words` | enums that are spelt as words |
-//! | [`real`], [`rng`], [`error`] | numbers, random numbers, errors |
+//! | [`real`], [`rng`], [`progress`], [`error`] | numbers, random numbers, lines for whoever waits, errors |
 //!
-//! A [`ops::Backend`] is the sum of the traits of all ops, in
-//! two precisions; layers and models are generic over it and name no device. There are [`cpu::Cpu`],
-//! with scalar `f64` (the judge) or `f32` (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a
-//! GPU in `f64` (to be checked), `f32` (to be compared) or `bf16` (to train).
+//! An [`ops::Backend`] is the sum of the traits of all ops, in two precisions; layers and models are
+//! generic over it and name no device. There are [`cpu::Cpu`], with scalar `f64` (the judge) or `f32`
+//! (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a GPU in `f64` (to be checked), `f32` (to be
+//! compared) or `bf16` (to train).
 //!
 //! # Your own functions
 //!
 //! [`check::gradients()`] takes any forward and backward over named ndarrays and says whether they belong
-//! together, and if not, at which element; [`check`] has examples. A [`ops::case::Case`] of your own op, generic over the backend, goes through the same checks,
-//! parity tests and timings as ours.
+//! together, and if not, at which element; [`check`] has examples. An [`ops::case::Case`] of your own op,
+//! generic over the backend, goes through the same checks as ours in [`selfcheck::check_case`].
 
 pub mod apply;
 pub mod atomic;
@@ -100,6 +100,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod parts;
+pub mod progress;
 pub mod real;
 pub mod report;
 pub mod rng;

@@ -9,7 +9,8 @@ pub fn floors(lib: &str) -> Vec<Vec<String>> {
     let section = lib.lines().skip_while(|l| !l.starts_with("//! # How it hangs together")).skip(1);
     let section = section.take_while(|l| !l.starts_with("//! # "));
     let rows = section.filter_map(|l| l.strip_prefix("//! | ")?.split('|').next());
-    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(String::from).collect();
+    let name = |link: &str| link.trim_start_matches("mod@").into();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(name).collect();
     rows.map(names).filter(|names: &Vec<String>| !names.is_empty()).collect()
 }
 

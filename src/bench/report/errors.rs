@@ -18,7 +18,7 @@
 //! A step is a chain of ops whose errors add like independent numbers: √(length of the chain) times the
 //! bound of one op with the step's longest sum.
 
-use super::Accuracy;
+use super::content::Accuracy;
 use crate::models::config::BeitConfig;
 use crate::ops::case::{Cost, Inputs};
 
