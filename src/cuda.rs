@@ -14,12 +14,16 @@
 #![allow(unsafe_code)]
 
 pub mod device;
+mod fault;
+mod launch;
+mod pinned;
 mod planned;
 mod products;
 mod transfer;
 
 pub use device::{Buffer, Device};
-pub(crate) use products::{Epilogue, Factor, plain, transposed};
+pub(crate) use launch::{Argument, Grid, Pieces, Pointer, args};
+pub(crate) use products::{Factor, plain, transposed};
 
 use crate::error::Result;
 use crate::params::{Param, Params};
@@ -99,45 +103,6 @@ impl<T: Precision> Cuda<T> {
     }
 }
 
-/// One argument of a kernel: 8 bytes, whatever it is.
-#[derive(Clone, Copy)]
-pub(crate) struct Argument(u64);
-
-impl From<usize> for Argument {
-    fn from(x: usize) -> Self {
-        Self(x as u64)
-    }
-}
-impl From<i64> for Argument {
-    fn from(x: i64) -> Self {
-        Self(x as u64)
-    }
-}
-impl From<bool> for Argument {
-    fn from(x: bool) -> Self {
-        Self(x.into())
-    }
-}
-impl From<f64> for Argument {
-    fn from(x: f64) -> Self {
-        Self(x.to_bits())
-    }
-}
-impl<E> From<Pointer<E>> for Argument {
-    fn from(p: Pointer<E>) -> Self {
-        Self(p.address)
-    }
-}
-impl<E> From<&Buffer<E>> for Argument {
-    fn from(b: &Buffer<E>) -> Self {
-        Self(b.address())
-    }
-}
-impl<E> From<&mut Buffer<E>> for Argument {
-    fn from(b: &mut Buffer<E>) -> Self {
-        Self(b.address())
-    }
-}
 impl<T: Precision, E: Element> From<&Tensor<Cuda<T>, E>> for Argument {
     fn from(t: &Tensor<Cuda<T>, E>) -> Self {
         t.buf().into()
@@ -148,51 +113,6 @@ impl<T: Precision, E: Element> From<&mut Tensor<Cuda<T>, E>> for Argument {
         t.buf().into()
     }
 }
-/// Null where there is none.
-impl<A: Into<Argument>> From<Option<A>> for Argument {
-    fn from(x: Option<A>) -> Self {
-        x.map_or(Self(0), Into::into)
-    }
-}
-
-/// The arguments of a launch.
-macro_rules! args {
-    ($($x:expr),* $(,)?) => { &[$($crate::cuda::Argument::from($x)),*] };
-}
-pub(crate) use args;
-
-/// A place in device memory.
-pub(crate) struct Pointer<E> {
-    address: u64,
-    element: PhantomData<E>,
-}
-
-impl<E> Clone for Pointer<E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E> Copy for Pointer<E> {}
-
-impl<E> Pointer<E> {
-    /// Whether the address is a multiple of `bytes`.
-    pub(crate) fn is_aligned(self, bytes: u64) -> bool {
-        self.address.is_multiple_of(bytes)
-    }
-
-    /// `n` elements on.
-    pub(crate) fn plus(self, n: usize) -> Self {
-        Self { address: self.address + (n * size_of::<E>()) as u64, ..self }
-    }
-}
-
-impl<E> Buffer<E> {
-    /// Its first element.
-    pub(crate) fn start(&self) -> Pointer<E> {
-        Pointer { address: self.address(), element: PhantomData }
-    }
-}
-
 impl<T: Precision, E: Element> Tensor<Cuda<T>, E> {
     /// Its first element.
     pub(crate) fn start(&self) -> Pointer<E> {
@@ -211,60 +131,9 @@ impl<T: Precision> Params<Cuda<T>> {
         let start = match &self.elem {
             Some(copy) => copy.start(),
             // Not narrow: the two types are one.
-            None => Pointer { address: self.master.address(), element: PhantomData },
+            None => Pointer::to(self.master.address()),
         };
         start.plus(param.range.start)
-    }
-}
-
-/// Blocks and threads of a launch.
-#[derive(Clone, Copy)]
-pub(crate) struct Grid {
-    blocks: [usize; 2],
-    threads: usize,
-}
-
-/// Threads of a block at most.
-const THREADS: usize = 256;
-
-impl Grid {
-    /// A thread per element; beyond a million blocks, threads take several.
-    pub(crate) fn each(n: usize) -> Self {
-        let threads = n.next_multiple_of(32).clamp(32, THREADS);
-        Self { blocks: [n.div_ceil(threads).min(1 << 20), 1], threads }
-    }
-
-    /// As many blocks of as many threads.
-    pub(crate) fn blocks(blocks: [usize; 2], threads: usize) -> Self {
-        Self { blocks, threads }
-    }
-
-    /// A block per row of `cols` elements.
-    pub(crate) fn rows(rows: usize, cols: usize) -> Self {
-        Self { blocks: [rows, 1], threads: cols.next_multiple_of(32).clamp(32, THREADS) }
-    }
-
-    /// A thread per column, a row of blocks per piece.
-    pub(crate) fn pieces(cols: usize, pieces: usize) -> Self {
-        let threads = cols.next_multiple_of(32).clamp(32, THREADS);
-        Self { blocks: [cols.div_ceil(threads), pieces], threads }
-    }
-}
-
-/// Rows cut into pieces whose sums are added in order; by the number of rows alone.
-#[derive(Clone, Copy)]
-pub(crate) struct Pieces {
-    /// Rows of a piece.
-    pub step: usize,
-    /// Pieces.
-    pub count: usize,
-}
-
-impl Pieces {
-    /// At most 256 pieces, none shorter than 32 rows.
-    pub(crate) fn of(rows: usize) -> Self {
-        let step = rows.div_ceil(256).max(32);
-        Self { step, count: rows.div_ceil(step) }
     }
 }
 

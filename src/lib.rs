@@ -43,17 +43,45 @@
 //!
 //! # How it hangs together
 //!
-//! Imports point one way: [`cli`] → [`train`] → [`apply`] → [`models`] → [`layers`] → [`ops`] →
-//! [`storage`] → [`tensor`] → [`real`]. A [`ops::Backend`] is the sum of the traits of all ops, in
-//! two precisions; layers and models are generic over it and name no device. There are [`cpu::Cpu`],
-//! with scalar `f64` (the judge) or `f32` (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a
-//! GPU in `f64` (to be checked), `f32` (to be compared) or `bf16` (to train).
+//! Imports point down these floors and never around inside one; `tests/floors.rs` reads this table and
+//! every path of the source.
+//!
+//! | floor | what |
+//! | --- | --- |
+//! | `main` | the program |
+//! | [`cli`] | the command line |
+//! | [`mod@bench`], [`selfcheck`] | timings; our cases through the checker, CPU against CUDA |
+//! | [`train`] | the training loop and its tasks |
+//! | [`apply`] | what trained models are good for |
+//! | [`run`] | the folder of a run: checkpoints, metrics, events |
+//! | [`config`] | settings from files and the command line |
+//! | [`weights`] | trained numbers in files: formats, names, load plan |
+//! | [`data`] | data sets, augmentation, masking |
+//! | [`check`] | the gradient checker, for anybody's functions |
+//! | [`report`] | pages, plots, pictures |
+//! | [`models`] | the encoder and the tokenizer |
+//! | [`layers`] | parameters and wiring |
+//! | [`optim`] | schedules and the optimizer's state |
+//! | [`ops`] | one op, one file; the sum of all, `Backend`, and its cases |
+//! | [`cpu`], `cuda` | where the numbers are |
+//! | [`parts`] | a batch cut into parts |
+//! | [`params`] | handles of parameters and the buffers they point into |
+//! | [`tensor`] | tensors and their shapes |
+//! | [`storage`] | buffers of a device |
+//! | [`atomic`] | files that appear complete or not at all |
+//! | `words` | enums that are spelt as words |
+//! | [`real`], [`rng`], [`progress`], [`error`] | numbers, random numbers, lines for whoever waits, errors |
+//!
+//! An [`ops::Backend`] is the sum of the traits of all ops, in two precisions; layers and models are
+//! generic over it and name no device. There are [`cpu::Cpu`], with scalar `f64` (the judge) or `f32`
+//! (the trainer), and, with the feature `cuda`, `cuda::Cuda`: a GPU in `f64` (to be checked), `f32` (to be
+//! compared) or `bf16` (to train).
 //!
 //! # Your own functions
 //!
 //! [`check::gradients()`] takes any forward and backward over named ndarrays and says whether they belong
-//! together, and if not, at which element; [`check`] has examples. A [`ops::case::Case`] of your own op, generic over the backend, goes through the same checks,
-//! parity tests and timings as ours.
+//! together, and if not, at which element; [`check`] has examples. An [`ops::case::Case`] of your own op,
+//! generic over the backend, goes through the same checks as ours in [`selfcheck::check_case`].
 
 pub mod apply;
 pub mod atomic;
@@ -72,10 +100,12 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod parts;
+pub mod progress;
 pub mod real;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod selfcheck;
 pub mod storage;
 pub mod tensor;
 pub mod train;

@@ -1,7 +1,8 @@
 //! `beit bench report`: what its files hold, what is struck out, what it refuses, and when it fails. No
 //! time decides a test.
 
-use beit::bench::report::against::{Verdict, changes};
+use beit::bench::report::Verdict;
+use beit::bench::report::against::changes;
 use beit::bench::report::{Report, page};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -2,8 +2,8 @@
 //! a gradient is added to an earlier one. What the ops are is read from the source, so that one that is
 //! added without its cases fails here.
 
-use beit::check::{AnyCase, cases, empty_cases};
 use beit::ops::case::Inputs;
+use beit::selfcheck::{AnyCase, cases, empty_cases};
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let mut trials = Vec::new();
-    for case in beit::check::cases() {
+    for case in beit::selfcheck::cases() {
         trials.push(Trial::test(format!("gradient::{}", case.name), move || {
             let report = case.gradients(false);
             if report.passed() { Ok(()) } else { Err(report.failures(8).join("\n").into()) }

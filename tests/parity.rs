@@ -1,12 +1,12 @@
 //! Every case in f32 against f64, and on several numbers of threads, one named test each.
 
-use beit::check::parity;
+use beit::selfcheck::parity;
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
 
 fn main() {
     let mut trials = Vec::new();
-    for case in beit::check::cases() {
+    for case in beit::selfcheck::cases() {
         let case = Arc::new(case);
         let (name, same) = (case.name.clone(), case.clone());
         let f32 = move || parity::check_f32(&same).ok().map_err(Into::into);

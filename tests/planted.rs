@@ -5,12 +5,13 @@
 //! No op has a switch for this. [`Planted`] runs the right op and then damages what it returned as
 //! the mistake would; attention, which needs a mistake in its middle, is written out here.
 
-use beit::check::gradients::{Report, Variable, check, check_case};
+use beit::check::gradients::{Report, Variable, check};
 use beit::ops::Backend;
 use beit::ops::case::{Case, Cost, Inputs, Io};
 use beit::ops::layer_norm::Norm;
 use beit::ops::linear::Linear;
 use beit::params::{Params, expand};
+use beit::selfcheck::check_case;
 use beit::tensor::{Master, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};

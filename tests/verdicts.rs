@@ -1,11 +1,11 @@
 //! What the checker says of right and of wrong gradients where little can be seen: in f32, with steps too
 //! long and too short, at kinks and at the edge of a domain.
 
-use beit::check::cases;
 use beit::check::gradients::{Cause, Settings, Variable, Verdict, check, check_with};
 use beit::check::report::{Place, Report};
 use beit::cpu::Cpu;
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
+use beit::selfcheck::cases;
 use beit::tensor::{Master, Tensor};
 
 fn relu(at: Vec<f64>) -> Report {

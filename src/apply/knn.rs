@@ -1,8 +1,24 @@
 //! Classes of images from those of their nearest neighbours in feature space.
 
-use super::probe::FeatureTable;
 use crate::cpu::gemm;
 use ndarray::{ArrayView2, ArrayViewMut2};
+
+/// Features and labels of a labelled source.
+pub(super) struct FeatureTable {
+    /// Per block `[images, 2C]`.
+    pub(super) blocks: Vec<Vec<f32>>,
+    /// Class of each image.
+    pub(super) labels: Vec<u32>,
+    /// 2C.
+    pub(super) width: usize,
+}
+
+impl FeatureTable {
+    /// Number of images.
+    pub(super) fn images(&self) -> usize {
+        self.labels.len()
+    }
+}
 
 /// Share of places where two lists agree.
 pub(super) fn share_equal(a: &[u32], b: &[u32]) -> f64 {

@@ -8,7 +8,7 @@
 //! crops, flips) in every epoch of its probe.
 
 use super::frozen::views;
-use super::knn::{knn_accuracy, share_equal};
+use super::knn::{FeatureTable, knn_accuracy, share_equal};
 use crate::config::{Preset, ProbeRun};
 use crate::cpu::Cpu;
 use crate::data::augment::eval_view;
@@ -115,23 +115,6 @@ impl<B: Backend> Probed<B> {
             rows
         });
         features.collect()
-    }
-}
-
-/// Features and labels of a labelled source.
-pub(super) struct FeatureTable {
-    /// Per block `[images, 2C]`.
-    pub(super) blocks: Vec<Vec<f32>>,
-    /// Class of each image.
-    pub(super) labels: Vec<u32>,
-    /// 2C.
-    pub(super) width: usize,
-}
-
-impl FeatureTable {
-    /// Number of images.
-    pub(super) fn images(&self) -> usize {
-        self.labels.len()
     }
 }
 

@@ -5,9 +5,10 @@
 //! which other programs had the machine does not lower the roof of all that follows.
 //! `benches/peers/ceilings.py` measures the same with OpenBLAS and a C++ triad.
 
-use super::columns::{CPU, JUDGE};
+use super::columns::{CPU, Columns, JUDGE};
 use super::{FEWEST, Times, Timing};
 use crate::cpu::{gemm, gemm_serial, wide_dgemm};
+use crate::error::Result;
 use crate::models::config::BeitConfig;
 use crate::real::Real;
 use crate::run::note;
@@ -129,6 +130,21 @@ pub fn of_all_threads(quick: bool) -> Vec<Runs> {
 /// Sizes m, k, n of the products: what fits the caches, a flat one that writes much for what it adds up,
 /// and a large one. Which is fastest depends on the machine.
 const SHAPES: [[usize; 3]; 3] = [[512; 3], [2048, 256, 2048], [2048; 3]];
+
+impl Columns {
+    /// The ceilings of a GPU in both precisions, where its times mean anything.
+    pub fn ceilings_of_gpu(&self) -> Result<Vec<Runs>> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = self.device.as_ref().filter(|d| !d.is_emulated()) {
+            use super::columns::CUDA;
+            note("ceilings of the GPU");
+            let mut all = of_gpu(&crate::cuda::Cuda::<f32>::on(device)?, &CUDA[0]);
+            all.extend(of_gpu(&crate::cuda::Cuda::<half::bf16>::on(device)?, &CUDA[1]));
+            return Ok(all);
+        }
+        Ok(Vec::new())
+    }
+}
 
 /// Those of the CPU on the threads of this pool.
 pub fn of_cpu(quick: bool) -> Vec<Runs> {

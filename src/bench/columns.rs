@@ -1,8 +1,5 @@
 //! The columns of tables of times: a device and a precision each.
 
-use super::ceilings::Runs;
-#[cfg(feature = "cuda")]
-use super::ceilings::of_gpu;
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -39,7 +36,7 @@ pub trait EachColumn {
 /// The devices of this machine.
 pub struct Columns {
     #[cfg(feature = "cuda")]
-    device: Option<Arc<Device>>,
+    pub(super) device: Option<Arc<Device>>,
     why_none: Option<String>,
 }
 
@@ -104,18 +101,6 @@ impl Columns {
             f.on(&bf16, &Cuda::<bf16>::on(device)?)?;
         }
         Ok(())
-    }
-
-    /// The ceilings of a GPU in both precisions, where its times mean anything.
-    pub fn ceilings_of_gpu(&self) -> Result<Vec<Runs>> {
-        #[cfg(feature = "cuda")]
-        if let Some(device) = self.device.as_ref().filter(|d| !d.is_emulated()) {
-            crate::run::note("ceilings of the GPU");
-            let mut all = of_gpu(&Cuda::<f32>::on(device)?, &CUDA[0]);
-            all.extend(of_gpu(&Cuda::<bf16>::on(device)?, &CUDA[1]));
-            return Ok(all);
-        }
-        Ok(Vec::new())
     }
 }
 

@@ -2,9 +2,8 @@
 
 use super::double::Double;
 use super::dual::Dual;
-use super::gradients::{Settings, Variable, check_with};
+use super::gradients::{Precise, Settings, Variable, check_exactly, check_with};
 use super::report::Report;
-use super::{certificate, exact};
 use crate::real::Real;
 use ndarray::{Array, ArrayD, ArrayView1, ArrayView2, Dimension, Ix1, Ix2, IxDyn};
 use std::ops::Index;
@@ -143,9 +142,8 @@ pub fn gradients_of(name: &str, at: &Arrays, function: &impl Function) -> Report
         let moved = moved(at, &values, displacements, Double::new);
         function.forward(&moved).iter().copied().collect()
     };
-    report.exact = exact::compare(&variables, outputs.len(), &backward, &slopes);
-    report.miss_probability = report.miss_probability.min(exact::MISS_PROBABILITY);
-    report.certificate = certificate::certify(&variables, &slopes, &precise);
+    let precise = Precise { slopes: &slopes, double: Some(&precise) };
+    check_exactly(&mut report, &variables, outputs.len(), &backward, precise);
     report
 }
 

@@ -9,7 +9,8 @@
 use super::directions::normal;
 use super::double::Double;
 use super::exact::Slopes;
-use super::gradients::{Variable, Verdict};
+use super::variable::Variable;
+use super::verdict::Verdict;
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use serde::Serialize;
@@ -59,13 +60,13 @@ impl Certificate {
 }
 
 /// Outputs in double-double for displacements of the variables.
-pub(super) type Precise<'a> = dyn Fn(&[Vec<f64>]) -> Vec<Double> + 'a;
+pub type Doubles<'a> = dyn Fn(&[Vec<f64>]) -> Vec<Double> + 'a;
 
 /// Certifies the derivative along a random direction; none where nothing depends on the variables.
 pub(super) fn certify(
     variables: &[Variable],
     slopes: &Slopes,
-    precise: &Precise,
+    precise: &Doubles,
 ) -> Option<Certificate> {
     let mut rng = Philox::new(0x5eed, Purpose::Check, 4, 0);
     let direction: Vec<Vec<f64>> =

@@ -1,7 +1,7 @@
 //! One derivative that backward claims, beside differences.
 
 use super::ladder::Ladder;
-use super::report::{Cause, Verdict};
+use super::verdict::{Cause, Verdict};
 
 /// The part of the resolution to which the bound is pressed where steps allow it.
 const SHARP: f64 = 1e-3;

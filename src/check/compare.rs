@@ -1,14 +1,15 @@
 //! All comparisons of one function at one point: what is moved, how far, and where a fault is.
 
 use super::claim::Claim;
+use super::curve::VCurve;
 use super::directions::{levelled, normal, sample};
-use super::gradients::{Backward, Forward, Settings, Variable};
 use super::ladder::{self, Ladder, Rung};
 use super::noise::deviations;
-use super::page::Curve;
-use super::report::{Cause, Comparison, Place, Report, Verdict};
-use super::semantics::{self, largest};
+use super::promises::{self, largest};
+use super::report::{Comparison, Report};
 use super::taylor::{self, Remainder, Step};
+use super::variable::{Backward, Forward, Settings, Variable};
+use super::verdict::{Cause, Place, Verdict};
 use crate::rng::{Philox, Purpose};
 
 /// Deviations of round-off that a bound allows.
@@ -94,10 +95,10 @@ impl<'a> Problem<'a> {
     /// What is wrong before anything is compared; measures round-off on the way.
     pub fn faults(&mut self) -> Vec<String> {
         let (variables, at) = (self.variables, &self.at);
-        let mut faults = semantics::of_results(variables, &at.outputs, &at.gradients);
+        let mut faults = promises::of_results(variables, &at.outputs, &at.gradients);
         if faults.is_empty() && !variables.is_empty() {
             self.measure_noise();
-            faults = semantics::of_function(
+            faults = promises::of_function(
                 variables,
                 &self.at.values,
                 &self.at.outputs,
@@ -204,7 +205,7 @@ impl<'a> Problem<'a> {
     }
 
     /// All steps at the element with the largest gradient.
-    fn curve(&self, t: usize) -> Curve {
+    fn curve(&self, t: usize) -> VCurve {
         let gradient = &self.at.gradients[t];
         let by = |a: &usize, b: &usize| gradient[*a].abs().total_cmp(&gradient[*b].abs());
         let i = (0..gradient.len()).max_by(by).expect("not empty");
@@ -213,7 +214,7 @@ impl<'a> Problem<'a> {
         for rung in 0..CURVE_STEPS {
             climb.add(2.0 * self.sizes[t] * 0.5f64.powi(rung));
         }
-        Curve {
+        VCurve {
             tensor: self.variables[t].name.clone(),
             place: Place::Element(self.variables[t].index(i)),
             analytic: gradient[i],

@@ -30,14 +30,14 @@
 //! **What this cannot see.** The forward is taken at its word: a wrong formula differentiated rightly
 //! passes, as it does under finite differences. A straight-through estimator has a backward that is not the
 //! derivative of its forward by definition: its case hands over what the backward is declared to be the
-//! derivative of ([`crate::ops::gumbel_softmax`]), and `tests/verdicts.rs` shows that the forward has
+//! derivative of (`src/ops/gumbel_softmax.rs`), and `tests/verdicts.rs` shows that the forward has
 //! another. Elements whose gradient is below 1e-3 of their tensor's largest, or not far above its round-off,
 //! weigh accordingly less, and tensors whose gradient is below 1e-9 of the largest of all are taken for
 //! zeros.
 
 use super::directions::{levelled, normal};
-use super::gradients::Variable;
-use super::semantics::largest;
+use super::promises::largest;
+use super::variable::Variable;
 use crate::rng::{Philox, Purpose};
 use serde::Serialize;
 use std::fmt;
@@ -101,10 +101,10 @@ impl Projection {
 }
 
 /// Slopes of all outputs when the variables move at the given rates.
-pub(super) type Slopes<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
+pub type Slopes<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 
 /// Gradients of the variables from that of all outputs.
-pub(super) type Gradients<'a> = dyn Fn(&[f64]) -> Vec<Vec<f64>> + 'a;
+pub type Gradients<'a> = dyn Fn(&[f64]) -> Vec<Vec<f64>> + 'a;
 
 /// Compares the gradients that `backward` returns for a random upstream gradient of `outputs` numbers
 /// with `slopes`, along five directions. Gradients of the wrong length are left to others to report.

@@ -1,8 +1,8 @@
 //! Gradients against finite differences: whether they agree, and how well that could be seen.
 //!
 //! This is the check that anybody's closures can go through ([`super::gradients()`] takes them over named
-//! ndarrays). The crate's cases, whose forwards run on any scalar, are also compared with exact
-//! derivatives ([`super::exact`]), which see far smaller errors.
+//! ndarrays). A forward that runs on any scalar is also compared with exact derivatives
+//! ([`super::exact`]), which see far smaller errors.
 //!
 //! For outputs y(x) and a *random* upstream gradient u, the checked function is L = Σ u·y (never a
 //! plain sum: under a sum, softmax has no gradient at all). Its derivative along a direction comes from
@@ -55,101 +55,12 @@
 //! println!("{report}"); // softplus: x[2]: analytic ..., numeric ... ± ...
 //! ```
 
+use super::certificate;
 use super::compare::Problem;
-use super::double::Double;
-use super::dual::Dual;
-pub use super::report::{Cause, Comparison, Place, Report, Verdict};
-use super::semantics;
-use super::subject::{Start, run};
-use crate::cpu::Cpu;
-use crate::ops::case::Case;
-
-/// Values of the variables to all outputs in one array.
-pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
-/// Values of the variables and gradient of the outputs to one gradient per variable.
-pub type Backward<'a> = dyn Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>> + 'a;
-
-/// How thoroughly a function is checked.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// Tensors up to this size are checked element by element.
-    pub dense: usize,
-    /// Of a larger one this many elements ...
-    pub samples: usize,
-    /// ... and this many random projections of all.
-    pub projections: usize,
-    /// Largest step, relative to the size of the tensor.
-    pub first_step: f64,
-    /// Most steps, each half of the one before; at least 4, for all orders.
-    pub steps: usize,
-    /// Largest bound, relative to the scale of the comparison, with which it passes.
-    pub resolution: f64,
-    /// Whether the report gets a ladder over all steps for each tensor, to be drawn.
-    pub curves: bool,
-}
-
-impl Default for Settings {
-    /// 96 elements densely, 12 samples and 4 projections of larger tensors, up to 40 steps from 1/8 on,
-    /// a resolution of 1e-6.
-    fn default() -> Self {
-        Self {
-            dense: 96,
-            samples: 12,
-            projections: 4,
-            first_step: 0.125,
-            steps: 40,
-            resolution: 1e-6,
-            curves: false,
-        }
-    }
-}
-
-impl Settings {
-    /// Ops have few tensors and are checked thoroughly. Layers and models have many and are made of
-    /// ops so checked; what is left to prove there is the wiring, which every element shows.
-    pub(super) fn for_tensors(tensors: usize) -> Self {
-        match tensors {
-            0..=8 => Self::default(),
-            _ => Self { dense: 12, samples: 4, projections: 2, ..Self::default() },
-        }
-    }
-}
-
-/// One named array with respect to which a function is differentiated.
-#[derive(Clone, Debug)]
-pub struct Variable {
-    /// Name in the report.
-    pub name: String,
-    /// Shape; reports give indices along its axes.
-    pub shape: Vec<usize>,
-    /// Where the gradient is checked, row-major.
-    pub values: Vec<f64>,
-}
-
-impl Variable {
-    /// A variable; panics where shape and values do not fit together.
-    #[track_caller]
-    pub fn new(name: &str, shape: &[usize], values: Vec<f64>) -> Self {
-        assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}: wrong length");
-        Self { name: name.into(), shape: shape.to_vec(), values }
-    }
-
-    pub(super) fn index(&self, mut flat: usize) -> Vec<usize> {
-        let mut index = vec![0; self.shape.len()];
-        for (slot, &len) in index.iter_mut().zip(&self.shape).rev() {
-            *slot = flat % len;
-            flat /= len;
-        }
-        index
-    }
-
-    /// The power of two next to the root mean square of the values; 1 where all are 0.
-    pub(super) fn size(&self) -> f64 {
-        let squares: f64 = self.values.iter().map(|x| x * x).sum();
-        let size = (squares / self.values.len().max(1) as f64).sqrt();
-        if size > 0.0 && size.is_finite() { size.log2().round().exp2() } else { 1.0 }
-    }
-}
+use super::exact::{self, Slopes};
+pub use super::report::{Comparison, Report};
+pub use super::variable::{Backward, Forward, Settings, Variable};
+pub use super::verdict::{Cause, Place, Verdict};
 
 /// Checks a function of one's own.
 ///
@@ -177,7 +88,7 @@ pub fn check_with(
 }
 
 /// [`check_with`], and the deviation of the round-off of each gradient.
-pub(super) fn check_with_noise(
+pub fn check_with_noise(
     settings: &Settings,
     name: &str,
     variables: &[Variable],
@@ -211,13 +122,26 @@ pub(super) fn check_with_noise(
     (report, problem.gradient_noise)
 }
 
-/// Checks every differentiable input and every parameter of `case`, and that its backward adds to
-/// parameter gradients, gives the same bits on any number of threads, and touches no input. The
-/// gradients are also compared with exact derivatives ([`super::exact`]).
-pub fn check_case<C: Case>(case: &C) -> Report {
-    let on_cpu = |start: &Start| run(&Cpu::<f64>::new(), case, start);
-    let on_dual = |start: &Start| run(&Cpu::<Dual>::new(), case, start);
-    let on_double = |start: &Start| run(&Cpu::<Double>::new(), case, start);
-    let precise = semantics::Precise { dual: &on_dual, double: Some(&on_double) };
-    semantics::check_case(&case.name(), &case.inputs(), &on_cpu, Some(precise), None, true)
+/// What a forward gives on numbers with two parts.
+#[derive(Clone, Copy)]
+pub struct Precise<'a> {
+    /// On dual numbers ([`super::exact`]).
+    pub slopes: &'a Slopes<'a>,
+    /// In double-double ([`super::certificate`]).
+    pub double: Option<&'a certificate::Doubles<'a>>,
+}
+
+/// Adds to `report` what exact derivatives say of the gradients that `backward` returns from that of all
+/// `outputs`.
+pub fn check_exactly(
+    report: &mut Report,
+    variables: &[Variable],
+    outputs: usize,
+    backward: &exact::Gradients,
+    precise: Precise,
+) {
+    report.exact = exact::compare(variables, outputs, backward, precise.slopes);
+    report.miss_probability = report.miss_probability.min(exact::MISS_PROBABILITY);
+    report.certificate =
+        precise.double.and_then(|double| certificate::certify(variables, precise.slopes, double));
 }

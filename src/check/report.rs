@@ -1,87 +1,13 @@
 //! What a check found: every comparison with its bound and verdict, and what is wrong beside the numbers.
 
 use super::certificate::{self, Certificate};
+use super::curve::VCurve;
 use super::exact::Projection;
 use super::ladder::Ladder;
-use super::page::Curve;
 use super::taylor::Remainder;
-use serde::{Serialize, Serializer};
+pub use super::verdict::{Cause, Place, Verdict};
+use serde::Serialize;
 use std::fmt;
-
-/// Outcome of a comparison, a case, a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Analytic and numeric derivative agree within a bound that is small enough to mean something.
-    Pass,
-    /// Nothing can be said, for a [`Cause`].
-    Inconclusive,
-    /// They differ by more than both errors together.
-    Fail,
-}
-
-impl Verdict {
-    /// `ok`, `?`, `FAIL`
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pass => "ok",
-            Self::Inconclusive => "?",
-            Self::Fail => "FAIL",
-        }
-    }
-}
-
-/// Why a comparison is inconclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The function has a kink or a jump within the smallest step that means anything.
-    Kink,
-    /// Round-off of function or gradient is above the difference that should be seen.
-    RoundOff,
-    /// The function is not finite beside the point.
-    DomainEdge,
-    /// The steps that were allowed are too long: their truncation error is above what should be seen.
-    Steps,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kink => "a kink inside the step",
-            Self::RoundOff => "the round-off floor is above the difference",
-            Self::DomainEdge => "the edge of the domain is inside the step",
-            Self::Steps => "the steps are too long",
-        })
-    }
-}
-
-/// What was compared.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Place {
-    /// One element, by its index along each axis.
-    Element(Vec<usize>),
-    /// All elements of the tensor at once, along seeded random direction number n.
-    Direction(usize),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Element(index) => {
-                let index: Vec<String> = index.iter().map(usize::to_string).collect();
-                write!(f, "[{}]", index.join(","))
-            }
-            Self::Direction(n) => write!(f, " along direction {n}"),
-        }
-    }
-}
-
-impl Serialize for Place {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&self.to_string().trim_start())
-    }
-}
 
 /// One comparison of an analytic with a numeric derivative.
 #[derive(Clone, Debug, Serialize)]
@@ -166,8 +92,8 @@ pub struct Report {
     pub certificate: Option<Certificate>,
     /// The remainder of the first-order expansion along one direction through all tensors.
     pub taylor: Option<Remainder>,
-    /// A ladder over all steps for each tensor, where [`super::gradients::Settings::curves`] asks for them.
-    pub curves: Vec<Curve>,
+    /// A ladder over all steps for each tensor, where [`super::variable::Settings::curves`] asks for them.
+    pub curves: Vec<VCurve>,
     /// Largest probability with which the random projections miss a fault of several elements that is
     /// above their bounds ([`mod@super::gradients`]); 0 where every element was compared by itself.
     pub miss_probability: f64,

@@ -4,7 +4,7 @@
 //! the second derivative, and like h where it is wrong. All variables move at once. The slope
 //! log₂ R(2h) / R(h) is taken over the smallest steps at which R stands out from round-off.
 
-use super::report::Verdict;
+use super::verdict::Verdict;
 use serde::Serialize;
 use std::fmt;
 

@@ -127,12 +127,12 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     if args.parity {
         return Err(Error::config("--parity compares a GPU with the CPU: add --device cuda"));
     }
-    let summary = crate::check::run::gradcheck(filter, args.out.is_some(), &mut out)?;
+    let summary = crate::selfcheck::run::gradcheck(filter, args.out.is_some(), &mut out)?;
     if let Some(path) = &args.json {
         summary.write_json(path)?;
     }
     if let Some(folder) = &args.out {
-        crate::check::page::write(&summary, folder)?;
+        crate::selfcheck::page::write(&summary, folder)?;
         say!("{}", folder.join("index.html").display());
     }
     Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -144,8 +144,8 @@ fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
         return Err(Error::config("--out draws the curves of the CPU: leave out --device cuda"));
     }
     use crate::apply::agreement::{Agreement, token_agreement};
-    use crate::check::cuda::{Parity, parity};
     use crate::cuda::Cuda;
+    use crate::selfcheck::cuda::{Parity, parity};
     use std::collections::BTreeMap;
     /// Images whose tokens are compared.
     const TOKENIZED: usize = 64;
@@ -178,7 +178,7 @@ fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
         }
         rows.iter().all(Parity::passed)
     } else {
-        let summary = crate::check::run::gradcheck_cuda(&device, filter, &mut out)?;
+        let summary = crate::selfcheck::run::gradcheck_cuda(&device, filter, &mut out)?;
         if let Some(path) = &args.json {
             summary.write_json(path)?;
         }

@@ -11,6 +11,7 @@ mod bench;
 mod commands;
 mod demo;
 mod device;
+mod threads;
 
 use crate::error::DeviceFault;
 use args::{Cli, Command};
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use threads::on_threads;
 
 /// Parses the arguments (the first is the program's name), runs the command, and turns an error into
 /// one message and a status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
@@ -72,14 +74,4 @@ fn print(text: std::fmt::Arguments) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(1);
     }
-}
-
-/// Runs `f` on a pool of `threads` threads (0: one per core). The number never changes a result.
-fn on_threads<T: Send>(
-    threads: usize,
-    f: impl FnOnce() -> crate::Result<T> + Send,
-) -> crate::Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|e| crate::Error::config(format!("cannot start {threads} threads: {e}")))?
-        .install(f)
 }

@@ -3,12 +3,13 @@
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
 //! waits but a copy to the host; copies that nobody waits for are in `transfer.rs`. Opening a
 //! device returns an error that says what is missing; what fails later, inside an op, panics with a
-//! [`DeviceFault`] that holds the driver's text.
+//! [`DeviceFault`](crate::error::DeviceFault) that holds the driver's text.
 
+use super::fault::{check_fault, fail, lock, text};
+use super::launch::{Argument, Grid, Pointer};
+use super::pinned::Transfers;
 use super::planned::{Planned, Product};
-use super::transfer::Transfers;
-use super::{Argument, Grid};
-use crate::error::{DeviceFault, Error, Result};
+use crate::error::{Error, Result};
 use crate::real::Element;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{
@@ -19,8 +20,9 @@ use cudarc::driver::{LaunchConfig, PushKernelArg, result};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Dynamic shared memory that a kernel may use without asking.
 const PLAIN_SHARED: usize = 48 << 10;
@@ -41,31 +43,6 @@ pub struct Device {
     held: AtomicUsize,
     /// The most they ever were.
     peak: AtomicUsize,
-}
-
-/// Stops: a device failed inside an op, where there is nothing to return an error to.
-#[track_caller]
-pub(super) fn fail(what: &str, error: impl std::fmt::Display) -> ! {
-    DeviceFault { text: format!("{what}: {error}") }.panic()
-}
-
-/// Panics where kernels reported a wrong id in this word (`report_fault` in `cuda/prelude.cuh`).
-#[track_caller]
-pub(super) fn check_fault(word: u64) {
-    let (code, place, value) = (word >> 56, word >> 32 & 0xff_ffff, word as u32);
-    match code {
-        0 => {}
-        1 => fail("gather_rows", format!("row {value} is asked for, x has {place}")),
-        _ => fail("cross_entropy", format!("label {value} of row {place} is beyond the classes")),
-    }
-}
-
-/// The driver's name and text of an error.
-pub(super) fn text(error: &DriverError) -> String {
-    let name = error.error_name().ok().map(|s| s.to_string_lossy().into_owned());
-    let text = error.error_string().ok().map(|s| s.to_string_lossy().into_owned());
-    let code = format!("{:?}", error.0);
-    format!("{} ({})", text.unwrap_or_else(|| "no text".into()), name.unwrap_or(code))
 }
 
 /// An error of opening, with what to do.
@@ -283,8 +260,10 @@ impl Device {
         f(*lock(&self.blas).handle())
     }
 
-    pub(super) fn planned(&self) -> &Planned {
-        &self.planned
+    /// Keeps the algorithms of bf16 products in a file of `folder`, named after the GPU and the version
+    /// of cuBLAS, and takes those that are in it already.
+    pub fn remember_products(&self, folder: &Path) -> Result<()> {
+        self.planned.remember(folder, &self.name())
     }
 
     /// Gives a product to cuBLASLt; false where it has no algorithm for it.
@@ -358,11 +337,6 @@ impl Drop for Device {
             self.planned.close(&self.stream);
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // What is behind these locks is valid after a panic: maps and a handle.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Without this, every wait for the stream gives freed memory back to the system.
@@ -479,9 +453,25 @@ impl<E> Buffer<E> {
         self.len == 0
     }
 
+    /// Its first element.
+    pub(crate) fn start(&self) -> Pointer<E> {
+        Pointer::to(self.address)
+    }
+
     /// Address on the device.
     pub(super) fn address(&self) -> CUdeviceptr {
         self.address
+    }
+}
+
+impl<E> From<&Buffer<E>> for Argument {
+    fn from(b: &Buffer<E>) -> Self {
+        Self(b.address())
+    }
+}
+impl<E> From<&mut Buffer<E>> for Argument {
+    fn from(b: &mut Buffer<E>) -> Self {
+        Self(b.address())
     }
 }
 

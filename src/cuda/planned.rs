@@ -6,13 +6,13 @@
 //! of a power of two: the number of hidden patches changes from step to step.
 //!
 //! An algorithm fixes the order of sums and so the last bits of a result, and two timings may end
-//! differently. [`Device::remember_products`] keeps the choices in a file, so that a run on the same GPU
+//! differently. [`Device::remember_products`](super::Device::remember_products) keeps the choices in a file, so that a run on the same GPU
 //! with the same library repeats to the bit.
 
-use super::device::{Device, lock, text};
-use crate::cuda::Epilogue;
+use super::fault::{lock, text};
+use crate::atomic::write_atomic;
 use crate::error::{Error, Result};
-use crate::run::{note, write_atomic};
+use crate::progress::note;
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
@@ -45,6 +45,34 @@ type Done<T> = std::result::Result<T, lt::CublasError>;
 pub(super) struct Operand {
     pub at: CUdeviceptr,
     pub transposed: bool,
+}
+
+/// What cuBLASLt does to a product before it writes it; addresses of bf16 numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Epilogue {
+    /// Nothing.
+    None,
+    /// Adds a row.
+    Bias(u64),
+    /// Adds a row, writes that to `input`, and applies the tanh form of GELU. Only timed, against the
+    /// exact form of `cuda/linear_gelu.cu`, which is the model's.
+    TanhGelu {
+        /// The row.
+        bias: u64,
+        /// Input of GELU, m x n.
+        input: u64,
+    },
+}
+
+impl Epilogue {
+    /// For the name of a kind of products.
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "plain",
+            Self::Bias(_) => "bias",
+            Self::TanhGelu { .. } => "tanh_gelu",
+        }
+    }
 }
 
 /// C <- alpha A B + beta C, m x k by k x n.
@@ -213,8 +241,14 @@ impl Planned {
         }
     }
 
-    /// Reads the choices in `file`, if it is there, and adds to it from now on.
-    fn remember(&self, file: PathBuf) -> Result<()> {
+    /// Reads the choices in the file of `folder` that is named after this GPU and the version of cuBLAS, if
+    /// it is there, and adds to it from now on.
+    pub(super) fn remember(&self, folder: &Path, gpu: &str) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
+        let name: String = gpu.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        // SAFETY: takes nothing.
+        let version = unsafe { sys::cublasLtGetVersion() };
+        let file = folder.join(format!("products-{name}-cublas-{version}.txt"));
         let mut chosen = lock(&self.chosen);
         match std::fs::read_to_string(&file) {
             // What was cut off by a kill is chosen anew, and the file mended.
@@ -427,17 +461,4 @@ fn read_line(line: &str) -> Option<(String, Algorithm)> {
     let words: Option<Vec<u64>> =
         words.split(' ').map(|w| u64::from_str_radix(w, 16).ok()).collect();
     Some((kind.into(), Algorithm { data: words?.try_into().ok()? }))
-}
-
-impl Device {
-    /// Keeps the algorithms of bf16 products in a file of `folder`, named after the GPU and the version
-    /// of cuBLAS, and takes those that are in it already.
-    pub fn remember_products(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
-        let name: String =
-            self.name().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-        // SAFETY: takes nothing.
-        let version = unsafe { sys::cublasLtGetVersion() };
-        self.planned().remember(folder.join(format!("products-{name}-cublas-{version}.txt")))
-    }
 }

@@ -1,8 +1,8 @@
 //! Matrix products on CUDA. f64 and f32 go to cuBLAS's plain call, and so does bf16 where a row or an
 //! address is not a multiple of 16 bytes; all other bf16 products go to cuBLASLt ([`super::planned`]).
 
-use super::device::fail;
-use super::planned::{Operand, Product};
+use super::fault::fail;
+use super::planned::{Epilogue, Operand, Product};
 use super::{BlasType, Cuda, Grid, Pointer, Precision, args};
 use crate::params::{Param, Params};
 use crate::real::Float;
@@ -27,34 +27,6 @@ pub(crate) fn plain<E>(at: Pointer<E>) -> Factor<E> {
 /// The transpose of the matrix that lies there.
 pub(crate) fn transposed<E>(at: Pointer<E>) -> Factor<E> {
     Factor { at, transposed: true }
-}
-
-/// What cuBLASLt does to a product before it writes it; addresses of bf16 numbers.
-#[derive(Clone, Copy)]
-pub(crate) enum Epilogue {
-    /// Nothing.
-    None,
-    /// Adds a row.
-    Bias(u64),
-    /// Adds a row, writes that to `input`, and applies the tanh form of GELU. Only timed, against the
-    /// exact form of `cuda/linear_gelu.cu`, which is the model's.
-    TanhGelu {
-        /// The row.
-        bias: u64,
-        /// Input of GELU, m x n.
-        input: u64,
-    },
-}
-
-impl Epilogue {
-    /// For the name of a kind of products.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::None => "plain",
-            Self::Bias(_) => "bias",
-            Self::TanhGelu { .. } => "tanh_gelu",
-        }
-    }
 }
 
 /// C <- alpha A B + beta C; A is m x k, B is k x n, C is m x n and lies as it is.

@@ -5,7 +5,7 @@
 //! their names and sizes.
 
 use super::image::Image;
-use super::source::Split;
+use super::split::Split;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,11 @@
 //! A directory of images: which files, in which order, of which class.
 
-use super::source::NO_IMAGES_HELP;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
+
+/// What to give where there are none.
+pub(super) const NO_IMAGES_HELP: &str =
+    "give a folder with .jpg, .jpeg, .png or .webp files, CIFAR's binary version, or synthetic";
 
 /// Folders inside folders that are followed; a link to itself would never end.
 const MAX_DEPTH: usize = 24;

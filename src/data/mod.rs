@@ -22,6 +22,7 @@ pub mod masking;
 pub mod pixels;
 pub mod resize;
 pub mod source;
+pub mod split;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};

@@ -3,15 +3,13 @@
 use super::cifar::Cifar;
 use super::dataset::{Dataset, Labelled};
 use super::decode::decode;
-use super::folder::Folder;
+use super::folder::{Folder, NO_IMAGES_HELP};
 use super::image::Image;
+pub use super::split::Split;
 use super::synthetic::Scenes;
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-
-pub(super) const NO_IMAGES_HELP: &str =
-    "give a folder with .jpg, .jpeg, .png or .webp files, CIFAR's binary version, or synthetic";
 
 /// Decoded images are kept in memory if the whole source then takes at most this many bytes.
 const CACHE_BYTES: usize = 512 << 20;
@@ -21,15 +19,6 @@ pub const DEFAULT_SCENES: usize = 5_000;
 const MOST_SCENES: usize = 10_000_000;
 /// Side of the scenes of `synthetic` in pixels.
 pub const SCENE_SIDE: usize = 64;
-
-/// Which part of a source that has two: CIFAR's folder, or drawn scenes. Other sources ignore it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// To train on.
-    Train,
-    /// To measure on; shares nothing with the former.
-    Test,
-}
 
 enum Kind {
     Folder(Folder),

@@ -7,7 +7,7 @@
 //! teaches. Everything follows from (seed, split, index), at any size in pixels.
 
 use super::image::Image;
-use super::source::Split;
+use super::split::Split;
 use crate::rng::{Philox, Purpose};
 
 /// Name and maker of a shape.

@@ -16,7 +16,6 @@ pub use case::*;
 use crate::layers::attention::{Attention, AttentionCache};
 use crate::layers::mlp::{Mlp, MlpCache};
 use crate::layers::position::Positions;
-use crate::models::config::BeitConfig;
 use crate::ops::Backend;
 use crate::ops::layer_norm::Norm;
 use crate::ops::rel_pos_bias::RelPosBias;
@@ -25,6 +24,23 @@ use crate::ops::residual_norm::Stream;
 use crate::params::{Ctx, Decay, Grad, Init, Param, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
+
+/// What a block is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockConfig {
+    /// Width C of the residual stream.
+    pub width: usize,
+    /// Attention heads H.
+    pub heads: usize,
+    /// Hidden width of the MLP.
+    pub mlp_width: usize,
+    /// The grid of a bias table of its own, where it has one.
+    pub rel_pos_bias: Option<(usize, usize)>,
+    /// Initial value of `gamma_1` and `gamma_2`; at 0 these parameters do not exist.
+    pub layer_scale: f64,
+    /// Epsilon of both norms.
+    pub layer_norm_eps: f64,
+}
 
 /// Parameters of one block.
 pub struct Block {
@@ -65,7 +81,7 @@ pub struct Beside<'a, B: Storage> {
 
 impl Block {
     /// `blocks.i.*`.
-    pub fn new(reg: &mut Registry, i: usize, config: &BeitConfig) -> Self {
+    pub fn new(reg: &mut Registry, i: usize, config: &BlockConfig) -> Self {
         let (c, heads, eps) = (config.width, config.heads, config.layer_norm_eps);
         let name = |part: &str| format!("blocks.{i}.{part}");
         // A constant of 0 means that the parameters do not exist.
@@ -78,10 +94,10 @@ impl Block {
         let norm1 = Norm::new(reg, &name("norm1"), c, eps);
         let table = name("attn.relative_position_bias_table");
         let rel_pos_bias =
-            config.rel_pos_bias.then(|| RelPosBias::new(reg, &table, heads, config.grid()));
+            config.rel_pos_bias.map(|grid| RelPosBias::new(reg, &table, heads, grid));
         let attn = Attention::new(reg, i, c, heads);
         let norm2 = Norm::new(reg, &name("norm2"), c, eps);
-        let mlp = Mlp::new(reg, i, c, config.mlp_width());
+        let mlp = Mlp::new(reg, i, c, config.mlp_width);
         Self { norm1, attn, rel_pos_bias, gamma_1, norm2, mlp, gamma_2 }
     }
 

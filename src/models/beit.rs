@@ -12,6 +12,7 @@ pub use case::*;
 
 use crate::layers::TRUNC_NORMAL;
 use crate::models::config::BeitConfig;
+pub use crate::models::config::forward_flops;
 use crate::models::encoder::{
     DropPath, Encoder, EncoderCache, EncoderInput, EncoderParts, FeatureGradients,
 };
@@ -132,13 +133,4 @@ impl<B: Backend> MaskedImageModel<B> {
         self.backward(grad, batch, cache, dlogits, false);
         losses
     }
-}
-
-/// Floating-point operations of one image forward: blocks, patch embedding and the head on `masked`
-/// patches; matrix products only (a multiply-add counts 2).
-pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
-    let [n, c, h] = [config.tokens(), config.width, config.mlp_width()].map(|x| x as f64);
-    let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
-    let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
-    config.depth as f64 * block + patch + 2.0 * (masked * config.vocab) as f64 * c
 }

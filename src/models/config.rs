@@ -8,6 +8,7 @@ mod dvae;
 pub use dvae::DvaeConfig;
 
 use crate::error::{Error, Result};
+use crate::layers::block::BlockConfig;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of the BEiT encoder and its masked-image head (`modeling_pretrain.py`).
@@ -87,6 +88,18 @@ impl BeitConfig {
     pub fn test() -> Self {
         let base = Self::base_patch16_224();
         Self { image: (6, 9), patch: 3, width: 8, depth: 2, heads: 2, vocab: 11, ..base }
+    }
+
+    /// What each block is made of.
+    pub fn block(&self) -> BlockConfig {
+        BlockConfig {
+            width: self.width,
+            heads: self.heads,
+            mlp_width: self.mlp_width(),
+            rel_pos_bias: self.rel_pos_bias.then(|| self.grid()),
+            layer_scale: self.layer_scale,
+            layer_norm_eps: self.layer_norm_eps,
+        }
     }
 
     /// Rows and columns of the patch grid.
@@ -214,6 +227,15 @@ fn divides(what: &str, (h, w): (usize, usize), by: &str, side: usize) -> Result<
         return Ok(());
     }
     Err(Error::config(format!("{what} {h}x{w} is not divisible by {by} {side}")))
+}
+
+/// Floating-point operations of one image forward: blocks, patch embedding and the head on `masked`
+/// patches; matrix products only (a multiply-add counts 2).
+pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
+    let [n, c, h] = [config.tokens(), config.width, config.mlp_width()].map(|x| x as f64);
+    let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
+    let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
+    config.depth as f64 * block + patch + 2.0 * (masked * config.vocab) as f64 * c
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl<B: Backend> Encoder<B> {
             ranges.push(start..reg.len());
         };
         let blocks = (0..config.depth).map(|i| {
-            let block = Block::new(reg, i, config);
+            let block = Block::new(reg, i, &config.block());
             next(reg);
             block
         });

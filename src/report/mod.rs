@@ -1,8 +1,9 @@
 //! Reports: one HTML file with everything in it, readable without a network, in light and dark mode
 //! and at the width of a phone.
 
+mod escape;
 pub mod page;
 pub mod picture;
 pub mod plot;
 
-use page::escape;
+use escape::escape;

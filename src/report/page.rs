@@ -17,10 +17,11 @@
 //! assert!(page.markdown().contains("| relu | ~~3.1~~ (error 4e-3, allowed 1e-6) |"));
 //! ```
 
+pub(crate) use super::escape::escape;
 use super::picture::Picture;
 use super::plot::{self, Axis, Plot};
+use crate::atomic::write_atomic;
 use crate::error::Result;
-use crate::run::{Curve, write_atomic};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -74,6 +75,15 @@ impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
+}
+
+/// One logged quantity over the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// Its name in `metrics.jsonl`.
+    pub name: String,
+    /// (step, value), in the order of the file.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Rows under named columns.
@@ -299,21 +309,6 @@ impl Block {
             Self::Chart(_) | Self::Charts(_) | Self::Picture(..) => return None,
         })
     }
-}
-
-/// Text for HTML.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// Text for Markdown, on one line: what would be markup is escaped, but not the underscore of a name,

@@ -1,7 +1,7 @@
 //! Pictures: RGB canvases, tiles with headings, maps of numbers, PNG.
 
+use crate::atomic::write_atomic;
 use crate::error::{Error, Result};
-use crate::run::write_atomic;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
 

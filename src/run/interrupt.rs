@@ -1,7 +1,7 @@
 //! Ctrl-C: the first one asks the loop to finish its step and save, the second ends at once.
 
-use super::progress::note;
 use crate::error::{Error, Result};
+use crate::progress::note;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);

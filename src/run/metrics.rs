@@ -5,6 +5,7 @@
 
 use super::events;
 use crate::error::{Error, Result};
+pub use crate::report::page::Curve;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
@@ -101,15 +102,6 @@ impl Growing {
     fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(Error::io("cannot write", &self.path))
     }
-}
-
-/// One logged quantity over the run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Curve {
-    /// Its name in `metrics.jsonl`.
-    pub name: String,
-    /// (step, value), in the order of the file.
-    pub points: Vec<(f64, f64)>,
 }
 
 /// Every curve of a `metrics.jsonl`, in the order in which the names first appear.

@@ -11,11 +11,10 @@ mod events;
 mod folder;
 mod interrupt;
 mod metrics;
-mod progress;
 
 pub use crate::atomic::{write_atomic, write_atomic_with};
+pub use crate::progress::{Progress, note};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
 pub use folder::{Lock, Opened, RunDir, claim};
 pub use interrupt::{install_interrupt, interrupted};
 pub use metrics::{Curve, read_curves};
-pub use progress::{Progress, note};

@@ -8,8 +8,6 @@
 
 mod faults;
 
-use beit::check::AnyCase;
-use beit::check::training::{self, Losses};
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
 use beit::error::DeviceFault;
@@ -21,6 +19,8 @@ use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::{Linear, LinearOp};
 use beit::params::{Decay, Init, Params, Registry, initial_values};
 use beit::rng::{Philox, Purpose};
+use beit::selfcheck::AnyCase;
+use beit::selfcheck::training::{self, Losses};
 use beit::storage::Storage;
 use beit::tensor::{Ids, Master, Tensor};
 use cuda_emu::Order;
@@ -257,7 +257,7 @@ fn main() {
     cuda_emu::install();
     show_device_faults();
     let mut trials = Vec::new();
-    for case in beit::check::cases() {
+    for case in beit::selfcheck::cases() {
         let case = Arc::new(case);
         let mut add = |suffix: &str, test: fn(&AnyCase) -> Result<(), Failed>| {
             let (name, case) = (case.name.replace('/', "_"), case.clone());
@@ -269,7 +269,7 @@ fn main() {
         add("f32_shuffled", |case| f32(case, Order::Shuffle));
         add("bf16", bf16);
     }
-    for case in beit::check::empty_cases() {
+    for case in beit::selfcheck::empty_cases() {
         trials.push(Trial::test(format!("cuda_{}", case.name.replace('/', "_")), move || {
             case.cuda_empty(&device(Order::Forward)?).map_err(text)?.map_err(Into::into)
         }));

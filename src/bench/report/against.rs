@@ -7,51 +7,12 @@
 //! the ceilings. A result whose error is above its bound in either report is compared with nothing, and
 //! counts as *broken* where only the new one is wrong.
 
-use super::{FORMAT, Machine, Plan, Report};
+use super::content::{Change, FORMAT, Machine, Plan, Report, Verdict};
 use crate::bench::Timing;
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// What became of one figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The new interval lies below the old one.
-    Faster,
-    /// The intervals overlap.
-    Same,
-    /// The new interval lies above the old one.
-    Slower,
-    /// The error is above its bound and was not.
-    Broken,
-}
-
-/// One figure in both reports.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Change {
-    /// Which.
-    pub what: String,
-    /// Before.
-    pub old: Timing,
-    /// Now.
-    pub new: Timing,
-    /// What that means.
-    pub verdict: Verdict,
-}
-
-impl Change {
-    /// New time over old time.
-    pub fn ratio(&self) -> f64 {
-        self.new.median_s / self.old.median_s
-    }
-
-    /// Whether the report fails for it.
-    pub fn fails(&self) -> bool {
-        matches!(self.verdict, Verdict::Slower | Verdict::Broken)
-    }
-}
 
 /// Reads an earlier report and refuses one that cannot be compared.
 pub fn read(path: &Path, machine: &Machine, plan: &Plan) -> Result<Report> {

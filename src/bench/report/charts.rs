@@ -1,6 +1,6 @@
 //! The pictures of the page.
 
-use super::{OpRow, Report, StepRow};
+use super::content::{OpRow, Report, StepRow};
 use crate::bench::Timing;
 use crate::bench::columns::CPU;
 use crate::report::plot::{Axis, Bar, Bars, Guide, Plot, Point};

@@ -13,12 +13,12 @@
 //! k is the smaller of the two.
 //!
 //! In bf16 operands and results are rounded to 2⁻⁹ and sums are f32. An op may be off by five such
-//! roundings, a whole step by twelve, as in [`crate::check::parity`].
+//! roundings, a whole step by twelve, as in [`crate::selfcheck::parity`].
 //!
 //! A step is a chain of ops whose errors add like independent numbers: √(length of the chain) times the
 //! bound of one op with the step's longest sum.
 
-use super::Accuracy;
+use super::content::Accuracy;
 use crate::models::config::BeitConfig;
 use crate::ops::case::{Cost, Inputs};
 

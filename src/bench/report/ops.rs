@@ -1,7 +1,7 @@
 //! Every op at a size worth timing, in every column, against the roof and against f64.
 
+use super::content::{Accuracy, OpRow, Plan};
 use super::errors::{distance, longest_axis, of_op, worst};
-use super::{Accuracy, OpRow, Plan};
 use crate::bench::FEWEST;
 use crate::bench::columns::{Column, Columns, EachColumn};
 use crate::bench::ops::{Effort, OpBench};

@@ -1,11 +1,11 @@
 //! A report as a page.
 
-use super::against::{Change, Verdict};
+use super::charts;
+use super::content::{Change, Report, StepRow, Verdict};
 use super::tables::{
     allowed, by_section, claim, digits, error, images, mib, name, op_errors, op_times, runs,
     side_by_side, time, timed,
 };
-use super::{Report, StepRow, charts};
 use crate::report::page::{Cell, Page, Table};
 
 /// The whole page.

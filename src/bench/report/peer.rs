@@ -4,30 +4,11 @@
 //! same device and, on the CPU, as many threads. What does not fit is an error before anything is measured
 //! and not a row that cannot be compared.
 
-use super::{Plan, sizes};
-use crate::bench::{Times, Timing};
+use super::content::{Peer, Plan, sizes};
+use crate::bench::Times;
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::path::Path;
-
-/// A step of PyTorch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its version.
-    pub version: String,
-    /// Whether the model was compiled.
-    pub compiled: bool,
-    /// Preset.
-    pub preset: String,
-    /// Images.
-    pub batch: usize,
-    /// The column it is to be compared with.
-    pub column: String,
-    /// Runs.
-    pub timing: Timing,
-    /// The most memory: of the process on a CPU, of tensors on a GPU.
-    pub peak_mib: f64,
-}
 
 /// A line of the file.
 #[derive(Deserialize)]

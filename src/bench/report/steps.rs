@@ -1,8 +1,8 @@
 //! Training steps: by section, on several numbers of threads, at several batch sizes.
 
+use super::content::{Accuracy, Plan, ScalingRow, Section, StepRow, SweepRow, sizes};
 use super::errors::{distance, of_step, worst};
 use super::memory::predicted_bytes;
-use super::{Accuracy, Plan, ScalingRow, Section, StepRow, SweepRow, sizes};
 use crate::bench::columns::{Column, Columns, EachColumn};
 use crate::bench::step::{StepBench, Stepper, WARM_UP, step_flops, timed};
 use crate::bench::{FEWEST, Times};

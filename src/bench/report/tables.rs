@@ -1,6 +1,7 @@
 //! The tables of the page and what their cells look like.
 
-use super::{Accuracy, OpRow, Report, StepRow, charts};
+use super::charts;
+use super::content::{Accuracy, OpRow, Report, StepRow};
 use crate::bench::Timing;
 use crate::report::page::{Cell, Table};
 use std::collections::BTreeMap;

@@ -9,7 +9,8 @@ pub struct BlockCase {
     instance: &'static str,
     batch: usize,
     grid: (usize, usize),
-    config: BeitConfig,
+    config: BlockConfig,
+    shared_rel_pos_bias: bool,
     drop_path: bool,
     follow: bool,
 }
@@ -17,16 +18,12 @@ pub struct BlockCase {
 impl BlockCase {
     fn build(&self) -> (Block, Option<RelPosBias>, Option<Norm>, Layout) {
         let mut reg = Registry::new();
-        let (gh, gw) = self.grid;
-        let config = BeitConfig {
-            image: (gh * self.config.patch, gw * self.config.patch),
-            ..self.config.clone()
-        };
-        let shared = config.shared_rel_pos_bias.then(|| {
+        let config = &self.config;
+        let shared = self.shared_rel_pos_bias.then(|| {
             let name = "rel_pos_bias.relative_position_bias_table";
             RelPosBias::new(&mut reg, name, config.heads, self.grid)
         });
-        let block = Block::new(&mut reg, 0, &config);
+        let block = Block::new(&mut reg, 0, config);
         let next =
             self.follow.then(|| Norm::new(&mut reg, "norm", config.width, config.layer_norm_eps));
         (block, shared, next, reg.finish())
@@ -98,7 +95,7 @@ impl Case for BlockCase {
 
     fn cost(&self) -> Cost {
         let [b, n, c] = [self.batch, self.tokens(), self.config.width].map(|n| n as f64);
-        let h = self.config.mlp_width() as f64;
+        let h = self.config.mlp_width as f64;
         let forward = b * (8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h);
         let weights = 4.0 * c * c + 2.0 * c * h;
         Cost {
@@ -112,21 +109,30 @@ impl Case for BlockCase {
 
 /// Every switch in both positions; odd and rectangular grids.
 pub fn cases<V: Visitor>(v: &mut V) {
-    let config = |width, heads, shared, own, layer_scale| BeitConfig {
-        width,
-        heads,
-        shared_rel_pos_bias: shared,
-        rel_pos_bias: own,
-        layer_scale,
-        ..BeitConfig::test()
-    };
-    for (instance, batch, grid, config, drop_path, follow) in [
-        ("small", 1, (1, 1), config(2, 1, true, false, 0.1), false, true),
-        ("drop_path", 3, (2, 3), config(6, 3, true, false, 0.1), true, true),
-        ("own_table", 2, (3, 1), config(4, 2, false, true, 0.1), true, false),
-        ("both_tables", 1, (2, 2), config(4, 2, true, true, 0.0), false, true),
-        ("plain", 2, (1, 4), config(6, 2, false, false, 0.0), false, false),
+    for (instance, batch, grid, (width, heads, shared, own, layer_scale), drop_path, follow) in [
+        ("small", 1, (1, 1), (2, 1, true, false, 0.1), false, true),
+        ("drop_path", 3, (2, 3), (6, 3, true, false, 0.1), true, true),
+        ("own_table", 2, (3, 1), (4, 2, false, true, 0.1), true, false),
+        ("both_tables", 1, (2, 2), (4, 2, true, true, 0.0), false, true),
+        ("plain", 2, (1, 4), (6, 2, false, false, 0.0), false, false),
     ] {
-        v.visit(BlockCase { instance, batch, grid, config, drop_path, follow });
+        let config = BlockConfig {
+            width,
+            heads,
+            mlp_width: 4 * width,
+            rel_pos_bias: own.then_some(grid),
+            layer_scale,
+            layer_norm_eps: 1e-6,
+        };
+        let shared_rel_pos_bias = shared;
+        v.visit(BlockCase {
+            instance,
+            batch,
+            grid,
+            config,
+            shared_rel_pos_bias,
+            drop_path,
+            follow,
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! The encoder as a case: several heads' worth of gradients, on the grid it was made for and on others.
 
 use super::*;
-use crate::models::beit::forward_flops;
+use crate::models::config::forward_flops;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::params::Layout;
 

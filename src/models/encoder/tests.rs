@@ -8,7 +8,7 @@ use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::config::DvaeConfig;
 use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
 use crate::ops::gumbel_softmax::Noise;
-use crate::params::{Layout, Params, initial_values};
+use crate::params::{Layout, Params, expand, initial_values};
 use crate::rng::{Philox, Purpose};
 
 fn numbers(n: usize, seed: u64) -> Vec<f64> {
@@ -31,7 +31,12 @@ fn encoder<B: Backend>(bk: &B, config: &BeitConfig) -> (Encoder<B>, Layout) {
 }
 
 /// Gradients of all parameters and the peak of memory, from seeded numbers.
-fn gradients(bk: &Cpu<f32>, config: &BeitConfig, batch: usize, recompute: bool) -> (Vec<f32>, usize) {
+fn gradients(
+    bk: &Cpu<f32>,
+    config: &BeitConfig,
+    batch: usize,
+    recompute: bool,
+) -> (Vec<f32>, usize) {
     let (mut encoder, layout) = encoder(bk, config);
     encoder.recompute = recompute;
     let w = Params::from_host(bk, &layout, &initial_values(&layout, 1));
@@ -90,8 +95,8 @@ fn resized(layout: &Layout, values: &[f64], config: &BeitConfig, grid: (usize, u
 fn another_grid_is_the_model_that_was_made_for_it() {
     let (bk, config) = (Cpu::<f64>::new(), config());
     let (small, layout) = encoder(&bk, &config);
-    let values: Vec<f64> =
-        numbers(layout.iter().map(|p| p.len()).sum(), 5).iter().map(|x| 0.3 * x).collect();
+    let drawn = numbers(layout.iter().map(|p| p.len()).sum(), 5);
+    let values = expand(&layout, &drawn.iter().map(|x| 0.3 * x).collect::<Vec<_>>());
     let w = Params::from_host(&bk, &layout, &values);
     for (gh, gw) in [(5, 3), (4, 4), (2, 6), (1, 1)] {
         let (h, wide) = (gh * config.patch, gw * config.patch);
@@ -101,9 +106,12 @@ fn another_grid_is_the_model_that_was_made_for_it() {
         let got = small.features(Ctx::new(&bk, &w), &input, &taps);
         let other = BeitConfig { image: (h, wide), ..config.clone() };
         let (made, other_layout) = encoder(&bk, &other);
-        let values = resized(&layout, &values, &config, (gh, gw));
-        let want =
-            made.features(Ctx::new(&bk, &Params::from_host(&bk, &other_layout, &values)), &input, &taps);
+        let values = expand(&other_layout, &resized(&layout, &values, &config, (gh, gw)));
+        let want = made.features(
+            Ctx::new(&bk, &Params::from_host(&bk, &other_layout, &values)),
+            &input,
+            &taps,
+        );
         let all = |f: Features<Cpu<f64>>| {
             let taps = f.taps.iter().flat_map(|s| s.to_f64(&bk)).collect::<Vec<_>>();
             [taps, f.y.expect("has a norm").to_f64(&bk)].concat()

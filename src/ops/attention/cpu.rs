@@ -1,6 +1,6 @@
 //! Attention on the CPU: the scores of a block of queries at a time, so that they stay in cache.
 
-use super::{Attended, AttentionOp, Dims};
+use super::{Attended, AttentionOp, Dims, QUERIES};
 use crate::cpu::{Cpu, gemm_serial, simd};
 use crate::real::Real;
 use crate::simd_fn;
@@ -9,9 +9,6 @@ use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, ArrayViewMut5, Axis};
 use ndarray::{ShapeBuilder, s};
 use rayon::prelude::*;
 use simd::LANES;
-
-/// Query rows whose scores are in work at one time: few enough to stay in the level-2 cache.
-pub const QUERIES: usize = 256;
 
 /// A stand-in for −∞ that survives a subtraction.
 const LOWEST: f64 = -1e30;

@@ -1,16 +1,16 @@
 //! A case on a GPU, or on the emulator: gradients in f64 against differences of the GPU's own
 //! forward, f32 and bf16 against the CPU in f64.
 
-use super::gradients::Settings;
-use super::parity::{Agreement, Distance};
-use super::report::Report;
-use super::subject::{Done, Start, run};
+use super::cases::{AnyCase, chosen};
+use super::parity::{self, Agreement, Distance};
+use super::semantics;
+use super::subject::Start;
 use super::training::{Losses, difference, ten_steps as steps};
-use super::{AnyCase, parity, semantics};
+use crate::check::report::Report;
+use crate::check::variable::Settings;
 use crate::cpu::Cpu;
 use crate::cuda::{Cuda, Device};
 use crate::error::{Error, Result};
-use crate::ops::case::Case;
 use half::bf16;
 use serde::Serialize;
 use std::io::Write;
@@ -20,26 +20,6 @@ use std::sync::Arc;
 /// compared with the GPU's; here it is to be seen that forward and backward of the GPU belong together.
 fn settings() -> Settings {
     Settings { dense: 3, samples: 2, projections: 1, ..Settings::default() }
-}
-
-type On<T> = Box<dyn Fn(&Cuda<T>, &Start) -> Done + Send + Sync>;
-
-/// A case in the three precisions.
-pub struct OnCuda {
-    f64: On<f64>,
-    f32: On<f32>,
-    bf16: On<bf16>,
-}
-
-impl OnCuda {
-    pub(super) fn new<C: Case>(case: Arc<C>) -> Self {
-        let [a, b, c] = [case.clone(), case.clone(), case];
-        Self {
-            f64: Box::new(move |bk, start| run(bk, &*a, start)),
-            f32: Box::new(move |bk, start| run(bk, &*b, start)),
-            bf16: Box::new(move |bk, start| run(bk, &*c, start)),
-        }
-    }
 }
 
 impl AnyCase {
@@ -141,7 +121,7 @@ pub fn parity(
     let columns = ["f64 fwd", "bwd", "f32 fwd", "bwd", "bf16 fwd", "bwd"];
     let columns = columns.map(|c| format!("{c:>8}")).join(" ");
     print(&[format!("     {:36} {columns}", "error, of what is allowed")])?;
-    for case in &super::run::chosen(filter)? {
+    for case in &chosen(filter)? {
         let (f64, f32, bf16) =
             (case.cuda_f64(device)?, case.cuda_f32(device)?, case.cuda_bf16(device)?);
         let row = Parity { case: case.name.clone(), f64, f32, bf16 };

@@ -10,10 +10,10 @@
 //! one, spread evenly. A fault that changes nothing beyond round-off (a factor on a gradient of zeros, a
 //! transposed vector) is not one and is not counted.
 
-use super::AnyCase;
-use super::report::{Report, Verdict};
-use super::semantics::{CLOSE_OVERALL, largest};
+use super::cases::AnyCase;
 use super::subject::{Done, Run, Start};
+use crate::check::promises::{CLOSE_OVERALL, largest};
+use crate::check::report::{Report, Verdict};
 use crate::ops::case::Inputs;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -278,7 +278,7 @@ fn equivalent(case: &AnyCase, inputs: &Inputs, tensor: &str, fault: Fault) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::run::chosen;
+    use crate::selfcheck::cases::chosen;
 
     #[test]
     fn a_checker_that_passes_everything_scores_nothing() {

@@ -3,7 +3,7 @@
 //! Only [`run`] is compiled for each case and each backend; whoever judges works on plain numbers.
 
 use crate::ops::Backend;
-use crate::ops::case::{Case, Inputs, Io};
+use crate::ops::case::{Case, Inputs, Io, Kind};
 use crate::real::Float;
 use std::collections::BTreeMap;
 
@@ -86,4 +86,21 @@ fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs, paired: bool) -> Done 
     }
     let (outputs, seconds) = (io.outputs, io.seconds);
     Done { outputs, seconds, gradients, gradient_seconds, arena, weights }
+}
+
+/// Inputs that each precision starts from alike: rounded to `T`, ids left alone.
+pub fn rounded<T: Float>(mut inputs: Inputs) -> Inputs {
+    let tensors = inputs.tensors.iter_mut().filter(|t| t.kind != Kind::Ids);
+    for x in tensors.flat_map(|t| &mut t.values).chain(&mut inputs.values) {
+        *x = T::from_f64(*x).to_f64();
+    }
+    inputs
+}
+
+/// Inputs of the same layout that do not move.
+pub(super) fn still(inputs: &Inputs) -> Inputs {
+    let mut still = inputs.clone();
+    still.tensors.iter_mut().for_each(|t| t.values.fill(0.0));
+    still.values.fill(0.0);
+    still
 }

@@ -1,11 +1,10 @@
 //! A case on one backend against the same case on another, and against itself on other numbers of
 //! threads.
 
-use super::AnyCase;
-use super::semantics::{largest, still};
-use super::subject::{Run, Start};
-use crate::ops::case::{Inputs, Kind};
-use crate::real::Float;
+use super::cases::AnyCase;
+use super::subject::{Run, Start, rounded, still};
+use crate::check::promises::largest;
+use crate::ops::case::Inputs;
 use crate::rng::{Philox, Purpose};
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
@@ -73,15 +72,6 @@ fn named(outputs: Vec<Vec<f64>>, gradients: BTreeMap<String, Vec<f64>>) -> Resul
     let outputs = outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
     let gradients = gradients.into_iter();
     outputs.chain(gradients.map(|(name, dx)| (format!("gradient of {name}"), dx))).collect()
-}
-
-/// Inputs that each precision starts from alike: rounded to `T`, ids left alone.
-pub fn rounded<T: Float>(mut inputs: Inputs) -> Inputs {
-    let tensors = inputs.tensors.iter_mut().filter(|t| t.kind != Kind::Ids);
-    for x in tensors.flat_map(|t| &mut t.values).chain(&mut inputs.values) {
-        *x = T::from_f64(*x).to_f64();
-    }
-    inputs
 }
 
 /// How far the numbers of one direction are off.
@@ -176,7 +166,7 @@ pub fn check_f32(case: &AnyCase) -> Agreement {
     judge.compare(&got, &want, |want, _, _| LIMIT * largest(want).max(1.0))
 }
 
-/// `run`, a device in f64, within what rounding can do to either, number by number ([`super::bounded`]).
+/// `run`, a device in f64, within what rounding can do to either, number by number ([`crate::check::bounded`]).
 pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = case.inputs();
     let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
@@ -187,7 +177,7 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
     })
 }
 
-/// `run`, a device in f32: each number within what rounding can do to it ([`super::bounded`]), and no farther
+/// `run`, a device in f32: each number within what rounding can do to it ([`crate::check::bounded`]), and no farther
 /// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
 /// largest number (at least 0.01, below which it is cancellation that is seen). The first
 /// knows each number, the second is sharper where it counts the worst case of thousands of roundings.

@@ -1,8 +1,9 @@
 //! `beit gradcheck`: all cases of the crate, as a table.
 
+use super::cases::{AnyCase, chosen};
 use super::control::{self, Control};
-use super::report::{Report, Verdict};
-use super::{AnyCase, certificate, exact};
+use crate::check::report::{Report, Verdict};
+use crate::check::{certificate, exact};
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 use crate::error::{Error, Result, panic_text};
@@ -93,21 +94,6 @@ pub fn gradcheck_cuda(
     judge(&chosen(filter)?, &gradients, out)
 }
 
-/// All cases whose name contains `filter`.
-pub(super) fn chosen(filter: Option<&str>) -> Result<Vec<AnyCase>> {
-    let mut entries = super::cases();
-    if let Some(filter) = filter {
-        let all = subjects(&entries);
-        entries.retain(|e| e.name.contains(filter));
-        if entries.is_empty() {
-            return Err(Error::config(format!(
-                "no case has `{filter}` in its name; there are cases of: {all}"
-            )));
-        }
-    }
-    Ok(entries)
-}
-
 fn print(out: &mut dyn Write, lines: &[String]) -> Result<()> {
     let write = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
     write.and_then(|()| out.flush()).map_err(Error::io("cannot write", "the table"))
@@ -160,14 +146,6 @@ fn caught(entry: &AnyCase, gradients: &dyn Fn(&AnyCase) -> Report) -> Report {
         report.faults.push(format!("panicked: {text}"));
         report
     })
-}
-
-/// What there are cases of: the names up to the slash, each once.
-fn subjects(entries: &[AnyCase]) -> String {
-    let mut names: Vec<&str> =
-        entries.iter().map(|e| e.name.split('/').next().unwrap_or_default()).collect();
-    names.dedup();
-    names.join(", ")
 }
 
 /// `numbers` are tensors, checks, worst error, worst disagreement with exact derivatives, and the power of

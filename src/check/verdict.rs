@@ -1,0 +1,79 @@
+//! The words of a result: passed or not, why it is open, and where it was seen.
+
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// Outcome of a comparison, a case, a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Analytic and numeric derivative agree within a bound that is small enough to mean something.
+    Pass,
+    /// Nothing can be said, for a [`Cause`].
+    Inconclusive,
+    /// They differ by more than both errors together.
+    Fail,
+}
+
+impl Verdict {
+    /// `ok`, `?`, `FAIL`
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "ok",
+            Self::Inconclusive => "?",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// Why a comparison is inconclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The function has a kink or a jump within the smallest step that means anything.
+    Kink,
+    /// Round-off of function or gradient is above the difference that should be seen.
+    RoundOff,
+    /// The function is not finite beside the point.
+    DomainEdge,
+    /// The steps that were allowed are too long: their truncation error is above what should be seen.
+    Steps,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kink => "a kink inside the step",
+            Self::RoundOff => "the round-off floor is above the difference",
+            Self::DomainEdge => "the edge of the domain is inside the step",
+            Self::Steps => "the steps are too long",
+        })
+    }
+}
+
+/// What was compared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// One element, by its index along each axis.
+    Element(Vec<usize>),
+    /// All elements of the tensor at once, along seeded random direction number n.
+    Direction(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Element(index) => {
+                let index: Vec<String> = index.iter().map(usize::to_string).collect();
+                write!(f, "[{}]", index.join(","))
+            }
+            Self::Direction(n) => write!(f, " along direction {n}"),
+        }
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.to_string().trim_start())
+    }
+}
