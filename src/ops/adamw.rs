@@ -20,7 +20,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Numbers that share a learning-rate scale and a decay: all before `end` and after the segment
 /// before.

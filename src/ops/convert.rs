@@ -12,7 +12,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Conversion and sums; both tensors have one shape.
 pub trait ConvertOp: Storage {

@@ -18,7 +18,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// y = x Φ(x) and its gradient.

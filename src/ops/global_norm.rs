@@ -14,7 +14,7 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// The norm of all parameters' gradients.
 pub trait GlobalNormOp: Storage {
@@ -25,7 +25,7 @@ pub trait GlobalNormOp: Storage {
 impl<T: Real> GlobalNormOp for Cpu<T> {
     fn global_norm(&self, g: &Params<Self>) -> Master<Self> {
         let pieces: Vec<f64> =
-            g.master.par_chunks(1 << 12).map(|x| simd::dot(x, x).to_f64()).collect();
+            g.master.par_chunks(1 << 12).collect(|x| simd::dot(x, x).to_f64());
         let norm = pieces.iter().sum::<f64>().sqrt();
         Master::from_f64(self, &[norm], &[1])
     }

@@ -24,7 +24,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// KL of the aggregate posterior and its gradient.
 pub trait KlAggregateOp: Storage {

@@ -19,7 +19,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// KL to the uniform prior and its gradient.
 pub trait KlUniformOp: Storage {

@@ -22,7 +22,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]

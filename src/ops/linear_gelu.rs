@@ -19,7 +19,7 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// y = gelu(x Wᵀ + b) and its gradients.
 pub trait LinearGeluOp: Storage {

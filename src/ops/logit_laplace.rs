@@ -24,7 +24,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Bounds of ln b.
 pub const LN_B: (f64, f64) = (-7.0, 3.0);

@@ -15,7 +15,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Max pooling and its gradient.
 pub trait MaxPoolOp: Storage {

@@ -17,7 +17,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Mean over the patch tokens, and the gradient.
 pub trait MeanPoolOp: Storage {

@@ -15,7 +15,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Squared error and its gradient.
 pub trait MseOp: Storage {

@@ -23,7 +23,7 @@ use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Parameters of a patch embedding.
 #[derive(Clone, Debug)]

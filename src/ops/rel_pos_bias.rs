@@ -24,7 +24,7 @@ use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Which table row each pair of tokens reads, and which pairs read each row.
 pub struct RelPosIndex<B: Storage> {

@@ -13,7 +13,7 @@ use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// ReLU and its gradient.
 pub trait ReluOp: Storage {

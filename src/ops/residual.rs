@@ -23,7 +23,7 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// What a residual sum adds to the stream.
 pub struct Branch<'a, B: Storage> {

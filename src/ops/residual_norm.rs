@@ -24,7 +24,7 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// The residual stream at some place, and the statistics of the norm that follows there.
 pub struct Stream<B: Storage> {

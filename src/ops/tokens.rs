@@ -25,7 +25,7 @@ use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces};
 
 /// Parameters of the token sequence.
 #[derive(Clone, Debug)]

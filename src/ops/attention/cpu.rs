@@ -7,7 +7,7 @@ use crate::simd_fn;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, ArrayViewMut5, Axis};
 use ndarray::{ShapeBuilder, s};
-use rayon::prelude::*;
+use crate::cpu::pieces::{Cut, Pieces, Tasks};
 use simd::LANES;
 
 /// Query rows whose scores are in work at one time: few enough to stay in the level-2 cache.
@@ -113,7 +113,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let mut outs = ArrayViewMut4::from_shape(shape, out.slice_mut()).expect("contiguous");
         let parts = outs.exact_chunks_mut((1, n, 1, d)).into_iter();
         let tasks = dims.tasks(parts.zip(lse.slice_mut().chunks_exact_mut(n)));
-        tasks.into_par_iter().with_max_len(1).for_each(|task| {
+        Tasks::new(tasks).for_each_alone(|task| {
             let mut scores = Scores::new(n);
             for (b, h, (out, lse)) in task {
                 let mut out = out.index_axis_move(Axis(2), 0).index_axis_move(Axis(0), 0); // [N,D]
@@ -175,10 +175,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let dout_shape = (batch, n, heads, d);
         let douts = ndarray::ArrayView4::from_shape(dout_shape, dout_all).expect("checked");
         let wanted = dbias.is_some();
-        let partial: Vec<Vec<T>> = tasks
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|task| {
+        let partial: Vec<Vec<T>> = Tasks::new(tasks).collect_alone(|task| {
                 let mut sums = vec![T::ZERO; if wanted { n * n } else { 0 }]; // [N,N]
                 let (mut scores, mut dscores) = (Scores::new(n), Scores::new(n));
                 for (b, h, grads) in task {
@@ -219,8 +216,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
                     }
                 }
                 sums
-            })
-            .collect();
+            });
         if let Some(dbias) = dbias {
             // Groups in order, whatever thread made them.
             dbias.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(h, dbias)| {
