@@ -262,7 +262,7 @@ impl AnyCase {
 
     /// The same check of `run`, whose forward is that of the case on the CPU in f64: it is certified
     /// once, by [`Self::gradients`].
-    fn check(&self, inputs: &Inputs, run: &Run) -> Report {
+    pub fn check(&self, inputs: &Inputs, run: &Run) -> Report {
         let precise = Precise { dual: &*self.cpu_dual, double: None };
         semantics::check_case(&self.name, inputs, run, Some(precise), None, true)
     }
