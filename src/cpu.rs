@@ -1,10 +1,10 @@
 //! The CPU backend: host vectors, ndarray views, products through matrixmultiply (f64) and
-//! gemm (f32), rayon over rows.
+//! gemm (f32), [`pieces`] over rows.
 //!
 //! Results do not depend on the number of threads. Work is cut into pieces by shape alone, each
 //! output element is computed inside one piece, and where many rows add into one the partial sums
 //! are added in the order of the pieces. Heavy loops hand out one piece at a time
-//! (`with_max_len(1)`): rayon would give each thread a quarter at once and leave it idle at the end.
+//! ([`pieces::spread_alone`]).
 //!
 //! A training step gives every thread whole samples ([`Parts::in_parts`]): what one op writes is
 //! then still in the thread's cache when the next reads it, and nobody waits at the end of each op.
@@ -14,9 +14,11 @@
 //! Why two libraries: with AVX-512 and both threads busy, gemm's f32 kernels do 1.5 times the work of
 //! matrixmultiply's; and so the judge and the judged do not share their products.
 
+pub mod pieces;
 pub mod pool;
 pub mod simd;
 
+use crate::cpu::pieces::{Cut, Numbers, Pieces, Tasks};
 use crate::cpu::pool::{Buffer, Pool};
 use crate::params::{Param, Params};
 use crate::parts::Parts;
@@ -24,7 +26,6 @@ use crate::real::{Element, Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
-use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -119,12 +120,9 @@ impl<T: Real> Parts for Cpu<T> {
         let count = parts(samples);
         let layout = g.layout.clone();
         let mut own: Vec<_> = (1..count).map(|_| Params::zeros(self, &layout)).collect();
-        let all: Vec<_> = std::iter::once(&mut *g).chain(&mut own).enumerate().collect();
-        let results = all
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|(i, g)| work(i * samples / count..(i + 1) * samples / count, g));
-        let results = results.collect();
+        let all = Tasks::new(std::iter::once(&mut *g).chain(&mut own)).enumerate();
+        let range = |i: usize| i * samples / count..(i + 1) * samples / count;
+        let results = all.collect_alone(|(i, g)| work(range(i), g));
         let pieces = g.master.par_chunks_mut(PIECE).enumerate();
         pieces.for_each(|(i, piece)| {
             for part in &own {
@@ -202,27 +200,23 @@ pub fn fold_rows<T: Real>(
     body: impl Fn(Range<usize>, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
     let step = fold_step(rows);
-    fold_pieces(width, (0..rows.div_ceil(step)).into_par_iter(), |i, _, sums| {
+    fold_pieces(width, Numbers(rows.div_ceil(step)), |i, _, sums| {
         body(i * step..((i + 1) * step).min(rows), sums);
     })
 }
 
 /// [`fold_rows`] for a body that also writes: `pieces` are what each piece may write to, usually
 /// chunks of [`fold_step`] rows. `body` gets the number of the piece, the piece and its sums.
-pub fn fold_pieces<T: Real, P: Send>(
+pub fn fold_pieces<T: Real, P>(
     width: usize,
-    pieces: impl IndexedParallelIterator<Item = P>,
+    pieces: impl Pieces<Piece = P>,
     body: impl Fn(usize, P, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
-    let partial: Vec<Vec<T>> = pieces
-        .with_max_len(1)
-        .enumerate()
-        .map(|(i, piece)| {
-            let mut sums = vec![T::ZERO; width];
-            body(i, piece, &mut sums);
-            sums
-        })
-        .collect();
+    let partial = pieces.enumerate().collect_alone(|(i, piece)| {
+        let mut sums = vec![T::ZERO; width];
+        body(i, piece, &mut sums);
+        sums
+    });
     let mut partial = partial.into_iter();
     let mut total = partial.next().unwrap_or_else(|| vec![T::ZERO; width]);
     for sums in partial {
@@ -325,7 +319,7 @@ pub fn gemm<T: Real>(
             start += width;
         }
     }
-    tasks.into_par_iter().with_max_len(1).for_each(|(i, j, c)| {
+    Tasks::new(tasks).for_each_alone(|(i, j, c)| {
         let a = a.slice_axis(Axis(0), (i..i + c.nrows()).into());
         let b = b.slice_axis(Axis(1), (j..j + c.ncols()).into());
         gemm_serial(alpha, a, b, beta, c);

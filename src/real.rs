@@ -56,6 +56,8 @@ pub trait Real:
     + DivAssign
     + Sum
 {
+    /// Whether loops over this type are compiled for wide vectors, too ([`simd_fn!`](crate::simd_fn)).
+    const VECTORISED: bool = false;
     /// 0
     const ZERO: Self;
     /// 1
@@ -127,6 +129,7 @@ impl Float for f64 {
 }
 
 impl Real for f64 {
+    const VECTORISED: bool = true;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     #[inline(always)]
@@ -191,6 +194,7 @@ fn horner<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
 }
 
 impl Real for f32 {
+    const VECTORISED: bool = true;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 

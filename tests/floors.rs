@@ -4,9 +4,7 @@
 //! name. A method that is called on a value names no file and is not seen; its type is, where it is
 //! written down. What is compiled for tests alone may look anywhere.
 
-#[path = "floors/graph.rs"]
 mod graph;
-#[path = "floors/source.rs"]
 mod source;
 
 use graph::{complaints, floors};

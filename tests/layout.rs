@@ -5,6 +5,7 @@ use beit::models::beit::MaskedImageModel;
 use beit::models::config::{BeitConfig, DvaeConfig};
 use beit::models::dvae::Dvae;
 use beit::params::{Decay, Layout, initial_values, parameter_count};
+use std::path::Path;
 
 fn layout(config: &BeitConfig) -> Layout {
     MaskedImageModel::new(&Cpu::<f32>::new(), config).layout
@@ -96,5 +97,21 @@ fn decay_is_declared_as_in_the_original() {
     for p in layout(&config).iter() {
         let exempt = p.shape.len() == 1 || ["cls_token", "pos_embed"].contains(&&*p.name);
         assert_eq!(p.decay == Decay::No, exempt, "{}", p.name);
+    }
+}
+
+#[test]
+fn every_file_of_tests_is_in_a_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (manifest, suite) = (read("Cargo.toml"), read("tests/suite.rs"));
+    for entry in std::fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let (name, end) = (path.file_stem().unwrap().to_str().unwrap(), path.extension());
+        let listed = || {
+            let own = manifest.contains(&format!("[[test]]\nname = \"{name}\"\n"));
+            own || suite.contains(&format!("mod {name};\n"))
+        };
+        assert!(end.is_none_or(|e| e != "rs") || listed(), "tests/{name}.rs is in no program");
     }
 }

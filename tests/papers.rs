@@ -4,9 +4,7 @@
 //! listed in a note under the module it stands in, and the other way round; every command of a table
 //! of figures exists. What the papers claim and a short run can confirm is in `papers/claims.rs`.
 
-#[path = "papers/claims.rs"]
 mod claims;
-#[path = "papers/source.rs"]
 mod source;
 
 use source::{functions, rust_files};
@@ -145,10 +143,12 @@ fn every_figure_has_its_scale_command_and_result() {
 fn exists(note: &str, command: &str) {
     let words: Vec<&str> = command.split(' ').collect();
     let found = match words[..] {
-        ["cargo", "test", "--release", "--test", test, ..] => {
-            let file = read(&root().join("tests").join(test).with_extension("rs"));
-            let filter = words.get(5);
-            filter.is_none_or(|f| file.contains(f) || has_test(&format!("tests/{test}"), f))
+        ["cargo", "test", "--release", "--test", program, ref filter @ ..] => {
+            let program = read(&root().join("tests").join(program).with_extension("rs"));
+            let has_module = |f: &str| {
+                f.strip_suffix("::").is_some_and(|m| program.contains(&format!("mod {m};")))
+            };
+            filter.first().is_none_or(|f| has_module(f) || has_test("tests", f))
         }
         ["cargo", "test", "--release", "--lib", filter] => has_test("src", filter),
         ["beit", command, ..] => {

@@ -1,7 +1,6 @@
 //! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
 //! with the bytes of one that was not.
 
-#[path = "training/toy.rs"]
 mod toy;
 
 use beit::cpu::Cpu;

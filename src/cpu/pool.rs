@@ -5,8 +5,8 @@
 //! for the next; that was an eighth of a step. Dropped buffers wait here instead for the next tensor
 //! of their size.
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::real::Element;
-use rayon::prelude::*;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::mem::{size_of, take};

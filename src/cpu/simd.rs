@@ -3,7 +3,7 @@
 //! A binary must run on another machine, so nothing is compiled for the build machine's processor.
 //! Inner loops that gain from wide vectors are written once inside [`simd_fn!`](crate::simd_fn),
 //! which compiles the same body for AVX-512, for AVX2 with FMA and for the baseline, and picks at
-//! the call. No body uses fused multiply-add or depends on the vector width for its result, so all
+//! the call; for the number types of the gradient checker there is the baseline alone. No body uses fused multiply-add or depends on the vector width for its result, so all
 //! three give the same bits.
 
 /// Which vector instructions the running processor offers.
@@ -46,8 +46,9 @@ macro_rules! simd_fn {
         $vis fn $name<$t: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body<$t: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? $body
+            // Where this is false, the compiler makes no code of what is inside.
             #[cfg(target_arch = "x86_64")]
-            {
+            if <$t as $crate::real::Real>::VECTORISED {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512<$t: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2")]

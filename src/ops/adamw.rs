@@ -14,6 +14,7 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Layout, Params};
@@ -21,7 +22,6 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Numbers that share a learning-rate scale and a decay: all before `end` and after the segment

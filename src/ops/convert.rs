@@ -6,13 +6,13 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
 
 /// Conversion and sums; both tensors have one shape.
 pub trait ConvertOp: Storage {

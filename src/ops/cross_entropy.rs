@@ -18,6 +18,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -25,7 +26,6 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
-use rayon::prelude::*;
 use simd::LANES;
 
 /// What the rows should have been.
@@ -179,7 +179,7 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
         target.expect_fit(op, logits);
         let (r, v) = (logits.rows(), logits.cols());
         let (mut rows, mut argmax) = (Master::zeros(self, &[r]), Ids::zeros(self, &[r]));
-        let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut());
+        let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut().par_iter_mut());
         let pieces = losses.zip(logits.slice().par_chunks_exact(v)).enumerate();
         pieces.for_each(|(row, ((loss, argmax), x))| {
             let (max, index) = best(x);
@@ -204,7 +204,7 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
         target.expect_fit(op, &logits);
         let (r, v, scale) = (logits.rows(), logits.cols(), T::from_f64(scale));
         let (mut rows, mut argmax) = (Master::zeros(self, &[r]), Ids::zeros(self, &[r]));
-        let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut());
+        let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut().par_iter_mut());
         let pieces = losses.zip(logits.slice_mut().par_chunks_exact_mut(v)).enumerate();
         pieces.for_each(|(row, ((loss, argmax), x))| {
             let (max, index) = best(x);

@@ -10,6 +10,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Numbers, Pieces};
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -17,7 +18,6 @@ use crate::params::{Params, spans};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -36,11 +36,10 @@ impl<T: Real> GlobalNormOp for Cpu<T> {
         let all = g.master.len();
         assert!(range.start <= range.end && range.end <= all, "global_norm: {range:?} of {all}");
         let numbers = Compact::of(g, &range);
-        let pieces = (0..numbers.len.div_ceil(STEP)).into_par_iter().map(|i| {
+        let pieces = Numbers(numbers.len.div_ceil(STEP)).collect(|i| {
             let x = numbers.part(i * STEP..numbers.len.min((i + 1) * STEP));
             simd::dot(&x, &x).to_f64()
         });
-        let pieces: Vec<f64> = pieces.collect();
         let norm = pieces.iter().sum::<f64>().sqrt();
         Master::from_f64(self, &[norm], &[1])
     }

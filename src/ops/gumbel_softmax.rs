@@ -16,6 +16,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -24,7 +25,6 @@ use crate::rng::{Philox, Purpose};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
-use rayon::prelude::*;
 
 /// Where the Gumbel noise comes from.
 pub enum Noise<'a, B: Storage> {
@@ -171,7 +171,7 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
     #[track_caller]
     fn argmax(&self, x: &Master<Self>) -> Ids<Self> {
         let k = x.cols();
-        let rows: Vec<u32> = x.slice().par_chunks(k).map(|row| row_argmax(row) as u32).collect();
+        let rows: Vec<u32> = x.slice().par_chunks(k).collect(|row| row_argmax(row) as u32);
         Ids::from_vec(self, rows, &x.shape()[..x.shape().len() - 1])
     }
 }

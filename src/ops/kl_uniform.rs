@@ -12,6 +12,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -19,7 +20,6 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
 
 /// KL to the uniform prior and its gradient.
 pub trait KlUniformOp: Storage {

@@ -14,6 +14,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -22,7 +23,6 @@ use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
 
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]

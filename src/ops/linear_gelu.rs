@@ -10,6 +10,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, gemm, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -19,7 +20,6 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
 
 /// y = gelu(x Wᵀ + b) and its gradients.
 pub trait LinearGeluOp: Storage {

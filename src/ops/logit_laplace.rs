@@ -19,12 +19,12 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
 
 /// Bounds of ln b.
 pub const LN_B: (f64, f64) = (-7.0, 3.0);

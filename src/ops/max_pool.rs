@@ -10,12 +10,12 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
 
 /// Max pooling and its gradient.
 pub trait MaxPoolOp: Storage {

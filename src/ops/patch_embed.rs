@@ -15,6 +15,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -23,7 +24,6 @@ use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use rayon::prelude::*;
 
 /// Parameters of a patch embedding.
 #[derive(Clone, Debug)]

@@ -18,13 +18,13 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
 
 /// Which table row each pair of tokens reads, and which pairs read each row.
 pub struct RelPosIndex<B: Storage> {

@@ -8,12 +8,12 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use rayon::prelude::*;
 
 /// ReLU and its gradient.
 pub trait ReluOp: Storage {

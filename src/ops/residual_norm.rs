@@ -13,6 +13,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -24,7 +25,6 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
-use rayon::prelude::*;
 
 /// The residual stream at some place, and the statistics of the norm that follows there.
 pub struct Stream<B: Storage> {

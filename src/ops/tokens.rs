@@ -18,6 +18,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, fold_rows, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -25,7 +26,6 @@ use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
-use rayon::prelude::*;
 
 /// Parameters of the token sequence.
 #[derive(Clone, Debug)]

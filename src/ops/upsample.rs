@@ -8,12 +8,12 @@
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
-use rayon::prelude::*;
 
 /// Upsampling and its gradient.
 pub trait UpsampleOp: Storage {

@@ -126,7 +126,7 @@ impl AnyCase {
 
     /// The same check of `run`, whose forward is that of the case on the CPU in f64: it is certified
     /// once, by [`Self::gradients`].
-    pub(super) fn check(&self, inputs: &Inputs, run: &Run) -> Report {
+    pub fn check(&self, inputs: &Inputs, run: &Run) -> Report {
         let precise = OnPairs { dual: &*self.cpu_dual, double: None };
         semantics::check_case(&self.name, inputs, run, Some(precise), None, true)
     }
@@ -156,7 +156,7 @@ pub fn empty_cases() -> Vec<AnyCase> {
 }
 
 /// All cases whose name contains `filter`.
-pub(super) fn chosen(filter: Option<&str>) -> Result<Vec<AnyCase>> {
+pub fn chosen(filter: Option<&str>) -> Result<Vec<AnyCase>> {
     let mut entries = cases();
     if let Some(filter) = filter {
         let all = subjects(&entries);

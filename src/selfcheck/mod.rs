@@ -27,6 +27,6 @@ pub mod semantics;
 pub mod subject;
 pub mod training;
 
-pub use cases::{AnyCase, cases, check_case, empty_cases, visit_cases};
+pub use cases::{AnyCase, cases, check_case, chosen, empty_cases, visit_cases};
 #[cfg(feature = "cuda")]
 pub use on_cuda::OnCuda;

@@ -1,13 +1,13 @@
 //! Attention on the CPU: the scores of a block of queries at a time, so that they stay in cache.
 
 use super::{Attended, AttentionOp, Dims, QUERIES};
+use crate::cpu::pieces::{Cut, Pieces, Tasks};
 use crate::cpu::{Cpu, gemm_serial, simd};
 use crate::real::Real;
 use crate::simd_fn;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut4, ArrayViewMut5, Axis};
 use ndarray::{ShapeBuilder, s};
-use rayon::prelude::*;
 use simd::LANES;
 
 /// A stand-in for −∞ that survives a subtraction.
@@ -110,7 +110,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let mut outs = ArrayViewMut4::from_shape(shape, out.slice_mut()).expect("contiguous");
         let parts = outs.exact_chunks_mut((1, n, 1, d)).into_iter();
         let tasks = dims.tasks(parts.zip(lse.slice_mut().chunks_exact_mut(n)));
-        tasks.into_par_iter().with_max_len(1).for_each(|task| {
+        Tasks::new(tasks).for_each_alone(|task| {
             let mut scores = Scores::new(n);
             for (b, h, (out, lse)) in task {
                 let mut out = out.index_axis_move(Axis(2), 0).index_axis_move(Axis(0), 0); // [N,D]
@@ -172,52 +172,47 @@ impl<T: Real> AttentionOp for Cpu<T> {
         let dout_shape = (batch, n, heads, d);
         let douts = ndarray::ArrayView4::from_shape(dout_shape, dout_all).expect("checked");
         let wanted = dbias.is_some();
-        let partial: Vec<Vec<T>> = tasks
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|task| {
-                let mut sums = vec![T::ZERO; if wanted { n * n } else { 0 }]; // [N,N]
-                let (mut scores, mut dscores) = (Scores::new(n), Scores::new(n));
-                for (b, h, grads) in task {
-                    let mut grads = grads.index_axis_move(Axis(3), 0).index_axis_move(Axis(0), 0);
-                    let (mut dq, mut dk, mut dv) =
-                        grads.multi_slice_mut((s![.., 0, ..], s![.., 1, ..], s![.., 2, ..]));
-                    let part = |p: usize| qkv.slice(s![b, .., p, h, ..]); // [N,D]
-                    let dout = douts.slice(s![b, .., h, ..]); // [N,D]
-                    let lse = &lse[(b * heads + h) * n..][..n];
-                    for from in (0..n).step_by(QUERIES) {
-                        let rows = from..(from + QUERIES).min(n);
-                        let beta = if from == 0 { T::ZERO } else { T::ONE };
-                        let q = part(0);
-                        let q = q.slice(s![rows.clone(), ..]);
-                        let dout = dout.slice(s![rows.clone(), ..]);
-                        // 1. S = q kᵀ/√D again, and out = P v   =>   dP = dout vᵀ
-                        let view = scores.view(rows.len());
-                        gemm_serial(dims.scale(), q, part(1).t(), T::ZERO, view);
-                        let view = dscores.view(rows.len());
-                        gemm_serial(T::ONE, dout, part(2).t(), T::ZERO, view);
-                        // 2. P = exp(S + bias − lse)   =>   dS = P (dP − dout · out), dbias += dS
-                        let pairs = scores.rows().zip(dscores.rows());
-                        for (i, (s, dp)) in rows.clone().zip(pairs) {
-                            let delta =
-                                simd::dot(dims.row(out, b, i, h), dims.row(dout_all, b, i, h));
-                            let bias = bias_row(bias, n, h, i);
-                            let sums = wanted.then(|| &mut sums[i * n..(i + 1) * n]);
-                            softmax_row_backward(s, bias, n, lse[i], delta, dp, sums);
-                        }
-                        let (p, ds) = (scores.view(rows.len()), dscores.view(rows.len()));
-                        let (p, ds): (ArrayView2<T>, _) = (p.view(), ds.view());
-                        // 3. out = P v   =>   dv = Pᵀ dout
-                        gemm_serial(T::ONE, p.t(), dout, beta, dv.view_mut());
-                        // 1. S = q kᵀ/√D   =>   dq = dS k/√D, dk = dSᵀ q/√D
-                        let dq = dq.slice_mut(s![rows.clone(), ..]);
-                        gemm_serial(dims.scale(), ds, part(1), T::ZERO, dq);
-                        gemm_serial(dims.scale(), ds.t(), q, beta, dk.view_mut());
+        let partial: Vec<Vec<T>> = Tasks::new(tasks).collect_alone(|task| {
+            let mut sums = vec![T::ZERO; if wanted { n * n } else { 0 }]; // [N,N]
+            let (mut scores, mut dscores) = (Scores::new(n), Scores::new(n));
+            for (b, h, grads) in task {
+                let mut grads = grads.index_axis_move(Axis(3), 0).index_axis_move(Axis(0), 0);
+                let (mut dq, mut dk, mut dv) =
+                    grads.multi_slice_mut((s![.., 0, ..], s![.., 1, ..], s![.., 2, ..]));
+                let part = |p: usize| qkv.slice(s![b, .., p, h, ..]); // [N,D]
+                let dout = douts.slice(s![b, .., h, ..]); // [N,D]
+                let lse = &lse[(b * heads + h) * n..][..n];
+                for from in (0..n).step_by(QUERIES) {
+                    let rows = from..(from + QUERIES).min(n);
+                    let beta = if from == 0 { T::ZERO } else { T::ONE };
+                    let q = part(0);
+                    let q = q.slice(s![rows.clone(), ..]);
+                    let dout = dout.slice(s![rows.clone(), ..]);
+                    // 1. S = q kᵀ/√D again, and out = P v   =>   dP = dout vᵀ
+                    let view = scores.view(rows.len());
+                    gemm_serial(dims.scale(), q, part(1).t(), T::ZERO, view);
+                    let view = dscores.view(rows.len());
+                    gemm_serial(T::ONE, dout, part(2).t(), T::ZERO, view);
+                    // 2. P = exp(S + bias − lse)   =>   dS = P (dP − dout · out), dbias += dS
+                    let pairs = scores.rows().zip(dscores.rows());
+                    for (i, (s, dp)) in rows.clone().zip(pairs) {
+                        let delta = simd::dot(dims.row(out, b, i, h), dims.row(dout_all, b, i, h));
+                        let bias = bias_row(bias, n, h, i);
+                        let sums = wanted.then(|| &mut sums[i * n..(i + 1) * n]);
+                        softmax_row_backward(s, bias, n, lse[i], delta, dp, sums);
                     }
+                    let (p, ds) = (scores.view(rows.len()), dscores.view(rows.len()));
+                    let (p, ds): (ArrayView2<T>, _) = (p.view(), ds.view());
+                    // 3. out = P v   =>   dv = Pᵀ dout
+                    gemm_serial(T::ONE, p.t(), dout, beta, dv.view_mut());
+                    // 1. S = q kᵀ/√D   =>   dq = dS k/√D, dk = dSᵀ q/√D
+                    let dq = dq.slice_mut(s![rows.clone(), ..]);
+                    gemm_serial(dims.scale(), ds, part(1), T::ZERO, dq);
+                    gemm_serial(dims.scale(), ds.t(), q, beta, dk.view_mut());
                 }
-                sums
-            })
-            .collect();
+            }
+            sums
+        });
         if let Some(dbias) = dbias {
             // Groups in order, whatever thread made them.
             dbias.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(h, dbias)| {

@@ -2,12 +2,12 @@
 //! kernel.
 
 use super::{Conv, Conv2dOp, Geometry};
+use crate::cpu::pieces::{Cut, Pieces, Tasks};
 use crate::cpu::{Cpu, add_column_sums, gemm_serial, simd};
 use crate::params::Params;
 use crate::real::Real;
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Copies some lines of an image with pixels of `channels` numbers, and as much around them as there
@@ -57,8 +57,7 @@ fn convolve<T: Real>(
     }
     let bands = geo.bands(y.len() / image);
     let pieces = y.chunks_mut(image).flat_map(|y| y.chunks_mut(band * width * output));
-    let work: Vec<_> = bands.into_iter().zip(pieces).collect();
-    work.into_par_iter().with_max_len(1).for_each(|((b, lines), y)| {
+    Tasks::new(bands.into_iter().zip(pieces)).for_each_alone(|((b, lines), y)| {
         let rows = geo.rows(lines.len());
         let (mut padded, mut sums) =
             (bk.scratch(geo.padded(lines.len())), bk.scratch(rows * output));
@@ -233,7 +232,7 @@ fn add_weight_gradient<T: Real>(
         sums
     };
     let step = bands.len().div_ceil(groups);
-    let partial: Vec<Vec<T>> = bands.par_chunks(step).with_max_len(1).map(add_group).collect();
+    let partial: Vec<Vec<T>> = bands.par_chunks(step).collect_alone(add_group);
     for sums in partial {
         simd::add_assign(dw, &sums);
     }

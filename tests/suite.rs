@@ -1,0 +1,21 @@
+//! The tests with the ordinary harness in one program: what they share of the crate is compiled and linked
+//! once. `cargo test --release --test suite data::` runs those of `data.rs`.
+
+mod bench_report;
+mod config;
+mod control;
+mod coverage;
+#[cfg(feature = "cuda")]
+mod cuda_cli;
+#[cfg(feature = "cuda")]
+mod cuda_sources;
+mod data;
+mod double;
+mod floors;
+mod layout;
+mod papers;
+mod precision;
+mod real;
+mod shapes;
+mod training;
+mod verdicts;
