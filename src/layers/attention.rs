@@ -4,7 +4,7 @@
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
 use crate::ops::Backend;
 use crate::ops::attention::Attended;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::ops::linear::Linear;
 use crate::params::{Ctx, Decay, Form, Grad, Init, Layout, Registry};
 use crate::storage::Storage;
@@ -139,6 +139,10 @@ impl Case for AttentionCase {
                 io.grad(bk, "bias", &dbias);
             }
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

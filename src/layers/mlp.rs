@@ -2,7 +2,7 @@
 
 use crate::layers::{TRUNC_NORMAL, depth_scaled};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::ops::linear::Linear;
 use crate::params::{Ctx, Grad, Registry};
 use crate::storage::Storage;
@@ -90,6 +90,10 @@ impl Case for MlpCase {
             let dx = layer.backward(&mut io.grad_of(bk), &x, cache, &dy);
             io.grad(bk, "x", &dx);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

@@ -3,7 +3,7 @@
 //! where the width changes, a 1×1 convolution of v itself.
 
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::ops::conv2d::Conv;
 use crate::params::{Ctx, Grad, Layout, Registry};
 use crate::storage::Storage;
@@ -134,6 +134,10 @@ impl Case for ResBlockCase {
             let dv = layer.backward(&mut io.grad_of(bk), cache, dv);
             io.grad(bk, "v", &dv);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

@@ -9,7 +9,7 @@ mod cuda;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -79,6 +79,10 @@ impl Case for ConvertCase {
             io.grad(bk, "x", &dx);
             io.grad(bk, "s", &ds);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

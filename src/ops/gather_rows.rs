@@ -15,7 +15,7 @@ mod cuda;
 
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Tensor};
@@ -113,6 +113,10 @@ impl Case for GatherRowsCase {
             let dx = bk.gather_rows_backward(&rows, &dy, self.shape);
             io.grad(bk, "x", &dx);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

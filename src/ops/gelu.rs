@@ -14,7 +14,7 @@ mod cuda;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, rows_per_task};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
@@ -96,6 +96,10 @@ impl Case for GeluCase {
             let dx = bk.gelu_backward(&x, dy);
             io.grad(bk, "x", &dx);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

@@ -12,7 +12,7 @@ mod cuda;
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
@@ -133,6 +133,10 @@ impl Case for MaxPoolCase {
             let dy = io.upstream(bk, 0);
             io.grad(bk, "x", &bk.max_pool_backward(&choice, &dy, x.shape()));
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

@@ -10,7 +10,7 @@ mod cuda;
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor, away_from_zero};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor, away_from_zero};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -71,6 +71,10 @@ impl Case for ReluCase {
             let dy = io.upstream(bk, 0);
             io.grad(bk, "x", &bk.relu_backward(&x, &dy));
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

@@ -18,7 +18,7 @@ mod cuda;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::simd_fn;
@@ -236,6 +236,10 @@ impl Case for ResidualCase {
             io.grad(bk, "s", &ds);
             io.grad(bk, "branch", &dbranch);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

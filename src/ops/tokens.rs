@@ -21,7 +21,7 @@ mod cuda;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::{Cpu, fold_rows, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::storage::Storage;
@@ -218,6 +218,10 @@ impl Case for TokensCase {
                 io.grad(bk, "made", &dmade);
             }
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

@@ -10,7 +10,7 @@ mod cuda;
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -91,6 +91,10 @@ impl Case for UpsampleCase {
             let dy = io.upstream(bk, 0);
             io.grad(bk, "x", &bk.upsample_backward(&dy));
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Single
     }
 
     fn cost(&self) -> Cost {

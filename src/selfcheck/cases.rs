@@ -12,7 +12,7 @@ use crate::check::report::Report;
 use crate::cpu::Cpu;
 use crate::error::panic_text;
 use crate::error::{Error, Result};
-use crate::ops::case::{Case, Inputs, Visitor};
+use crate::ops::case::{Case, Inputs, Rounding, Visitor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
 pub struct AnyCase {
     /// `op/instance`.
     pub name: String,
+    /// What rounding may do to its results.
+    pub rounding: Rounding,
     make: Box<dyn Fn() -> Inputs + Send + Sync>,
     /// On the CPU in f64, the judge.
     pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
@@ -61,6 +63,7 @@ impl AnyCase {
         let [a, b, c, d, e, f] = std::array::from_fn(|_| case.clone());
         Self {
             name: case.name(),
+            rounding: case.rounding(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
             cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),

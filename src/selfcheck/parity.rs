@@ -4,7 +4,7 @@
 use super::cases::AnyCase;
 use super::subject::{Run, Start, rounded, still};
 use crate::check::promises::largest;
-use crate::ops::case::Inputs;
+use crate::ops::case::{Inputs, Rounding};
 use crate::rng::{Philox, Purpose};
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
@@ -18,13 +18,6 @@ pub const LIMIT: f64 = 1e-4;
 
 /// Half a unit in the last place of bf16, relative: what one rounding may cost.
 const ROUNDING_BF16: f64 = 1.0 / 512.0;
-/// Roundings by which an op in bf16 may be off, relative to the tensor's largest number. Operands and
-/// results are bf16, sums f32, and attention rounds its probabilities between two products; the worst
-/// seen is 4.4, a bias gradient summed over 19 samples.
-const ROUNDINGS_OP: f64 = 5.0;
-/// The same for a layer or a model, through which roundings spread; the worst seen is 9.9.
-const ROUNDINGS_MODEL: f64 = 12.0;
-
 /// A device is judged relative to the tensor's largest number, or to this where all are smaller: what is
 /// left of larger numbers by cancellation.
 const FLOOR: f64 = 0.01;
@@ -33,11 +26,6 @@ const FLOOR: f64 = 0.01;
 const TIMES_CPU: f64 = 3.0;
 /// ... and the units in the last place of the tensor's largest number that it may always be off.
 const ULPS: f64 = 8.0;
-
-/// Ops that compute each number of their result from a few numbers: their error is also told in units in the
-/// last place.
-const ELEMENT_WISE: [&str; 8] =
-    ["convert", "gather_rows", "gelu", "max_pool", "relu", "residual", "tokens", "upsample"];
 
 /// Named tensors, widened.
 pub type Results = Vec<(String, Vec<f64>)>;
@@ -105,7 +93,7 @@ impl Agreement {
 
 /// What is compared, in which precision, and the unit in the last place of 1 of that.
 struct Judge<'a> {
-    case: &'a str,
+    case: &'a AnyCase,
     label: &'a str,
     epsilon: f64,
 }
@@ -127,8 +115,6 @@ impl Judge<'_> {
             all.fault = Some(format!("{label} returns {:?}, f64 {:?}", names(got), names(want)));
             return all;
         }
-        let subject = self.case.split('/').next().unwrap_or_default();
-        let element_wise = ELEMENT_WISE.contains(&subject);
         for (t, ((name, got), (_, want))) in got.iter().zip(want).enumerate() {
             let size = largest(want).max(FLOOR);
             let side =
@@ -139,7 +125,7 @@ impl Judge<'_> {
                 if error > 0.0 {
                     side.of_bound = side.of_bound.max(error / allowed);
                 }
-                if element_wise {
+                if self.case.rounding == Rounding::Single {
                     let place = self.epsilon * wanted.abs().log2().floor().exp2();
                     let ulps = if error > 0.0 { error / place } else { 0.0 };
                     side.ulps = Some(side.ulps.unwrap_or(0.0).max(ulps));
@@ -162,7 +148,7 @@ impl Judge<'_> {
 pub fn check_f32(case: &AnyCase) -> Agreement {
     let inputs = rounded::<f32>(case.inputs());
     let (got, want) = (results(&*case.cpu_f32, &inputs), results(&*case.cpu_f64, &inputs));
-    let judge = Judge { case: &case.name, label: "f32", epsilon: f64::from(f32::EPSILON) };
+    let judge = Judge { case, label: "f32", epsilon: f64::from(f32::EPSILON) };
     judge.compare(&got, &want, |want, _, _| LIMIT * largest(want).max(1.0))
 }
 
@@ -170,7 +156,7 @@ pub fn check_f32(case: &AnyCase) -> Agreement {
 pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = case.inputs();
     let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
-    let judge = Judge { case: &case.name, label: "CUDA f64", epsilon: f64::EPSILON };
+    let judge = Judge { case, label: "CUDA f64", epsilon: f64::EPSILON };
     // Half an ε is the unit; the CPU may be off as far, to the other side.
     judge.compare(&results(run, &inputs), &want, |want, t, i| {
         f64::EPSILON * (bounds[t].1[i] + want[i].abs())
@@ -185,7 +171,7 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = rounded::<f32>(case.inputs());
     let [cpu, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| results(&**run, &inputs));
     let (bounds, epsilon) = (bounds(case, &inputs), f64::from(f32::EPSILON));
-    let judge = Judge { case: &case.name, label: "CUDA f32", epsilon };
+    let judge = Judge { case, label: "CUDA f32", epsilon };
     let seen = |t: usize| {
         let (cpu, want): (&[f64], &[f64]) = (&cpu[t].1, &want[t].1);
         let of_cpu = cpu.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -199,15 +185,14 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
     })
 }
 
-/// `run`, a device in bf16, within a few roundings of CPU f64 on inputs that bf16 holds: 5 for an op,
-/// 12 for a layer or a model, relative to the tensor's largest number (at least 0.01).
+/// `run`, a device in bf16, within a few roundings of CPU f64 on inputs that bf16 holds
+/// ([`Rounding::bf16`](crate::ops::case::Rounding::bf16)), relative to the tensor's largest number (at
+/// least 0.01).
 pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Agreement {
     let inputs = rounded::<bf16>(case.inputs());
     let want = results(&*case.cpu_f64, &inputs);
-    let op = case.name.starts_with("layer_norm/")
-        || !["layer_", "model_"].iter().any(|kind| case.name.starts_with(kind));
-    let limit = ROUNDING_BF16 * if op { ROUNDINGS_OP } else { ROUNDINGS_MODEL };
-    let judge = Judge { case: &case.name, label: "CUDA bf16", epsilon: 2.0 * ROUNDING_BF16 };
+    let limit = ROUNDING_BF16 * case.rounding.bf16();
+    let judge = Judge { case, label: "CUDA bf16", epsilon: 2.0 * ROUNDING_BF16 };
     judge.compare(&results(run, &inputs), &want, |want, _, _| limit * largest(want).max(FLOOR))
 }
 

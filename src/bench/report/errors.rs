@@ -13,21 +13,19 @@
 //! k is the smaller of the two.
 //!
 //! In bf16 operands and results are rounded to 2⁻⁹ and sums are f32. An op may be off by five such
-//! roundings, a whole step by twelve, as in [`crate::selfcheck::parity`].
+//! roundings, a whole step by twelve, as in [`Rounding::bf16`].
 //!
 //! A step is a chain of ops whose errors add like independent numbers: √(length of the chain) times the
 //! bound of one op with the step's longest sum.
 
 use super::content::Accuracy;
 use crate::models::config::BeitConfig;
-use crate::ops::case::{Cost, Inputs};
+use crate::ops::case::{Cost, Inputs, Rounding};
 
 /// Half a unit in the last place of f32, relative.
 const UNIT_F32: f64 = 1.0 / (1 << 24) as f64;
 /// The same of bf16.
 const UNIT_BF16: f64 = 1.0 / 512.0;
-const ROUNDINGS_OP: f64 = 5.0;
-const ROUNDINGS_STEP: f64 = 12.0;
 
 /// Bound of a sum of `terms` products.
 fn of_sum(terms: f64) -> f64 {
@@ -66,7 +64,7 @@ pub fn longest_axis(inputs: &Inputs) -> f64 {
 /// What a tensor of `len` numbers may be off, relative to its largest, after one direction of an op.
 pub fn of_op(cost: &Cost, backward: bool, longest: f64, len: usize, bf16: bool) -> f64 {
     if bf16 {
-        return ROUNDINGS_OP * UNIT_BF16;
+        return Rounding::Sum.bf16() * UNIT_BF16;
     }
     let work = match backward {
         false => cost.flops_forward.max(cost.elements_forward),
@@ -78,7 +76,7 @@ pub fn of_op(cost: &Cost, backward: bool, longest: f64, len: usize, bf16: bool) 
 /// What loss and gradients of a step may be off: the gradients as one vector, by length.
 pub fn of_step(config: &BeitConfig, rows: usize, bf16: bool) -> f64 {
     if bf16 {
-        return ROUNDINGS_STEP * UNIT_BF16;
+        return Rounding::Chain.bf16() * UNIT_BF16;
     }
     // Norms, products, attention, GELU and residual sums of a block, forward and backward; embedding,
     // final norm and head.

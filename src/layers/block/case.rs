@@ -1,7 +1,7 @@
 //! A block between two norms, as a case.
 
 use super::*;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::params::Layout;
 
 /// One block between its own first norm and a following one.
@@ -91,6 +91,10 @@ impl Case for BlockCase {
             bk.add(&mut ds, &through_norm);
             io.grad(bk, "s", &ds);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

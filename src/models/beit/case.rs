@@ -1,7 +1,7 @@
 //! The masked image model as a case.
 
 use super::*;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::tensor::Master;
 
 /// The whole masked-image model at one size.
@@ -53,6 +53,10 @@ impl Case for BeitCase {
             let dx = model.backward(&mut io.grad_of(bk), &batch, cache, dlogits, true);
             io.grad(bk, "images", &dx.expect("asked for"));
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

@@ -1,7 +1,7 @@
 //! The tokenizer's whole training loss as a case.
 
 use super::*;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 
 /// The whole training loss at one size, as one number.
 pub struct DvaeCase {
@@ -70,6 +70,10 @@ impl Case for DvaeCase {
             }
             io.grad(bk, "x", &dx);
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {

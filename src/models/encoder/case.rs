@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::models::config::forward_flops;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::params::Layout;
 
 /// The encoder at one size, read at some taps.
@@ -76,6 +76,10 @@ impl Case for EncoderCase {
             let dx = encoder.backward(&mut io.grad_of(bk), &input, cache, upstream, true);
             io.grad(bk, "images", &dx.expect("asked for"));
         }
+    }
+
+    fn rounding(&self) -> Rounding {
+        Rounding::Chain
     }
 
     fn cost(&self) -> Cost {
