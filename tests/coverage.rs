@@ -101,7 +101,14 @@ fn ops() -> Vec<Op> {
         let name = f.file_stem().unwrap().to_str().unwrap().to_string();
         Op::parse(&name, &std::fs::read_to_string(&f).unwrap())
     };
-    files.map(op).filter(|op| op.name != "mod").collect()
+    files.map(op).filter(|op| !["mod", "case"].contains(&op.name.as_str())).collect()
+}
+
+#[test]
+fn every_file_is_in_the_table() {
+    let files: BTreeSet<String> = ops().into_iter().map(|op| op.name).collect();
+    let table: BTreeSet<String> = beit::ops::NAMES.iter().map(|name| name.to_string()).collect();
+    assert_eq!(files, table);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct StepBench {
     pub batch: usize,
     /// Timed steps.
     pub steps: usize,
+    /// Whether blocks are computed again in backward.
+    pub recompute: bool,
     /// Also turn images into tokens in every step.
     pub tokenizer: Option<DvaeConfig>,
 }
@@ -113,7 +115,8 @@ impl<'a, B: Backend> Work<'a, B> {
         let (config, b) = (&bench.config, bench.batch);
         config.validate()?;
         let (np, (ih, iw)) = (config.patches(), config.image);
-        let model = MaskedImageModel::new(bk, config);
+        let mut model = MaskedImageModel::new(bk, config);
+        model.encoder.recompute = bench.recompute;
         let mut rng = Philox::new(0, Purpose::Bench, 0, 0);
         let normal = |_| StandardNormal.sample(&mut rng);
         let images: Vec<f32> = (0..b * ih * iw * 3).map(normal).collect();

@@ -143,6 +143,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
         masked,
         batch: args.batch as usize,
         steps: args.steps as usize,
+        recompute: args.recompute,
         tokenizer: args.tokenizer.then_some(dvae),
     };
     let chosen = Chosen::open(args.device, args.precision)?;

@@ -2,7 +2,7 @@
 //! `X/cuda.rs`, its kernels in `cuda/X.cu`.
 //!
 //! A new op is those three files and its line in the table below, which makes its module, its part of
-//! [`Backend`] and its share of the cases. `docs/architecture.md` has the recipe, and `tests/new_op.rs`
+//! [`Backend`] and its share of the cases. `docs/architecture.md` has the recipe, and `tests/new_op.sh`
 //! follows it.
 
 pub mod case;

@@ -63,7 +63,8 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         let sizes = config.beit();
         let tokenizer = Tokenizer::load(bk, Path::new(&config.tokenizer))?;
         tokenizer.fits(&sizes)?;
-        let model = MaskedImageModel::new(bk, &sizes);
+        let mut model = MaskedImageModel::new(bk, &sizes);
+        model.encoder.recompute = config.recompute;
         let masks = mask_config(config, &sizes);
         masks.validate()?;
         let own = tokenizer.dvae.config.image;

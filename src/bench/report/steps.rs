@@ -24,7 +24,7 @@ use rayon::prelude::*;
 
 fn step_bench(preset: &str, batch: usize, steps: usize) -> Result<StepBench> {
     let (config, _, masked) = sizes(preset)?;
-    Ok(StepBench { config, masked, batch, steps, tokenizer: None })
+    Ok(StepBench { config, masked, batch, steps, recompute: false, tokenizer: None })
 }
 
 /// Euclidean distance of two vectors relative to the length of the second.
