@@ -19,7 +19,7 @@ pub mod pool;
 pub mod simd;
 
 use crate::cpu::pieces::{Cut, Numbers, Pieces, Tasks};
-use crate::cpu::pool::{Buffer, Pool};
+use crate::cpu::pool::{Pool, PoolBuffer};
 use crate::params::{Param, Params};
 use crate::parts::Parts;
 use crate::real::{Element, Float, Real};
@@ -53,7 +53,7 @@ impl<T> Cpu<T> {
 
 impl<T: Real> Cpu<T> {
     /// Elements of unspecified value, for the use of one task.
-    pub fn scratch(&self, n: usize) -> Buffer<T> {
+    pub fn scratch(&self, n: usize) -> PoolBuffer<T> {
         self.pool.unset(n)
     }
 
@@ -75,30 +75,30 @@ pub fn parts(samples: usize) -> usize {
 impl<T: Real> Storage for Cpu<T> {
     type Elem = T;
     type Master = T;
-    type Buf<E: Element> = Buffer<E>;
+    type Buf<E: Element> = PoolBuffer<E>;
 
-    fn upload<E: Element>(&self, host: Vec<E>) -> Buffer<E> {
+    fn upload<E: Element>(&self, host: Vec<E>) -> PoolBuffer<E> {
         self.pool.adopt(host)
     }
-    fn download<E: Element>(&self, buf: &Buffer<E>) -> Vec<E> {
+    fn download<E: Element>(&self, buf: &PoolBuffer<E>) -> Vec<E> {
         buf.to_vec()
     }
-    fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+    fn zeros<E: Element>(&self, n: usize) -> PoolBuffer<E> {
         self.pool.zeros(n)
     }
-    fn copy<E: Element>(&self, buf: &Buffer<E>) -> Buffer<E> {
+    fn copy<E: Element>(&self, buf: &PoolBuffer<E>) -> PoolBuffer<E> {
         self.pool.copy(buf)
     }
-    fn clear<E: Element>(&self, buf: &mut Buffer<E>) {
+    fn clear<E: Element>(&self, buf: &mut PoolBuffer<E>) {
         buf.fill(E::default());
     }
-    fn clear_range<E: Element>(&self, buf: &mut Buffer<E>, range: Range<usize>) {
+    fn clear_range<E: Element>(&self, buf: &mut PoolBuffer<E>, range: Range<usize>) {
         buf[range].fill(E::default());
     }
-    fn len<E: Element>(&self, buf: &Buffer<E>) -> usize {
+    fn len<E: Element>(&self, buf: &PoolBuffer<E>) -> usize {
         buf.len()
     }
-    fn narrow_copy(&self, _: &Buffer<T>) -> Option<Buffer<T>> {
+    fn narrow_copy(&self, _: &PoolBuffer<T>) -> Option<PoolBuffer<T>> {
         None
     }
     fn synchronize(&self) {}

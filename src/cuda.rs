@@ -21,8 +21,8 @@ mod planned;
 mod products;
 mod transfer;
 
-pub use device::{Buffer, Device};
-pub(crate) use launch::{Argument, Grid, Pieces, Pointer, args};
+pub use device::{Device, DeviceBuffer};
+pub(crate) use launch::{Argument, Grid, Pointer, RowPieces, args};
 pub(crate) use products::{Factor, plain, transposed};
 
 use crate::error::Result;
@@ -157,8 +157,8 @@ impl<T: Precision> Cuda<T> {
 
     /// Elements of unspecified value, for the use of one op.
     #[track_caller]
-    pub(crate) fn scratch<E: Element>(&self, n: usize) -> Buffer<E> {
-        Buffer::unset(&self.device, n)
+    pub(crate) fn scratch<E: Element>(&self, n: usize) -> DeviceBuffer<E> {
+        DeviceBuffer::unset(&self.device, n)
     }
 
     /// A tensor of unspecified numbers, for an op that writes every element.
@@ -171,7 +171,7 @@ impl<T: Precision> Cuda<T> {
     #[track_caller]
     pub(crate) fn add_partials(
         &self,
-        partials: &Buffer<T::Master>,
+        partials: &DeviceBuffer<T::Master>,
         (from, n, stride): (usize, usize, usize),
         pieces: usize,
         out: Pointer<T::Master>,
@@ -189,7 +189,7 @@ impl<T: Precision> Cuda<T> {
         out: Pointer<T::Master>,
     ) {
         let narrow = size_of::<E>() < size_of::<T::Master>();
-        let pieces = Pieces::of(rows);
+        let pieces = RowPieces::of(rows);
         let partials = self.scratch(pieces.count * cols);
         let kernel = if narrow || !T::NARROW { "column_sums" } else { "column_sums_master" };
         let grid = Grid::pieces(cols, pieces.count);
@@ -201,43 +201,43 @@ impl<T: Precision> Cuda<T> {
 impl<T: Precision> Storage for Cuda<T> {
     type Elem = T::Elem;
     type Master = T::Master;
-    type Buf<E: Element> = Buffer<E>;
+    type Buf<E: Element> = DeviceBuffer<E>;
     const ASYNCHRONOUS: bool = true;
 
     #[track_caller]
-    fn upload<E: Element>(&self, host: Vec<E>) -> Buffer<E> {
+    fn upload<E: Element>(&self, host: Vec<E>) -> DeviceBuffer<E> {
         transfer::upload(&self.device, &host)
     }
     #[track_caller]
-    fn read_later<E: Element>(&self, buf: &Buffer<E>) -> Later<E> {
+    fn read_later<E: Element>(&self, buf: &DeviceBuffer<E>) -> Later<E> {
         transfer::read_later(&self.device, buf)
     }
     #[track_caller]
-    fn download<E: Element>(&self, buf: &Buffer<E>) -> Vec<E> {
+    fn download<E: Element>(&self, buf: &DeviceBuffer<E>) -> Vec<E> {
         buf.download()
     }
     #[track_caller]
-    fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+    fn zeros<E: Element>(&self, n: usize) -> DeviceBuffer<E> {
         let mut buffer = self.scratch(n);
         buffer.clear(0..n);
         buffer
     }
     #[track_caller]
-    fn copy<E: Element>(&self, buf: &Buffer<E>) -> Buffer<E> {
+    fn copy<E: Element>(&self, buf: &DeviceBuffer<E>) -> DeviceBuffer<E> {
         buf.duplicate()
     }
     #[track_caller]
-    fn clear<E: Element>(&self, buf: &mut Buffer<E>) {
+    fn clear<E: Element>(&self, buf: &mut DeviceBuffer<E>) {
         buf.clear(0..buf.len());
     }
     #[track_caller]
-    fn clear_range<E: Element>(&self, buf: &mut Buffer<E>, range: Range<usize>) {
+    fn clear_range<E: Element>(&self, buf: &mut DeviceBuffer<E>, range: Range<usize>) {
         buf.clear(range);
     }
-    fn len<E: Element>(&self, buf: &Buffer<E>) -> usize {
+    fn len<E: Element>(&self, buf: &DeviceBuffer<E>) -> usize {
         buf.len()
     }
-    fn narrow_copy(&self, master: &Buffer<T::Master>) -> Option<Buffer<T::Elem>> {
+    fn narrow_copy(&self, master: &DeviceBuffer<T::Master>) -> Option<DeviceBuffer<T::Elem>> {
         T::NARROW.then(|| {
             let (copy, n) = (self.scratch(master.len()), master.len());
             self.launch("to_elem", Grid::each(n), args![master, &copy, 1.0, n]);

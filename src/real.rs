@@ -88,7 +88,7 @@ pub trait Real:
     ///
     /// # Safety
     /// Each pointer must be valid for its matrix under its strides, and C must not overlap A or B.
-    #[allow(unsafe_code, clippy::too_many_arguments)]
+    #[allow(unsafe_code)]
     unsafe fn gemm_raw(
         (m, k, n): (usize, usize, usize),
         alpha: Self,

@@ -24,7 +24,7 @@ pub enum Purpose {
     Augment = 3,
     /// Mask of one sample.
     Mask = 4,
-    /// Drop-path choices of one step.
+    /// Drop-path factors of one step.
     DropPath = 5,
     /// Gumbel noise of one step.
     Gumbel = 6,

@@ -1,9 +1,9 @@
 //! `beit bench report`: what its files hold, what is struck out, what it refuses, and when it fails. No
 //! time decides a test.
 
-use beit::bench::report::Verdict;
+use beit::bench::report::ChangeVerdict;
 use beit::bench::report::against::changes;
-use beit::bench::report::{Report, page};
+use beit::bench::report::{BenchReport, page};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -42,7 +42,7 @@ fn value() -> Value {
     serde_json::from_str(&text("report.json")).unwrap()
 }
 
-fn report() -> Report {
+fn report() -> BenchReport {
     serde_json::from_value(value()).unwrap()
 }
 
@@ -129,7 +129,7 @@ fn a_wrong_result_is_struck_out_and_has_no_rates() {
     let mut value = value();
     value["ops"][0]["accuracy"]["error"] = json!(0.5);
     value["steps"][0]["accuracy"]["error"] = json!(0.5);
-    let broken: Report = serde_json::from_value(value).unwrap();
+    let broken: BenchReport = serde_json::from_value(value).unwrap();
     let page = page(&broken, "beit bench report");
     let (html, markdown) = (page.html(), page.markdown());
     // Both names and the time of each.
@@ -149,7 +149,7 @@ fn a_wrong_result_is_struck_out_and_has_no_rates() {
             < self::page(&report(), "").html().matches("class=mark").count()
     );
     let broke = changes(&report(), &broken);
-    assert_eq!(broke.iter().filter(|c| c.verdict == Verdict::Broken).count(), 2);
+    assert_eq!(broke.iter().filter(|c| c.verdict == ChangeVerdict::Broken).count(), 2);
     assert_eq!(changes(&broken, &report()).len(), broke.len() - 2, "compared with nothing");
 }
 
@@ -183,14 +183,14 @@ fn earlier(name: &str, scale: f64, change: impl Fn(&mut Value)) {
 fn against_an_earlier_report_the_status_says_what_became_slower() {
     // A factor of 10,000 is beyond what any load does to a machine.
     for (name, scale, code, verdict) in
-        [("quick", 1e-4, 1, Verdict::Slower), ("slow", 1e4, 0, Verdict::Faster)]
+        [("quick", 1e-4, 1, ChangeVerdict::Slower), ("slow", 1e4, 0, ChangeVerdict::Faster)]
     {
         earlier(&format!("{name}.json"), scale, |_| {});
         let line = format!("bench report --out {name} --quick --device cpu --against {name}.json");
         let done = beit(folder(), &line);
         assert_eq!(done.status.code(), Some(code), "{}", stderr(&done));
         let json = std::fs::read_to_string(folder().join(name).join("report.json")).unwrap();
-        let report: Report = serde_json::from_str(&json).unwrap();
+        let report: BenchReport = serde_json::from_str(&json).unwrap();
         assert!(report.changes.len() > 50);
         assert!(report.changes.iter().all(|c| c.verdict == verdict), "{:?}", report.changes);
         let page = std::fs::read_to_string(folder().join(name).join("report.md")).unwrap();

@@ -189,7 +189,7 @@ fn the_report_has_the_errors_of_the_emulator_and_no_times() {
     let done = beit(libraries.path(), folder.path(), "bench report --out r --quick", &[]);
     assert!(done.status.success(), "{}", stderr(&done));
     let text = std::fs::read_to_string(folder.path().join("r/report.json")).unwrap();
-    let report: beit::bench::report::Report = serde_json::from_str(&text).unwrap();
+    let report: beit::bench::report::BenchReport = serde_json::from_str(&text).unwrap();
     assert!(report.machine.emulated);
     assert_eq!(report.plan.columns, ["CPU f32", "CUDA f32", "CUDA bf16"]);
     let on_gpu: Vec<_> = report.ops.iter().filter(|r| r.column != "CPU f32").collect();

@@ -1,11 +1,15 @@
-//! What belongs together is there: each named size has its parameter count, each parameter its start.
+//! What belongs together is there: each named size has its parameter count, each parameter its start,
+//! each type a name of its own.
 
 use beit::cpu::Cpu;
 use beit::models::beit::MaskedImageModel;
 use beit::models::config::{BeitConfig, DvaeConfig};
 use beit::models::dvae::Dvae;
 use beit::params::{Decay, Layout, initial_values, parameter_count};
+use proc_macro2::{TokenStream, TokenTree};
+use std::collections::BTreeMap;
 use std::path::Path;
+use syn::visit::Visit;
 
 fn layout(config: &BeitConfig) -> Layout {
     MaskedImageModel::new(&Cpu::<f32>::new(), config).layout
@@ -114,4 +118,96 @@ fn every_file_of_tests_is_in_a_program() {
         };
         assert!(end.is_none_or(|e| e != "rs") || listed(), "tests/{name}.rs is in no program");
     }
+}
+
+/// Names of the types that a file declares, in macros and functions, too; associated types are not
+/// among them.
+#[derive(Default)]
+struct Declared(Vec<String>);
+
+impl Declared {
+    fn of(file: &syn::File) -> Vec<String> {
+        let mut all = Self::default();
+        all.visit_file(file);
+        all.0
+    }
+
+    /// A declaration is the word and a name; `struct $name` names nothing yet.
+    fn in_macro(&mut self, tokens: TokenStream) {
+        let mut declares = false;
+        for token in tokens {
+            let word =
+                if let TokenTree::Ident(word) = &token { word.to_string() } else { String::new() };
+            if declares && !word.is_empty() {
+                self.0.push(word.clone());
+            }
+            declares = ["struct", "enum", "union", "trait"].contains(&&*word);
+            if let TokenTree::Group(group) = token {
+                self.in_macro(group.stream());
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Declared {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        use syn::Item::{Enum, Struct, Trait, Type, Union};
+        match item {
+            Struct(syn::ItemStruct { ident, .. })
+            | Enum(syn::ItemEnum { ident, .. })
+            | Union(syn::ItemUnion { ident, .. })
+            | Trait(syn::ItemTrait { ident, .. })
+            | Type(syn::ItemType { ident, .. }) => self.0.push(ident.to_string()),
+            _ => {}
+        }
+        syn::visit::visit_item(self, item);
+    }
+
+    /// `words! { Name {..} }` and the like.
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        let words = item.mac.tokens.clone().into_iter().filter_map(|token| match token {
+            TokenTree::Ident(word) => Some(word.to_string()),
+            _ => None,
+        });
+        self.0.extend(words.take(1).filter(|word| word.starts_with(char::is_uppercase)));
+        syn::visit::visit_item_macro(self, item);
+    }
+
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        self.in_macro(mac.tokens.clone());
+    }
+}
+
+/// The files of a folder and of those inside, with their types.
+fn types(folder: &Path, out: &mut BTreeMap<String, Vec<String>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            types(&path, out);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let file = syn::parse_file(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            for name in Declared::of(&file) {
+                out.entry(name).or_default().push(path.display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_type_has_a_name_of_its_own() {
+    let mut all = BTreeMap::new();
+    types(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    // One of a file, one of a macro.
+    assert!(all.contains_key("Encoder") && all.contains_key("PretrainRun"));
+    all.retain(|_, files| files.len() > 1);
+    assert!(all.is_empty(), "declared more than once: {all:#?}");
+}
+
+#[test]
+fn declarations_are_found_wherever_they_are() {
+    let text = "struct A; mod m { pub enum B {} fn f() { type C = u8; } } trait T { type X; }
+        impl T for A { type X = u8; } m! { pub struct D { x: u8 } struct $name; }
+        macro_rules! n { () => { union E {} }; } words! { /// text
+            F { G = 1 } }";
+    assert_eq!(Declared::of(&syn::parse_str(text).unwrap()), ["A", "B", "C", "T", "D", "E", "F"]);
 }

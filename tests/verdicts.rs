@@ -2,7 +2,7 @@
 //! long and too short, at kinks and at the edge of a domain.
 
 use beit::check::gradients::{Cause, Settings, Variable, Verdict, check, check_with};
-use beit::check::report::{Place, Report};
+use beit::check::report::{Location, Report};
 use beit::cpu::Cpu;
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
 use beit::selfcheck::cases;
@@ -122,7 +122,7 @@ fn points_at_a_kink_are_drawn_anew() {
     let report = relu(vec![1e-5, -1e-7, 1.0]);
     assert!(report.passed() && report.comparisons.iter().all(|c| c.redrawn == 0), "{report}");
     for c in &report.comparisons {
-        assert!(c.step <= 1e-5 || c.tensor == "x" && c.place == Place::Element(vec![2]));
+        assert!(c.step <= 1e-5 || c.tensor == "x" && c.place == Location::Element(vec![2]));
     }
     // A kink that goes along with the point: |x| over a bias that is drawn anew is still one.
     let x = Variable::new("x", &[1], vec![0.0]);

@@ -31,7 +31,7 @@ pub struct AttentionMap<'a> {
 }
 
 /// Attention rows of one patch: `[H][Gh·Gw]`, the class token's column dropped, not renormalised.
-pub struct Rows {
+pub struct AttentionRows {
     /// One map per head.
     pub heads: Vec<Vec<f64>>,
     /// The grid.
@@ -43,7 +43,7 @@ pub struct Rows {
 }
 
 /// Runs the model on the image at its own size, nothing masked.
-pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
+pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<AttentionRows> {
     let file = load_model(map.model)?;
     let config = file.sizes::<BeitConfig>()?.clone();
     let (grid, (ih, iw), n) = (config.grid(), config.image, config.tokens());
@@ -77,7 +77,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Rows> {
         .collect();
     let show = |p: &[f32]| [0, 1, 2].map(|c| p[c] * augment.std[c] + augment.mean[c]);
     let pixels = view.chunks_exact(3).flat_map(show).collect();
-    Ok(Rows { heads, grid, pixels, patch: config.patch })
+    Ok(AttentionRows { heads, grid, pixels, patch: config.patch })
 }
 
 /// The image with the patch framed, and one map per head, each scaled from its least to its

@@ -200,14 +200,14 @@ simd_fn! {
 }
 
 /// Shape, operations or bytes, and times.
-type Work = (String, f64, Times);
+type CeilingTimes = (String, f64, Times);
 
 /// A product of the CPU.
 fn product<T: Real>(
     [m, k, n]: [usize; 3],
     seconds: f64,
     multiply: impl Fn(ArrayView2<T>, ArrayView2<T>, ArrayViewMut2<T>),
-) -> Work {
+) -> CeilingTimes {
     let fill = |rows: usize, cols: usize, step: usize| {
         let value = |(i, j)| T::from_f64(((i * step + j * 17) % 23) as f64 - 11.0);
         Array2::from_shape_fn((rows, cols), value)
@@ -241,7 +241,7 @@ pub use gpu::{matmul_gflops, of_gpu};
 
 #[cfg(feature = "cuda")]
 mod gpu {
-    use super::{FEWEST, Runs, Times, Work};
+    use super::{CeilingTimes, FEWEST, Runs, Times};
     use crate::bench::columns::Column;
     use crate::cuda::{Cuda, Precision, plain};
     use crate::real::Float;
@@ -272,7 +272,7 @@ mod gpu {
     }
 
     /// A large square product.
-    fn matmul<T: Precision>(bk: &Cuda<T>, seconds: f64) -> Work {
+    fn matmul<T: Precision>(bk: &Cuda<T>, seconds: f64) -> CeilingTimes {
         let side = if bk.device().is_emulated() { 64 } else { 8192 };
         let (a, b) = (random::<T, T::Elem>(bk, &[side, side]), random(bk, &[side, side]));
         let c: Tensor<Cuda<T>> = bk.unset(&[side, side]);
@@ -283,7 +283,7 @@ mod gpu {
     }
 
     /// A large copy, read and written.
-    fn copy<T: Precision>(bk: &Cuda<T>, seconds: f64) -> Work {
+    fn copy<T: Precision>(bk: &Cuda<T>, seconds: f64) -> CeilingTimes {
         let len = if bk.device().is_emulated() { 1 << 16 } else { 1 << 28 };
         let x: Master<Cuda<T>> = random(bk, &[len]);
         let times = repeated(bk, seconds, || drop(x.duplicate(bk)));

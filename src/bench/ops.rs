@@ -179,7 +179,7 @@ impl Selection<'_> {
     }
 }
 
-struct Bench<'a, B> {
+struct Bencher<'a, B> {
     bk: &'a B,
     column: &'a Column,
     selection: Selection<'a>,
@@ -187,7 +187,7 @@ struct Bench<'a, B> {
     rows: Vec<OpTime>,
 }
 
-impl<B: Backend> Visitor for Bench<'_, B> {
+impl<B: Backend> Visitor for Bencher<'_, B> {
     fn visit<C: Case>(&mut self, case: C) {
         if self.selection.holds(&case.name()) {
             let (bk, op) = (self.bk, OpBench::new(self.bk, &case));
@@ -199,7 +199,7 @@ impl<B: Backend> Visitor for Bench<'_, B> {
 
 /// Times the selected cases in one column, for a fifth of a second each where its times mean anything.
 pub fn run<B: Backend>(bk: &B, column: &Column, selection: Selection) -> Vec<OpTime> {
-    let mut bench = Bench { bk, column, selection, effort: effort(column), rows: Vec::new() };
+    let mut bench = Bencher { bk, column, selection, effort: effort(column), rows: Vec::new() };
     match selection.at {
         Some((config, batch)) => encoder::visit_cases(&mut bench, config, batch),
         None => {

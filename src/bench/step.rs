@@ -153,7 +153,7 @@ impl<'a, B: Backend> Work<'a, B> {
         dvae.tokens(Ctx::new(bk, w), &own.reshape(&[count, ih, iw, 3]));
     }
 
-    /// Images, masks, drop-path choices and labels of a part on the device.
+    /// Images, masks, drop-path factors and labels of a part on the device.
     fn copies(&self, part: &Range<usize>, step: u64) -> (MaskedBatch<B>, Ids<B>) {
         let (bk, StepBench { config, masked, batch, .. }) = (self.bk, self.bench);
         let (np, (ih, iw), count) = (config.patches(), config.image, part.len());

@@ -8,8 +8,8 @@ use super::noise::deviations;
 use super::promises::{self, largest};
 use super::report::{Comparison, Report};
 use super::taylor::{self, Remainder, Step};
-use super::variable::{Backward, Forward, Settings, Variable};
-use super::verdict::{Cause, Place, Verdict};
+use super::variable::{Backward, Evaluated, Forward, Settings, Variable};
+use super::verdict::{Cause, Location, Verdict};
 use crate::rng::{Philox, Purpose};
 
 /// Deviations of round-off that a bound allows.
@@ -30,14 +30,6 @@ fn middle(mut all: Vec<f64>) -> f64 {
 /// Elements of one variable and how fast each moves.
 type Direction = Vec<(usize, f64)>;
 
-/// A point, and what the function gives there.
-#[derive(Clone)]
-struct Point {
-    values: Vec<Vec<f64>>,
-    outputs: Vec<f64>,
-    gradients: Vec<Vec<f64>>,
-}
-
 /// A function, a point, and what is known there.
 pub(super) struct Problem<'a> {
     settings: &'a Settings,
@@ -46,7 +38,7 @@ pub(super) struct Problem<'a> {
     backward: &'a Backward<'a>,
     rng: Philox,
     upstream: Vec<f64>,
-    at: Point,
+    at: Evaluated,
     /// Size of each variable, a power of two.
     sizes: Vec<f64>,
     /// Deviation of the round-off of each output at the point ...
@@ -69,7 +61,7 @@ impl<'a> Problem<'a> {
         let outputs = forward(&values);
         let upstream = normal(&mut rng, outputs.len());
         let gradients = backward(&values, &upstream);
-        let at = Point { values, outputs, gradients };
+        let at = Evaluated { values, outputs, gradients };
         let sizes = variables.iter().map(Variable::size).collect();
         let (output_noise, gradient_noise) = (Vec::new(), Vec::new());
         Self {
@@ -100,10 +92,8 @@ impl<'a> Problem<'a> {
             self.measure_noise();
             faults = promises::of_function(
                 variables,
-                &self.at.values,
-                &self.at.outputs,
+                &self.at,
                 &self.upstream,
-                &self.at.gradients,
                 &self.gradient_noise,
                 self.forward,
                 self.backward,
@@ -193,7 +183,7 @@ impl<'a> Problem<'a> {
             let length = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
             let direction: Direction =
                 direction.into_iter().map(|v| v / length).enumerate().collect();
-            let compared = self.compare(t, &direction, Place::Direction(d));
+            let compared = self.compare(t, &direction, Location::Direction(d));
             let failed = compared.verdict == Verdict::Fail;
             report.comparisons.push(compared);
             if failed && !located {
@@ -216,14 +206,14 @@ impl<'a> Problem<'a> {
         }
         VCurve {
             tensor: self.variables[t].name.clone(),
-            place: Place::Element(self.variables[t].index(i)),
+            place: Location::Element(self.variables[t].index(i)),
             analytic: gradient[i],
             ladder: climb.ladder,
         }
     }
 
     fn element(&mut self, t: usize, i: usize) -> Comparison {
-        self.compare(t, &[(i, 1.0)], Place::Element(self.variables[t].index(i)))
+        self.compare(t, &[(i, 1.0)], Location::Element(self.variables[t].index(i)))
     }
 
     /// Halves a direction that failed, following the half with the larger disagreement.
@@ -232,7 +222,7 @@ impl<'a> Problem<'a> {
         while part.len() > 1 {
             let (first, second) = part.split_at(part.len() / 2);
             let [a, b] = [first, second].map(|half| {
-                let found = self.compare(t, half, Place::Direction(0));
+                let found = self.compare(t, half, Location::Direction(0));
                 // What is not a number is followed.
                 let off = (found.analytic - found.numeric).abs();
                 if off.is_nan() { f64::INFINITY } else { off }
@@ -243,7 +233,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Compares along one direction, at other points where there is a kink at this one.
-    fn compare(&mut self, t: usize, direction: &[(usize, f64)], place: Place) -> Comparison {
+    fn compare(&mut self, t: usize, direction: &[(usize, f64)], place: Location) -> Comparison {
         let mut found = self.compare_here(t, direction, &place);
         let start = self.at.clone();
         for redrawn in 1..=REDRAWS {
@@ -260,7 +250,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Moves to a point nearby: up to an eighth of the size of each value, or of the tensor where it is 0.
-    fn redraw(&mut self, start: &Point, elements: &[(usize, Vec<usize>)]) {
+    fn redraw(&mut self, start: &Evaluated, elements: &[(usize, Vec<usize>)]) {
         let mut values = start.values.clone();
         for (t, elements) in elements {
             for &i in elements {
@@ -271,10 +261,15 @@ impl<'a> Problem<'a> {
         }
         let outputs = (self.forward)(&values);
         let gradients = (self.backward)(&values, &self.upstream);
-        self.at = Point { values, outputs, gradients };
+        self.at = Evaluated { values, outputs, gradients };
     }
 
-    fn compare_here(&mut self, t: usize, direction: &[(usize, f64)], place: &Place) -> Comparison {
+    fn compare_here(
+        &mut self,
+        t: usize,
+        direction: &[(usize, f64)],
+        place: &Location,
+    ) -> Comparison {
         let gradient = &self.at.gradients[t];
         let terms = direction.iter().map(|&(i, v)| gradient[i] * v);
         let analytic: f64 = terms.clone().sum();

@@ -5,7 +5,7 @@
 //! which rises with 1/h, takes over. A wrong gradient shows as a floor that no step gets below.
 
 use super::ladder::Ladder;
-use super::verdict::Place;
+use super::verdict::Location;
 use crate::report::plot::{Axis, Guide, Plot};
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ pub struct VCurve {
     /// Input or parameter.
     pub tensor: String,
     /// The element with its largest gradient.
-    pub place: Place,
+    pub place: Location,
     /// What backward returned.
     pub analytic: f64,
     /// All differences.

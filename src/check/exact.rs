@@ -156,7 +156,7 @@ fn all_levelled(gradients: &[Vec<f64>], noise: &[f64], rng: &mut Philox) -> Vec<
 }
 
 /// A part of a tensor: its number, and which of its elements.
-type Part = (usize, Range<usize>);
+type TensorRange = (usize, Range<usize>);
 
 struct Exact<'a> {
     variables: &'a [Variable],
@@ -193,7 +193,7 @@ impl Exact<'_> {
             }
         }
         let sizes = v.iter().enumerate().filter(|(_, v)| !v.is_empty());
-        let mut parts: Vec<Part> = sizes.map(|(t, v)| (t, 0..v.len())).collect();
+        let mut parts: Vec<TensorRange> = sizes.map(|(t, v)| (t, 0..v.len())).collect();
         loop {
             let (first, second) = match &parts[..] {
                 [(t, range)] if range.len() == 1 => return self.element(*t, range.start),
@@ -213,7 +213,7 @@ impl Exact<'_> {
     }
 
     /// |⟨Jᵀu, v⟩ − ⟨u, J v⟩| with all of v but these parts set to 0.
-    fn disagreement(&self, v: &[Vec<f64>], parts: &[Part]) -> f64 {
+    fn disagreement(&self, v: &[Vec<f64>], parts: &[TensorRange]) -> f64 {
         let mut own: Vec<Vec<f64>> = v.iter().map(|v| vec![0.0; v.len()]).collect();
         let mut analytic = 0.0;
         for (t, range) in parts {

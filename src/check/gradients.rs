@@ -60,7 +60,7 @@ use super::compare::Problem;
 use super::exact::{self, Slopes};
 pub use super::report::{Comparison, Report};
 pub use super::variable::{Backward, Forward, Settings, Variable};
-pub use super::verdict::{Cause, Place, Verdict};
+pub use super::verdict::{Cause, Location, Verdict};
 
 /// Checks a function of one's own.
 ///

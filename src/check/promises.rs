@@ -4,8 +4,8 @@
 //! the second pass (a buffer that was not cleared, a choice that is drawn anew) or in another scale (a
 //! gradient that is clipped) need these checks, which cost a few runs each.
 
-use super::variable::{Backward, Forward, Variable};
-use super::verdict::Place;
+use super::variable::{Backward, Evaluated, Forward, Variable};
+use super::verdict::Location;
 
 /// Factor by which the upstream gradient is multiplied to see whether backward is linear in it: a
 /// power of two, so that a linear backward scales to the bit, and large, so that clipping shows.
@@ -18,7 +18,7 @@ const CLOSE: f64 = 1e-12;
 pub const CLOSE_OVERALL: f64 = 64.0 * f64::EPSILON;
 
 /// An array and what it belongs to.
-pub type Named = (String, Vec<f64>);
+pub type NamedValues = (String, Vec<f64>);
 
 /// Gradients present and of the right length, outputs finite.
 pub(super) fn of_results(
@@ -46,7 +46,7 @@ pub(super) fn of_results(
         }
         let bad = g.iter().position(|g| !g.is_finite());
         if let Some(i) = bad.filter(|_| g.len() == v.values.len()) {
-            let place = Place::Element(v.index(i));
+            let place = Location::Element(v.index(i));
             faults.push(format!("gradient of {}{place} is {}", v.name, g[i]));
         }
     }
@@ -55,19 +55,17 @@ pub(super) fn of_results(
 
 /// Checks a function over arrays: the same bits at every call, backward linear in the upstream
 /// gradient. `noise` is the deviation of the round-off of each gradient.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn of_function(
     variables: &[Variable],
-    values: &[Vec<f64>],
-    outputs: &[f64],
+    at: &Evaluated,
     upstream: &[f64],
-    gradients: &[Vec<f64>],
     noise: &[Vec<f64>],
     forward: &Forward,
     backward: &Backward,
 ) -> Vec<String> {
+    let Evaluated { values, outputs, gradients } = at;
     let mut faults = Vec::new();
-    let named = |all: &[Vec<f64>]| -> Vec<Named> {
+    let named = |all: &[Vec<f64>]| -> Vec<NamedValues> {
         variables.iter().zip(all).map(|(v, g)| (v.name.clone(), g.clone())).collect()
     };
     if !same_bits(&forward(values), outputs) {
@@ -96,7 +94,7 @@ pub fn same_bits(a: &[f64], b: &[f64]) -> bool {
 }
 
 /// Names whose arrays differ in any bit.
-pub fn differing(a: &[Named], b: &[Named]) -> Vec<String> {
+pub fn differing(a: &[NamedValues], b: &[NamedValues]) -> Vec<String> {
     let pairs = a.iter().zip(b);
     pairs.filter(|(a, b)| !same_bits(&a.1, &b.1)).map(|(a, _)| a.0.clone()).collect()
 }
@@ -109,8 +107,8 @@ pub fn largest(x: &[f64]) -> f64 {
 /// Names for which `b` is not `factor` times `a`, up to the order of sums; `noise` is the deviation of
 /// the round-off of each.
 pub fn not_times(
-    a: &[Named],
-    b: &[Named],
+    a: &[NamedValues],
+    b: &[NamedValues],
     factor: f64,
     noise: &dyn Fn(&str) -> f64,
 ) -> Vec<String> {

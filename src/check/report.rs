@@ -5,7 +5,7 @@ use super::curve::VCurve;
 use super::exact::Projection;
 use super::ladder::Ladder;
 use super::taylor::Remainder;
-pub use super::verdict::{Cause, Place, Verdict};
+pub use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Comparison {
     /// Input or parameter.
     pub tensor: String,
     /// Where in it.
-    pub place: Place,
+    pub place: Location,
     /// What backward returned.
     pub analytic: f64,
     /// What the differences say.
@@ -178,7 +178,7 @@ impl Report {
         let mut wrong: Vec<_> =
             self.comparisons.iter().filter(|c| c.verdict != Verdict::Pass).collect();
         let rank =
-            |c: &Comparison| (c.verdict == Verdict::Fail, matches!(c.place, Place::Element(_)));
+            |c: &Comparison| (c.verdict == Verdict::Fail, matches!(c.place, Location::Element(_)));
         wrong.sort_by(|a, b| rank(b).cmp(&rank(a)).then(b.error.total_cmp(&a.error)));
         let lines = wrong.into_iter().map(|c| format!("{}: {c}", self.case));
         let unknown = if self.faults.is_empty() { self.uncompared() } else { Vec::new() };

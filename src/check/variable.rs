@@ -86,3 +86,11 @@ impl Variable {
         if size > 0.0 && size.is_finite() { size.log2().round().exp2() } else { 1.0 }
     }
 }
+
+/// A point, and what the function gives there.
+#[derive(Clone)]
+pub(super) struct Evaluated {
+    pub(super) values: Vec<Vec<f64>>,
+    pub(super) outputs: Vec<f64>,
+    pub(super) gradients: Vec<Vec<f64>>,
+}

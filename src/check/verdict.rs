@@ -53,14 +53,14 @@ impl fmt::Display for Cause {
 
 /// What was compared.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Place {
+pub enum Location {
     /// One element, by its index along each axis.
     Element(Vec<usize>),
     /// All elements of the tensor at once, along seeded random direction number n.
     Direction(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Element(index) => {
@@ -72,7 +72,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Serialize for Place {
+impl Serialize for Location {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&self.to_string().trim_start())
     }

@@ -78,7 +78,7 @@ pub struct DemoArgs {
 
 /// What commands with settings share.
 #[derive(Args)]
-pub struct Settings {
+pub struct SettingsArgs {
     /// Sizes and starting values: tiny, small, base or large [default: tiny].
     #[arg(long)]
     preset: Option<String>,
@@ -106,7 +106,7 @@ pub struct Settings {
     device: Option<String>,
 }
 
-impl Settings {
+impl SettingsArgs {
     /// The layers of settings, with the command's own flags on top.
     pub fn layers(&self, own: &[(&'static str, &str)]) -> Layers {
         let mut flags: Vec<(&'static str, Value)> = Vec::new();
@@ -138,7 +138,7 @@ pub struct TrainArgs {
     pub resume: bool,
     /// Settings.
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: SettingsArgs,
 }
 
 /// Arguments of `pretrain`.
@@ -169,7 +169,7 @@ pub struct ProbeArgs {
     pub out: Option<PathBuf>,
     /// Settings.
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: SettingsArgs,
 }
 
 /// Arguments of `attention`.

@@ -179,7 +179,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
         say!("                  {peak:>10.0} MiB of the GPU");
     }
     #[derive(Serialize)]
-    struct Labelled<'a> {
+    struct LabelledResult<'a> {
         device: String,
         emulated: bool,
         peak_device_mib: Option<f64>,
@@ -189,7 +189,7 @@ fn step_command(args: &StepArgs) -> Result<()> {
     }
     let (device, emulated) = (chosen.describe(), chosen.is_emulated());
     let preset = args.preset.as_str();
-    let labelled = Labelled { device, emulated, peak_device_mib, preset, result: &r };
+    let labelled = LabelledResult { device, emulated, peak_device_mib, preset, result: &r };
     write_json(args.json.as_deref(), &labelled)
 }
 

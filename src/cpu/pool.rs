@@ -21,10 +21,10 @@ const PIECE: usize = 1 << 16;
 
 /// Idle buffers, shared by all clones of a backend and by the buffers in use.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Arc<Mutex<State>>);
+pub struct Pool(Arc<Mutex<PoolState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     /// By type and number of elements.
     idle: HashMap<(TypeId, usize), Vec<Box<dyn Any + Send>>>,
     idle_bytes: usize,
@@ -36,23 +36,23 @@ struct State {
 
 /// Elements that go back to their pool when dropped.
 #[derive(Debug)]
-pub struct Buffer<E: Element> {
+pub struct PoolBuffer<E: Element> {
     data: Vec<E>,
     pool: Pool,
 }
 
 impl Pool {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `n` elements of unspecified value: zeros, or what a buffer held when it was dropped.
-    pub fn unset<E: Element>(&self, n: usize) -> Buffer<E> {
+    pub fn unset<E: Element>(&self, n: usize) -> PoolBuffer<E> {
         self.adopt(self.take(n).unwrap_or_else(|| vec![E::default(); n]))
     }
 
     /// `n` zeros.
-    pub fn zeros<E: Element>(&self, n: usize) -> Buffer<E> {
+    pub fn zeros<E: Element>(&self, n: usize) -> PoolBuffer<E> {
         match self.take(n) {
             None => self.adopt(vec![E::default(); n]),
             Some(mut data) => {
@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// A copy of `source`.
-    pub fn copy<E: Element>(&self, source: &[E]) -> Buffer<E> {
+    pub fn copy<E: Element>(&self, source: &[E]) -> PoolBuffer<E> {
         match self.take(source.len()) {
             None => self.adopt(source.to_vec()),
             Some(mut data) => {
@@ -75,12 +75,12 @@ impl Pool {
     }
 
     /// A buffer over a host vector.
-    pub fn adopt<E: Element>(&self, data: Vec<E>) -> Buffer<E> {
+    pub fn adopt<E: Element>(&self, data: Vec<E>) -> PoolBuffer<E> {
         let mut state = self.state();
         state.used_bytes += data.len() * size_of::<E>();
         state.most_used_bytes = state.most_used_bytes.max(state.used_bytes);
         state.peak_bytes = state.peak_bytes.max(state.used_bytes);
-        Buffer { data, pool: self.clone() }
+        PoolBuffer { data, pool: self.clone() }
     }
 
     /// The most bytes in use at once since [`Pool::forget_peak`]; idle buffers do not count.
@@ -113,14 +113,14 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// With `bytes` more, used and idle buffers are a quarter above what was ever used at once.
     fn is_full(&self, bytes: usize) -> bool {
         self.used_bytes + self.idle_bytes + bytes > self.most_used_bytes / 4 * 5
     }
 }
 
-impl<E: Element> Drop for Buffer<E> {
+impl<E: Element> Drop for PoolBuffer<E> {
     fn drop(&mut self) {
         let data = take(&mut self.data);
         let bytes = data.len() * size_of::<E>();
@@ -135,7 +135,7 @@ impl<E: Element> Drop for Buffer<E> {
     }
 }
 
-impl<E: Element> Deref for Buffer<E> {
+impl<E: Element> Deref for PoolBuffer<E> {
     type Target = [E];
 
     fn deref(&self) -> &[E] {
@@ -143,7 +143,7 @@ impl<E: Element> Deref for Buffer<E> {
     }
 }
 
-impl<E: Element> DerefMut for Buffer<E> {
+impl<E: Element> DerefMut for PoolBuffer<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         &mut self.data
     }

@@ -42,7 +42,7 @@ pub fn level() -> Level {
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$t:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(unsafe_code, clippy::too_many_arguments)]
+        #[allow(unsafe_code)]
         $vis fn $name<$t: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body<$t: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? $body

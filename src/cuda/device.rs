@@ -8,7 +8,7 @@
 use super::fault::{check_fault, fail, lock, text};
 use super::launch::{Argument, Grid, Pointer};
 use super::pinned::Transfers;
-use super::planned::{Planned, Product};
+use super::planned::{PlannedProducts, Product};
 use crate::error::{Error, Result};
 use crate::real::Element;
 use cudarc::cublas::{self, CudaBlas};
@@ -34,7 +34,7 @@ pub struct Device {
     transfers: Transfers,
     /// Used under the lock: a handle is for one thread at a time.
     blas: Mutex<CudaBlas>,
-    planned: Planned,
+    planned: PlannedProducts,
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     /// One word that kernels write what they found wrong in their ids to.
@@ -116,7 +116,7 @@ impl Device {
         let second = context.new_stream().map_err(|e| device_error("cannot make a stream", &e))?;
         let blas = CudaBlas::new(stream.clone())
             .map_err(|e| Error::Device(format!("cuBLAS does not start: {:?}", e.0)))?;
-        let planned = Planned::open(&stream)?;
+        let planned = PlannedProducts::open(&stream)?;
         keep_freed_memory(&context)
             .map_err(|e| device_error("cannot set up the memory pool", &e))?;
         // SAFETY: the stream is live; the word is set before anything can read it.
@@ -352,14 +352,14 @@ fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverErr
 
 /// `len` elements of device memory. Freed in stream order, so that dropping it while a kernel still
 /// reads it is no mistake.
-pub struct Buffer<E> {
+pub struct DeviceBuffer<E> {
     address: CUdeviceptr,
     len: usize,
     device: Arc<Device>,
     element: PhantomData<E>,
 }
 
-impl<E: Element> Buffer<E> {
+impl<E: Element> DeviceBuffer<E> {
     /// Elements of unspecified value.
     #[track_caller]
     pub(super) fn unset(device: &Arc<Device>, len: usize) -> Self {
@@ -442,7 +442,7 @@ impl<E: Element> Buffer<E> {
     }
 }
 
-impl<E> Buffer<E> {
+impl<E> DeviceBuffer<E> {
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.len
@@ -464,18 +464,18 @@ impl<E> Buffer<E> {
     }
 }
 
-impl<E> From<&Buffer<E>> for Argument {
-    fn from(b: &Buffer<E>) -> Self {
+impl<E> From<&DeviceBuffer<E>> for Argument {
+    fn from(b: &DeviceBuffer<E>) -> Self {
         Self(b.address())
     }
 }
-impl<E> From<&mut Buffer<E>> for Argument {
-    fn from(b: &mut Buffer<E>) -> Self {
+impl<E> From<&mut DeviceBuffer<E>> for Argument {
+    fn from(b: &mut DeviceBuffer<E>) -> Self {
         Self(b.address())
     }
 }
 
-impl<E> Drop for Buffer<E> {
+impl<E> Drop for DeviceBuffer<E> {
     fn drop(&mut self) {
         if self.device.context.bind_to_thread().is_ok() {
             // SAFETY: allocated on this stream and freed once. After a failure of the device, errors

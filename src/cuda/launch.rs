@@ -109,14 +109,14 @@ impl Grid {
 
 /// Rows cut into pieces whose sums are added in order; by the number of rows alone.
 #[derive(Clone, Copy)]
-pub(crate) struct Pieces {
+pub(crate) struct RowPieces {
     /// Rows of a piece.
     pub step: usize,
     /// Pieces.
     pub count: usize,
 }
 
-impl Pieces {
+impl RowPieces {
     /// At most 256 pieces, none shorter than 32 rows.
     pub(crate) fn of(rows: usize) -> Self {
         let step = rows.div_ceil(256).max(32);

@@ -38,7 +38,7 @@ const RUNS: usize = 2;
 /// Operands must start at, and rows must be, a multiple of this many bytes: what tensor cores load.
 const ALIGNMENT: u64 = 16;
 
-type Done<T> = std::result::Result<T, lt::CublasError>;
+type LtResult<T> = std::result::Result<T, lt::CublasError>;
 
 /// A row-major matrix, or the transpose of one: address, and numbers of a row as it lies.
 #[derive(Clone, Copy)]
@@ -147,12 +147,12 @@ impl Drop for Described {
 }
 
 /// Describes `p` the way the library counts, along columns: Cᵀ = Bᵀ Aᵀ, for which nothing moves.
-fn describe(p: &Product) -> Done<Described> {
+fn describe(p: &Product) -> LtResult<Described> {
     let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
     let null = std::ptr::null_mut;
     let product = lt::create_matmul_desc(compute, Type::CUDA_R_32F)?;
     let mut d = Described { product, a: null(), b: null(), c: null() };
-    fn set<V>(d: &Described, attribute: Attribute, value: V) -> Done<()> {
+    fn set<V>(d: &Described, attribute: Attribute, value: V) -> LtResult<()> {
         let from = std::ptr::from_ref(&value).cast::<c_void>();
         // SAFETY: reads the bytes of `value` at the call.
         unsafe { lt::set_matmul_desc_attribute(d.product, attribute, from, size_of::<V>()) }
@@ -186,23 +186,23 @@ fn describe(p: &Product) -> Done<Described> {
 }
 
 /// cuBLASLt on one device, and the algorithms chosen so far.
-pub(super) struct Planned {
+pub(super) struct PlannedProducts {
     handle: sys::cublasLtHandle_t,
     workspace: CUdeviceptr,
-    chosen: Mutex<Chosen>,
+    chosen: Mutex<ChosenAlgorithms>,
 }
 
 #[derive(Default)]
-struct Chosen {
+struct ChosenAlgorithms {
     algorithms: HashMap<String, Algorithm>,
     file: Option<PathBuf>,
 }
 
 // SAFETY: the library allows a handle to be used from several threads at a time.
-unsafe impl Send for Planned {}
-unsafe impl Sync for Planned {}
+unsafe impl Send for PlannedProducts {}
+unsafe impl Sync for PlannedProducts {}
 
-impl Planned {
+impl PlannedProducts {
     /// Opens the library; its workspace is allocated on `stream`, which all products must use.
     pub(super) fn open(stream: &CudaStream) -> Result<Self> {
         // SAFETY: opens and closes the library; its initialiser has no conditions.
@@ -267,7 +267,7 @@ impl Planned {
     }
 
     /// Gives the product to the stream; false, and nothing done, where the library has no algorithm.
-    pub(super) fn multiply(&self, stream: &CudaStream, p: &Product) -> Done<bool> {
+    pub(super) fn multiply(&self, stream: &CudaStream, p: &Product) -> LtResult<bool> {
         let (d, mut kind) = (describe(p)?, p.kind(false));
         let mut chosen = lock(&self.chosen);
         let mut known = chosen.algorithms.get(&kind).copied();
@@ -310,7 +310,7 @@ impl Planned {
     }
 
     /// Algorithms for a product, the library's favourite first.
-    fn candidates(&self, p: &Product, d: &Described) -> Done<Vec<Algorithm>> {
+    fn candidates(&self, p: &Product, d: &Described) -> LtResult<Vec<Algorithm>> {
         struct Wishes(sys::cublasLtMatmulPreference_t);
         impl Drop for Wishes {
             fn drop(&mut self) {
@@ -362,7 +362,12 @@ impl Planned {
 
     /// The fastest algorithm, tried with results to scratch memory; the library's favourite where there
     /// is no room for those.
-    fn choose(&self, stream: &CudaStream, p: &Product, d: &Described) -> Done<Option<Algorithm>> {
+    fn choose(
+        &self,
+        stream: &CudaStream,
+        p: &Product,
+        d: &Described,
+    ) -> LtResult<Option<Algorithm>> {
         let candidates = self.candidates(p, d)?;
         let bytes = p.sizes[0] * p.sizes[2] * if p.wide { 4 } else { 2 };
         // SAFETY: the stream is live; freed below.
@@ -410,7 +415,7 @@ impl Planned {
         d: &Described,
         algorithm: &Algorithm,
         to: CUdeviceptr,
-    ) -> Done<()> {
+    ) -> LtResult<()> {
         // SAFETY: the caller's matrices have the sizes that `d` describes, the two factors are read at
         // the call, and nothing else on this stream uses the workspace at the same time.
         unsafe {
@@ -436,7 +441,7 @@ impl Planned {
     }
 }
 
-impl Chosen {
+impl ChosenAlgorithms {
     /// Notes a choice, in the file too, where there is one.
     fn add(&mut self, kind: String, algorithm: Algorithm) {
         if let Some(file) = &self.file {

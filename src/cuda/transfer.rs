@@ -4,7 +4,7 @@
 //! would make the caller wait. Large uploads have a stream of their own, so that the images of a step
 //! travel while the step before is computed; the working stream waits for them on the device.
 
-use super::device::{Buffer, Device};
+use super::device::{Device, DeviceBuffer};
 use super::fault::{check_fault, fail, lock, text};
 use super::pinned::Pinned;
 use crate::real::Element;
@@ -19,17 +19,17 @@ const UPLOADS: usize = 4;
 
 /// A copy of host memory on the device, large or small.
 #[track_caller]
-pub(super) fn upload<E: Element>(device: &Arc<Device>, host: &[E]) -> Buffer<E> {
+pub(super) fn upload<E: Element>(device: &Arc<Device>, host: &[E]) -> DeviceBuffer<E> {
     let bytes = size_of_val(host);
     if bytes < LARGE {
-        return Buffer::upload(device, host);
+        return DeviceBuffer::upload(device, host);
     }
     let transfers = device.transfers();
     transfers.reclaim(UPLOADS);
     let mut pinned = transfers.pinned(bytes);
     let staged = pinned.slice(host.len());
     staged.copy_from_slice(host);
-    let buffer = Buffer::unset_on(device, &transfers.stream, host.len());
+    let buffer = DeviceBuffer::unset_on(device, &transfers.stream, host.len());
     // SAFETY: both are `bytes` long; the staging memory is kept until the event has come.
     let copied = unsafe {
         result::memcpy_htod_async(buffer.address(), staged, transfers.stream.cu_stream())
@@ -61,7 +61,7 @@ impl Drop for Coming {
 
 /// Sends a copy of the buffer, and the word that kernels report faults in, to the host.
 #[track_caller]
-pub(super) fn read_later<E: Element>(device: &Arc<Device>, buffer: &Buffer<E>) -> Later<E> {
+pub(super) fn read_later<E: Element>(device: &Arc<Device>, buffer: &DeviceBuffer<E>) -> Later<E> {
     let (n, words) = (buffer.len(), (buffer.len() * size_of::<E>()).div_ceil(8));
     device.bind();
     let mut pinned = device.transfers().pinned(8 * words + 8);

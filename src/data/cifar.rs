@@ -14,12 +14,12 @@ const PLANE: usize = SIDE * SIDE;
 
 /// Which of the two data sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum CifarKind {
     Ten,
     Hundred,
 }
 
-impl Kind {
+impl CifarKind {
     fn label_bytes(self) -> usize {
         match self {
             Self::Ten => 1,
@@ -64,7 +64,7 @@ impl Kind {
 /// Images of one or more CIFAR files, in memory as they lie in the files.
 #[derive(Clone, Debug)]
 pub(super) struct Cifar {
-    kind: Kind,
+    kind: CifarKind,
     bytes: Vec<u8>,
     pub classes: Vec<String>,
 }
@@ -85,19 +85,19 @@ impl Cifar {
 
     /// Reads the files, all of one kind.
     pub fn open(files: &[PathBuf]) -> Result<Self> {
-        let mut all: Option<(Kind, Vec<u8>)> = None;
+        let mut all: Option<(CifarKind, Vec<u8>)> = None;
         for path in files {
             let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let Some(kind) = Kind::of(&name, bytes.len()) else {
+            let Some(kind) = CifarKind::of(&name, bytes.len()) else {
                 return Err(Error::format(
                     path,
                     format!(
                         "{} bytes are not whole records of CIFAR-10 ({} bytes each) or CIFAR-100 \
                          ({}); take the binary version and download it again if it is cut short",
                         bytes.len(),
-                        Kind::Ten.record(),
-                        Kind::Hundred.record()
+                        CifarKind::Ten.record(),
+                        CifarKind::Hundred.record()
                     ),
                 ));
             };

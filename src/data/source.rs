@@ -20,7 +20,7 @@ const MOST_SCENES: usize = 10_000_000;
 /// Side of the scenes of `synthetic` in pixels.
 pub const SCENE_SIDE: usize = 64;
 
-enum Kind {
+enum SourceKind {
     Folder(Folder),
     Cifar(Cifar),
     Scenes(Scenes),
@@ -28,7 +28,7 @@ enum Kind {
 
 /// A numbered list of images.
 pub struct Source {
-    kind: Kind,
+    kind: SourceKind,
     classes: Vec<String>,
     cache: Vec<OnceLock<Arc<Image>>>,
 }
@@ -55,22 +55,22 @@ impl Source {
             return Err(Error::format(path, format!("not a folder; {NO_IMAGES_HELP}")));
         };
         Ok(Self::of(if files.is_empty() {
-            Kind::Folder(Folder::open(path)?)
+            SourceKind::Folder(Folder::open(path)?)
         } else {
-            Kind::Cifar(Cifar::open(&files)?)
+            SourceKind::Cifar(Cifar::open(&files)?)
         }))
     }
 
     /// Drawn scenes of any size.
     pub fn synthetic(count: usize, side: usize, split: Split, seed: u64) -> Self {
-        Self::of(Kind::Scenes(Scenes { count, side, split, seed }))
+        Self::of(SourceKind::Scenes(Scenes { count, side, split, seed }))
     }
 
-    fn of(kind: Kind) -> Self {
+    fn of(kind: SourceKind) -> Self {
         let (len, classes) = match &kind {
-            Kind::Folder(folder) => (folder.files.len(), folder.classes.clone()),
-            Kind::Cifar(cifar) => (cifar.len(), cifar.classes.clone()),
-            Kind::Scenes(scenes) => (scenes.count, Scenes::class_names()),
+            SourceKind::Folder(folder) => (folder.files.len(), folder.classes.clone()),
+            SourceKind::Cifar(cifar) => (cifar.len(), cifar.classes.clone()),
+            SourceKind::Scenes(scenes) => (scenes.count, Scenes::class_names()),
         };
         Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
     }
@@ -83,26 +83,26 @@ impl Source {
     /// Class of image `i`.
     pub fn label(&self, i: usize) -> Option<u32> {
         match &self.kind {
-            Kind::Folder(folder) => folder.files[i].1,
-            Kind::Cifar(cifar) => Some(cifar.label(i)),
-            Kind::Scenes(scenes) => Some(scenes.label(i)),
+            SourceKind::Folder(folder) => folder.files[i].1,
+            SourceKind::Cifar(cifar) => Some(cifar.label(i)),
+            SourceKind::Scenes(scenes) => Some(scenes.label(i)),
         }
     }
 
     /// What to call image `i` in a message.
     pub fn name(&self, i: usize) -> String {
         match &self.kind {
-            Kind::Folder(folder) => folder.files[i].0.display().to_string(),
-            Kind::Cifar(_) => format!("record {i}"),
-            Kind::Scenes(_) => format!("scene {i}"),
+            SourceKind::Folder(folder) => folder.files[i].0.display().to_string(),
+            SourceKind::Cifar(_) => format!("record {i}"),
+            SourceKind::Scenes(_) => format!("scene {i}"),
         }
     }
 
     /// The file of image `i`, if it has one of its own.
     pub fn path(&self, i: usize) -> Option<PathBuf> {
         match &self.kind {
-            Kind::Folder(folder) => Some(folder.root.join(&folder.files[i].0)),
-            Kind::Cifar(_) | Kind::Scenes(_) => None,
+            SourceKind::Folder(folder) => Some(folder.root.join(&folder.files[i].0)),
+            SourceKind::Cifar(_) | SourceKind::Scenes(_) => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl Source {
         // An image is kept if a source full of its like would fit, so the sum of what is kept fits
         // without a count of it. CIFAR lies in memory anyway.
         let fits = image.pixels.len().saturating_mul(self.len()) <= CACHE_BYTES;
-        if fits && !matches!(self.kind, Kind::Cifar(_)) {
+        if fits && !matches!(self.kind, SourceKind::Cifar(_)) {
             // Losing the race to another thread is harmless: both made the same image.
             let _ = self.cache[i].set(image.clone());
         }
@@ -124,9 +124,9 @@ impl Source {
 
     fn make(&self, i: usize) -> Result<Image> {
         match &self.kind {
-            Kind::Folder(folder) => decode(&folder.root.join(&folder.files[i].0)),
-            Kind::Cifar(cifar) => Ok(cifar.image(i)),
-            Kind::Scenes(scenes) => Ok(scenes.draw(i)),
+            SourceKind::Folder(folder) => decode(&folder.root.join(&folder.files[i].0)),
+            SourceKind::Cifar(cifar) => Ok(cifar.image(i)),
+            SourceKind::Scenes(scenes) => Ok(scenes.draw(i)),
         }
     }
 }
@@ -142,12 +142,12 @@ impl Dataset for Source {
     fn checksum(&self) -> u32 {
         let count = crc32c::crc32c(&(self.len() as u64).to_le_bytes());
         match &self.kind {
-            Kind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
+            SourceKind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
                 let sum = crc32c::crc32c_append(sum, path.as_os_str().as_encoded_bytes());
                 crc32c::crc32c_append(sum, b"\0")
             }),
-            Kind::Cifar(cifar) => cifar.checksum(count),
-            Kind::Scenes(_) => count,
+            SourceKind::Cifar(cifar) => cifar.checksum(count),
+            SourceKind::Scenes(_) => count,
         }
     }
 

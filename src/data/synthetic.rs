@@ -28,7 +28,7 @@ const SHAPES: [Shape; 10] = [
     ("bars", || Outline::Bars),
 ];
 
-type Point = [f32; 2];
+type Vec2 = [f32; 2];
 type Colour = [f32; 3];
 
 /// A numbered list of scenes.
@@ -74,7 +74,7 @@ enum Outline {
         outer: f32,
         hole: Option<(f32, f32)>,
     },
-    Polygon(Vec<Point>),
+    Polygon(Vec<Vec2>),
     /// A band of some half width along the edge of another shape.
     Frame(Box<Outline>, f32),
     /// Three parallel bars.
@@ -84,7 +84,7 @@ enum Outline {
 fn cross() -> Outline {
     let (a, b) = (0.35, 0.97);
     let arm = [[a, -a], [b, -a], [b, a]];
-    let turn = |[x, y]: Point, quarter: usize| {
+    let turn = |[x, y]: Vec2, quarter: usize| {
         [[x, y], [-y, x], [-x, -y], [y, -x]][quarter] // counter-clockwise
     };
     Outline::Polygon((0..4).flat_map(|q| arm.map(|p| turn(p, q))).collect())
@@ -116,7 +116,7 @@ impl Outline {
     }
 
     /// Signed distance to the edge, negative inside.
-    fn distance(&self, [x, y]: Point) -> f32 {
+    fn distance(&self, [x, y]: Vec2) -> f32 {
         match self {
             Self::Round { outer, hole: None } => length(x, y) - outer,
             Self::Round { outer, hole: Some((radius, shift)) } => {
@@ -155,16 +155,16 @@ const LATTICE: usize = 8;
 /// A pattern with values in 0..1.
 enum Texture {
     /// A sine grating, bent by another.
-    Waves { across: Point, bend: Point },
+    Waves { across: Vec2, bend: Vec2 },
     /// Soft squares.
-    Checks { u: Point, v: Point },
+    Checks { u: Vec2, v: Vec2 },
     /// Spots on a skewed grid.
-    Spots { u: Point, v: Point },
+    Spots { u: Vec2, v: Vec2 },
     /// Smooth random hills, two octaves.
     Hills { scale: f32, heights: Vec<f32> },
 }
 
-fn dot(a: Point, b: Point) -> f32 {
+fn dot(a: Vec2, b: Vec2) -> f32 {
     a[0] * b[0] + a[1] * b[1]
 }
 
@@ -188,7 +188,7 @@ impl Texture {
         }
     }
 
-    fn at(&self, p: Point) -> f32 {
+    fn at(&self, p: Vec2) -> f32 {
         let sin = libm::sinf;
         match self {
             Self::Waves { across, bend } => 0.5 + 0.5 * sin(dot(*across, p) + sin(dot(*bend, p))),
@@ -205,7 +205,7 @@ impl Texture {
 }
 
 /// Random heights between lattice points, smoothly interpolated and repeated.
-fn hills(heights: &[f32], [x, y]: Point) -> f32 {
+fn hills(heights: &[f32], [x, y]: Vec2) -> f32 {
     let (cell_x, cell_y) = (x.floor(), y.floor());
     let ease = |t: f32| t * t * (3.0 - 2.0 * t);
     let (tx, ty) = (ease(x - cell_x), ease(y - cell_y));
@@ -220,18 +220,18 @@ fn hills(heights: &[f32], [x, y]: Point) -> f32 {
 /// Everything about a scene, in coordinates from -1 to 1.
 struct Scene {
     outline: Outline,
-    centre: Point,
+    centre: Vec2,
     size: f32,
     /// Cosine and sine of the shape's angle.
-    turn: Point,
+    turn: Vec2,
     fill: Colour,
     background: [Colour; 2],
     texture: Texture,
     /// Change of brightness per unit of length.
-    light: Point,
+    light: Vec2,
     gain: f32,
-    shadow: Point,
-    specks: Vec<(Point, f32, Colour)>,
+    shadow: Vec2,
+    specks: Vec<(Vec2, f32, Colour)>,
     grain: f32,
     noise: Philox,
 }
@@ -281,7 +281,7 @@ impl Scene {
     }
 
     /// Distance of a point to the shape's edge, negative inside.
-    fn distance(&self, [x, y]: Point) -> f32 {
+    fn distance(&self, [x, y]: Vec2) -> f32 {
         let (x, y) = ((x - self.centre[0]) / self.size, (y - self.centre[1]) / self.size);
         let [c, s] = self.turn;
         self.size * self.outline.distance([c * x + s * y, c * y - s * x])

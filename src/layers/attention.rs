@@ -94,7 +94,7 @@ impl Attention {
 }
 
 /// The layer at one size.
-pub struct AttentionCase {
+pub struct AttentionLayerCase {
     instance: &'static str,
     batch: usize,
     tokens: usize,
@@ -103,7 +103,7 @@ pub struct AttentionCase {
     bias: bool,
 }
 
-impl AttentionCase {
+impl AttentionLayerCase {
     fn layer(&self) -> (Attention, Layout) {
         let mut reg = Registry::new();
         let layer = Attention::new(&mut reg, 0, self.width, self.heads);
@@ -111,7 +111,7 @@ impl AttentionCase {
     }
 }
 
-impl Case for AttentionCase {
+impl Case for AttentionLayerCase {
     fn name(&self) -> String {
         format!("layer_attention/{}", self.instance)
     }
@@ -165,6 +165,6 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("no_bias", 3, 4, 4, 2, false),
         ("batch", 17, 3, 8, 2, true),
     ] {
-        v.visit(AttentionCase { instance, batch, tokens, width, heads, bias });
+        v.visit(AttentionLayerCase { instance, batch, tokens, width, heads, bias });
     }
 }

@@ -117,11 +117,6 @@ impl BeitConfig {
         self.patches() + 1
     }
 
-    /// Width D of one head.
-    pub fn head_width(&self) -> usize {
-        self.width / self.heads
-    }
-
     /// Hidden width of the MLP.
     pub fn mlp_width(&self) -> usize {
         self.width * self.mlp_ratio

@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn index_of_the_base_grid() {
-        // Numbers of specification 1.4, worked out from the rule in the original program.
+        // Worked out by the rule of BEiT `modeling_finetune.py`, class RelativePositionBias.
         let index = relative_position_index((14, 14));
         let at = |i: usize, j: usize| index[i * 197 + j];
         assert_eq!(table_rows((14, 14)), 732);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn index_of_a_rectangular_grid() {
-        // Specification 1.4, 2 rows of 3 patches.
+        // By the same rule, 2 rows of 3 patches.
         #[rustfmt::skip]
         let want = [
             17, 15, 15, 15, 15, 15, 15,
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_last_three_rows_collect_what_belongs_to_them() {
-        // Specification 1.7: with dbias all ones a row's gradient is the number of its pairs.
+        // With dbias all ones a row's gradient is the number of its pairs.
         let bk = Cpu::<f64>::new();
         let index = RelPosIndex::new(&bk, (3, 4));
         let (n, rows) = (12, table_rows((3, 4)));

@@ -1,4 +1,4 @@
-//! Residual sum with layer scale and stochastic depth: s' = s + keep·γ⊙branch.
+//! Residual sum with layer scale and drop path: s' = s + keep·γ⊙branch.
 //!
 //! Shapes: s, branch and s' `[B,..,C]`, γ `[C]` or absent (1), keep `[B]` or absent (1): 0 for a
 //! sample whose branch is dropped, 1/(1 − p) for one whose branch stays.
@@ -8,9 +8,9 @@
 //! * dbranch = keep·γ⊙ds'
 //! * dγ_c += Σ_bn keep_b branch_bnc ds'_bnc
 //!
-//! Kept for backward: branch, where there is a γ. keep is an input, so that the same choices can be
-//! made again. Source: BEiT `modeling_finetune.py`, class Block (γ before DropPath); Touvron et al.,
-//! arXiv 2103.17239, eq. 5; Huang et al., arXiv 1603.09382.
+//! Kept for backward: branch, where there is a γ. keep is an input, so that the same factors can be
+//! used again. Source: BEiT `modeling_finetune.py`, class Block (γ before DropPath); Touvron et al.,
+//! arXiv 2103.17239, eq. 5; Huang et al., arXiv 1603.09382 ("stochastic depth").
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -31,7 +31,7 @@ pub struct Branch<'a, B: Storage> {
     pub out: &'a Tensor<B>,
     /// Layer scale γ `[C]`; 1 where `None`.
     pub gamma: Option<&'a Param>,
-    /// Factor of each sample `[B]`; 1 where `None`. This is where drop path is applied.
+    /// Drop-path factor of each sample `[B]`: 0 or 1/(1 − p); 1 where `None`.
     pub keep: Option<&'a Master<B>>,
 }
 

@@ -142,7 +142,7 @@ impl Table {
     }
 }
 
-enum Block {
+enum PageBlock {
     Section(String),
     Subsection(String),
     Text(String),
@@ -158,7 +158,7 @@ enum Block {
 pub struct Page {
     title: String,
     contents: bool,
-    blocks: Vec<Block>,
+    blocks: Vec<PageBlock>,
 }
 
 impl Page {
@@ -167,7 +167,7 @@ impl Page {
         Self { title: title.into(), contents: false, blocks: Vec::new() }
     }
 
-    fn add(mut self, block: Block) -> Self {
+    fn add(mut self, block: PageBlock) -> Self {
         self.blocks.push(block);
         self
     }
@@ -180,42 +180,42 @@ impl Page {
 
     /// A heading.
     pub fn section(self, heading: &str) -> Self {
-        self.add(Block::Section(heading.into()))
+        self.add(PageBlock::Section(heading.into()))
     }
 
     /// A heading inside a section.
     pub fn subsection(self, heading: &str) -> Self {
-        self.add(Block::Subsection(heading.into()))
+        self.add(PageBlock::Subsection(heading.into()))
     }
 
     /// A paragraph.
     pub fn text(self, text: &str) -> Self {
-        self.add(Block::Text(text.into()))
+        self.add(PageBlock::Text(text.into()))
     }
 
     /// One paragraph per item, with a dot before it.
     pub fn list(self, items: &[String]) -> Self {
-        self.add(Block::List(items.to_vec()))
+        self.add(PageBlock::List(items.to_vec()))
     }
 
     /// Lines to be typed or read as they are.
     pub fn code(self, text: &str) -> Self {
-        self.add(Block::Code(text.into()))
+        self.add(PageBlock::Code(text.into()))
     }
 
     /// A table; nothing where it has no rows.
     pub fn table(self, table: Table) -> Self {
-        if table.is_empty() { self } else { self.add(Block::Table(table)) }
+        if table.is_empty() { self } else { self.add(PageBlock::Table(table)) }
     }
 
     /// A chart of [`plot`] in its full width.
     pub fn chart(self, svg: &str) -> Self {
-        if svg.is_empty() { self } else { self.add(Block::Chart(svg.into())) }
+        if svg.is_empty() { self } else { self.add(PageBlock::Chart(svg.into())) }
     }
 
     /// Charts of [`plot`] beside each other; meant for small ones.
     pub fn charts(self, svgs: impl IntoIterator<Item = String>) -> Self {
-        self.add(Block::Charts(svgs.into_iter().collect()))
+        self.add(PageBlock::Charts(svgs.into_iter().collect()))
     }
 
     /// One chart per curve, as logged in `metrics.jsonl`.
@@ -229,13 +229,13 @@ impl Page {
 
     /// A picture inside the page; `name` says what it shows.
     pub fn picture(self, name: &str, picture: &Picture) -> Self {
-        self.add(Block::Picture(name.into(), picture.png()))
+        self.add(PageBlock::Picture(name.into(), picture.png()))
     }
 
     fn sections(&self) -> impl Iterator<Item = (usize, &str)> {
         let headings = self.blocks.iter().enumerate();
         headings.filter_map(|(i, b)| match b {
-            Block::Section(heading) => Some((i, heading.as_str())),
+            PageBlock::Section(heading) => Some((i, heading.as_str())),
             _ => None,
         })
     }
@@ -263,7 +263,7 @@ impl Page {
 
     /// Headings, text and tables of the page as GitHub's Markdown.
     pub fn markdown(&self) -> String {
-        let blocks = self.blocks.iter().filter_map(Block::markdown);
+        let blocks = self.blocks.iter().filter_map(PageBlock::markdown);
         blocks.fold(format!("# {}\n", plain(&self.title)), |text, block| text + "\n" + &block)
     }
 
@@ -273,7 +273,7 @@ impl Page {
     }
 }
 
-impl Block {
+impl PageBlock {
     /// `number` is the block's place in the page.
     fn html(&self, number: usize) -> String {
         match self {

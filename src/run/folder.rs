@@ -34,7 +34,7 @@ pub struct RunDir {
 
 /// What a checkpoint holds beside tensors: the trainer's state and the lengths of the metrics.
 #[derive(Serialize, Deserialize)]
-struct State<T> {
+struct RunState<T> {
     trainer: T,
     lengths: Lengths,
 }
@@ -80,7 +80,7 @@ impl RunDir {
         match load_newest(&folder, note)? {
             None => Ok(Opened::Fresh(run(Lengths::default())?)),
             Some(checkpoint) => {
-                let state: State<Value> = checkpoint.state()?;
+                let state: RunState<Value> = checkpoint.state()?;
                 Ok(Opened::Resume(run(state.lengths)?, Box::new(checkpoint)))
             }
         }
@@ -119,13 +119,13 @@ impl RunDir {
 
     /// Saves a checkpoint; see [`write_checkpoint`].
     pub fn save(&mut self, step: u64, state: &impl Serialize, tensors: &[View]) -> Result<()> {
-        let state = State { trainer: state, lengths: self.metrics.sync()? };
+        let state = RunState { trainer: state, lengths: self.metrics.sync()? };
         write_checkpoint(&self.path.join("checkpoints"), step, &state, tensors)
     }
 
     /// The trainer's state in a checkpoint of this folder.
     pub fn state<T: serde::de::DeserializeOwned>(&self, checkpoint: &Checkpoint) -> Result<T> {
-        Ok(checkpoint.state::<State<T>>()?.trainer)
+        Ok(checkpoint.state::<RunState<T>>()?.trainer)
     }
 
     /// Everything logged so far, for the report.

@@ -178,10 +178,10 @@ fn smallest(entries: &[AnyCase]) -> Vec<(&AnyCase, Inputs)> {
     chosen.into_iter().map(|i| (&entries[i], entries[i].inputs())).collect()
 }
 
-type Planned<'a> = (&'a AnyCase, &'a Inputs, String, Fault);
+type Damage<'a> = (&'a AnyCase, &'a Inputs, String, Fault);
 
 /// Which gradient is damaged how.
-fn plan<'a>(case: &'a AnyCase, inputs: &'a Inputs) -> Vec<Planned<'a>> {
+fn plan<'a>(case: &'a AnyCase, inputs: &'a Inputs) -> Vec<Damage<'a>> {
     let names = tensors(inputs).0;
     let mut all = Vec::new();
     for (i, fault) in FAULTS.into_iter().enumerate() {

@@ -2,10 +2,10 @@
 //! forward, f32 and bf16 against the CPU in f64.
 
 use super::cases::{AnyCase, chosen};
-use super::parity::{self, Agreement, Distance};
+use super::parity::{self, Distance, Distances};
 use super::semantics;
 use super::subject::Start;
-use super::training::{Losses, difference, ten_steps as steps};
+use super::training::{StepLosses, difference, ten_steps as steps};
 use crate::check::report::Report;
 use crate::check::variable::Settings;
 use crate::cpu::Cpu;
@@ -50,19 +50,19 @@ impl AnyCase {
     }
 
     /// See [`parity::check_device_f64`].
-    pub fn cuda_f64(&self, device: &Arc<Device>) -> Result<Agreement> {
+    pub fn cuda_f64(&self, device: &Arc<Device>) -> Result<Distances> {
         let bk = Cuda::<f64>::on(device)?;
         Ok(parity::check_device_f64(self, &|start| (self.cuda.f64)(&bk, start)))
     }
 
     /// See [`parity::check_device_f32`].
-    pub fn cuda_f32(&self, device: &Arc<Device>) -> Result<Agreement> {
+    pub fn cuda_f32(&self, device: &Arc<Device>) -> Result<Distances> {
         let bk = Cuda::<f32>::on(device)?;
         Ok(parity::check_device_f32(self, &|start| (self.cuda.f32)(&bk, start)))
     }
 
     /// See [`parity::check_device_bf16`].
-    pub fn cuda_bf16(&self, device: &Arc<Device>) -> Result<Agreement> {
+    pub fn cuda_bf16(&self, device: &Arc<Device>) -> Result<Distances> {
         let bk = Cuda::<bf16>::on(device)?;
         Ok(parity::check_device_bf16(self, &|start| (self.cuda.bf16)(&bk, start)))
     }
@@ -74,11 +74,11 @@ pub struct Parity {
     /// `op/instance`, or what else was compared.
     pub case: String,
     /// In f64.
-    pub f64: Agreement,
+    pub f64: Distances,
     /// In f32, within what rounding can do and three times what the CPU's f32 is off.
-    pub f32: Agreement,
+    pub f32: Distances,
     /// In bf16, allowed some roundings.
-    pub bf16: Agreement,
+    pub bf16: Distances,
 }
 
 impl Parity {
@@ -150,13 +150,13 @@ pub fn parity(
 /// 2e-2 of CPU f64. Rounding grows from step to step, which sets these limits.
 fn ten_steps(device: &Arc<Device>) -> Result<Parity> {
     let (f64, f32) = (steps(&Cpu::<f64>::new()), steps(&Cpu::<f32>::new()));
-    let agree = |losses: &Losses, judge: &Losses, limit: f64| {
+    let agree = |losses: &StepLosses, judge: &StepLosses, limit: f64| {
         let off = difference(losses, judge);
         // NaN must not pass.
         let fine = off <= limit;
         let fault = (!fine).then(|| format!("losses off by {off:e}, allowed {limit:e}"));
         let losses = Distance { error: off, of_bound: off / limit, ulps: None };
-        Agreement { forward: losses, backward: losses, fault }
+        Distances { forward: losses, backward: losses, fault }
     };
     Ok(Parity {
         case: "ten training steps".into(),

@@ -75,7 +75,7 @@ pub struct Distance {
 
 /// How far one run is from another.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Agreement {
+pub struct Distances {
     /// Of the outputs.
     pub forward: Distance,
     /// Of the gradients.
@@ -84,7 +84,7 @@ pub struct Agreement {
     pub fault: Option<String>,
 }
 
-impl Agreement {
+impl Distances {
     /// The fault, if there is one.
     pub fn ok(self) -> Result<(), String> {
         self.fault.map_or(Ok(()), Err)
@@ -106,9 +106,9 @@ impl Judge<'_> {
         got: &Results,
         want: &Results,
         allowed: impl Fn(&[f64], usize, usize) -> f64,
-    ) -> Agreement {
+    ) -> Distances {
         let label = self.label;
-        let mut all = Agreement::default();
+        let mut all = Distances::default();
         let names =
             |r: &Results| r.iter().map(|(name, x)| (name.clone(), x.len())).collect::<Vec<_>>();
         if names(got) != names(want) {
@@ -145,7 +145,7 @@ impl Judge<'_> {
 }
 
 /// CPU f32 within [`LIMIT`] of f64.
-pub fn check_f32(case: &AnyCase) -> Agreement {
+pub fn check_f32(case: &AnyCase) -> Distances {
     let inputs = rounded::<f32>(case.inputs());
     let (got, want) = (results(&*case.cpu_f32, &inputs), results(&*case.cpu_f64, &inputs));
     let judge = Judge { case, label: "f32", epsilon: f64::from(f32::EPSILON) };
@@ -153,7 +153,7 @@ pub fn check_f32(case: &AnyCase) -> Agreement {
 }
 
 /// `run`, a device in f64, within what rounding can do to either, number by number ([`crate::check::bounded`]).
-pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
+pub fn check_device_f64(case: &AnyCase, run: &Run) -> Distances {
     let inputs = case.inputs();
     let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
     let judge = Judge { case, label: "CUDA f64", epsilon: f64::EPSILON };
@@ -167,7 +167,7 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Agreement {
 /// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
 /// largest number (at least 0.01, below which it is cancellation that is seen). The first
 /// knows each number, the second is sharper where it counts the worst case of thousands of roundings.
-pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
+pub fn check_device_f32(case: &AnyCase, run: &Run) -> Distances {
     let inputs = rounded::<f32>(case.inputs());
     let [cpu, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| results(&**run, &inputs));
     let (bounds, epsilon) = (bounds(case, &inputs), f64::from(f32::EPSILON));
@@ -188,7 +188,7 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Agreement {
 /// `run`, a device in bf16, within a few roundings of CPU f64 on inputs that bf16 holds
 /// ([`Rounding::bf16`](crate::ops::case::Rounding::bf16)), relative to the tensor's largest number (at
 /// least 0.01).
-pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Agreement {
+pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Distances {
     let inputs = rounded::<bf16>(case.inputs());
     let want = results(&*case.cpu_f64, &inputs);
     let limit = ROUNDING_BF16 * case.rounding.bf16();

@@ -4,7 +4,7 @@
 use super::subject::{Done, Run, Start, still};
 use crate::check::double::Double;
 use crate::check::gradients::{self, Report, Settings, Variable, check_exactly, check_with_noise};
-use crate::check::promises::{Named, differing, largest, not_times, same_bits};
+use crate::check::promises::{NamedValues, differing, largest, not_times, same_bits};
 use crate::ops::case::Inputs;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -105,7 +105,7 @@ fn case_faults(
         faults.push(format!("backward returned a gradient for {name}, which has none"));
     }
     let again = run(&Start { earlier: Some(&once.arena), ..both });
-    let parameters = |done: &Done| -> Vec<Named> {
+    let parameters = |done: &Done| -> Vec<NamedValues> {
         let layout = inputs.layout.iter();
         layout.map(|p| (p.name.to_string(), done.arena[p.range.clone()].to_vec())).collect()
     };
@@ -122,7 +122,7 @@ fn case_faults(
             faults.push(format!("gradient of {name} depends on earlier parameter gradients"));
         }
     }
-    let named = |done: &Done| -> Vec<Named> { done.gradients.clone().into_iter().collect() };
+    let named = |done: &Done| -> Vec<NamedValues> { done.gradients.clone().into_iter().collect() };
     for (pool, threads) in pools {
         let there = pool.install(|| run(&both));
         if !same_bits(&there.outputs.concat(), &once.outputs.concat()) {

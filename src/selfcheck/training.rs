@@ -21,7 +21,7 @@ const IMAGES: usize = 4;
 
 /// Losses of the steps.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Losses {
+pub struct StepLosses {
     /// Masked image modelling, with drop path.
     pub beit: Vec<f64>,
     /// The tokenizer, with Gumbel noise drawn on the device.
@@ -39,8 +39,8 @@ fn adamw(step: u64) -> AdamW {
 }
 
 /// Trains both models from the same seed; the losses of each step, before its update.
-pub fn ten_steps<B: Backend>(bk: &B) -> Losses {
-    Losses { beit: beit(bk), dvae: dvae(bk) }
+pub fn ten_steps<B: Backend>(bk: &B) -> StepLosses {
+    StepLosses { beit: beit(bk), dvae: dvae(bk) }
 }
 
 fn beit<B: Backend>(bk: &B) -> Vec<f64> {
@@ -106,7 +106,7 @@ fn dvae<B: Backend>(bk: &B) -> Vec<f64> {
 }
 
 /// Largest relative difference of two runs' losses; NaN where a loss is not a number.
-pub fn difference(a: &Losses, b: &Losses) -> f64 {
+pub fn difference(a: &StepLosses, b: &StepLosses) -> f64 {
     let pairs = a.beit.iter().zip(&b.beit).chain(a.dvae.iter().zip(&b.dvae));
     pairs.map(|(a, b)| (a - b).abs() / b.abs()).fold(0.0, |worst: f64, x| {
         if x.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(x) }

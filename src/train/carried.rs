@@ -18,7 +18,7 @@ const BEST: &str = "best";
 
 /// What a checkpoint holds besides tensors.
 #[derive(Serialize, Deserialize)]
-struct Kept<W> {
+struct TrainerState<W> {
     inputs: BTreeMap<String, u32>,
     window: W,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
 
     /// Continues where a checkpoint was written, if what the run reads is still the same.
     pub(super) fn restore(&mut self, bk: &B, run: &RunDir, saved: &Checkpoint) -> Result<()> {
-        let kept: Kept<T::Window> = run.state(saved)?;
+        let kept: TrainerState<T::Window> = run.state(saved)?;
         let other = |(key, sum): &(&String, &u32)| kept.inputs.get(*key) != Some(*sum);
         if let Some((key, _)) = self.inputs.iter().find(other) {
             return Err(Error::config(format!(
@@ -83,7 +83,7 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
                 values: Slice::F32(values),
             })
             .collect();
-        let kept = Kept {
+        let kept = TrainerState {
             inputs: self.inputs.clone(),
             window: std::mem::take(&mut self.window),
             score: self.best.as_ref().map(|best| best.0),

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 /// Which samples of a step are computed together.
 #[derive(Clone, Debug)]
-pub(super) struct Cut {
+pub(super) struct BatchCut {
     /// Number of the micro-batch in the step.
     pub(super) number: usize,
     /// Places in the micro-batch.
     pub(super) range: Range<usize>,
 }
 
-impl Cut {
+impl BatchCut {
     /// The samples of a cut and what the task must know of it; the batch has `micros` micro-batches and
     /// its loss `terms` terms.
     pub(super) fn part<'a, S>(

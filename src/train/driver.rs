@@ -16,7 +16,7 @@ use crate::real::Float;
 use crate::run::{Opened, Progress, RunDir, interrupted, note};
 use crate::storage::Later;
 use crate::train::carried::Carried;
-use crate::train::cut::Cut;
+use crate::train::cut::BatchCut;
 use crate::train::task::{At, Length, Schedules, Task, Trained};
 use crate::weights::save_weights;
 use std::collections::BTreeSet;
@@ -96,7 +96,7 @@ fn finish<B: Backend, T: Task<B>>(
 struct Computed<B: Backend, T: Task<B>> {
     at: At,
     samples: Vec<T::Sample>,
-    cuts: Vec<Cut>,
+    cuts: Vec<BatchCut>,
     seen: Vec<T::Seen>, // by cut
 }
 
@@ -262,7 +262,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     }
 
     /// Adds the gradients of a step, part by part, and returns what each part saw.
-    fn gradients(&mut self, samples: &[T::Sample], at: At) -> Result<Vec<(Cut, T::Seen)>> {
+    fn gradients(&mut self, samples: &[T::Sample], at: At) -> Result<Vec<(BatchCut, T::Seen)>> {
         let (bk, task, extra) = (self.bk, self.task, &self.carried.extra);
         let terms = task.terms(samples, at)?;
         let micros = self.recipe.accumulate;
@@ -270,7 +270,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         for number in 0..micros {
             let State { w, g, .. } = &mut self.carried.state;
             let compute = |range: Range<usize>, g: &mut _| {
-                let cut = Cut { number, range };
+                let cut = BatchCut { number, range };
                 let part = cut.part(samples, micros, terms, at);
                 task.gradients(bk, w, extra, &part, g).map(|seen| (cut, seen))
             };

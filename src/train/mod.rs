@@ -17,9 +17,9 @@ use crate::rng::{Philox, Purpose};
 use crate::tensor::Master;
 use std::ops::Range;
 
-/// Drop-path multipliers of `part` of a micro-batch of `batch` samples: 0 with the block's rate p,
-/// else 1/(1 − p), drawn for every sample and branch from the stream (seed, step). Blocks with rate 0
-/// draw nothing.
+/// Drop-path factors of `part` of a micro-batch of `batch` samples: 0 with the block's rate p, else
+/// 1/(1 − p), drawn for every sample and branch from the stream (seed, step). Blocks with rate 0 draw
+/// nothing.
 pub fn drop_path<B: Backend>(
     bk: &B,
     config: &BeitConfig,

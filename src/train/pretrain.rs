@@ -29,7 +29,7 @@ use std::path::Path;
 
 /// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Window {
+pub struct PretrainWindow {
     loss: f64,
     correct: u64,
     masked: u64,
@@ -54,7 +54,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     type Data = Source;
     type Sample = MaskedSample;
     type Seen = Predicted<B>;
-    type Window = Window;
+    type Window = PretrainWindow;
     type Extra = ();
     type Summary = PretrainSummary;
 
@@ -143,7 +143,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         })
     }
 
-    fn absorb(&self, seen: Predicted<B>, window: &mut Window) -> bool {
+    fn absorb(&self, seen: Predicted<B>, window: &mut PretrainWindow) -> bool {
         let (argmax, labels) = (seen.argmax.wait(), seen.labels.wait());
         let loss = seen.losses.wait().into_iter().map(Float::to_f64).sum::<f64>();
         window.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
@@ -171,7 +171,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         _: &B,
         _: &State<B>,
         _: &[MaskedSample],
-        window: &Window,
+        window: &PretrainWindow,
         _: At,
     ) -> (Vec<(&'static str, f64)>, String) {
         let masked = window.masked as f64;

@@ -32,7 +32,7 @@ use std::path::Path;
 
 /// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Window {
+pub struct TokenizerWindow {
     reconstruction: f64,
     kl: f64,
     unused: f64,
@@ -70,7 +70,7 @@ impl TokenizerTraining {
 }
 
 /// What a micro-batch saw, on its way to the host.
-pub struct Seen<B: Backend> {
+pub struct Reconstructed<B: Backend> {
     reconstruction: Later<B::Master>,
     kl: Later<B::Master>,
     unused: Later<B::Master>,
@@ -83,8 +83,8 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     type Data = Source;
     /// Mapped pixels `[H,W,3]`.
     type Sample = Vec<f32>;
-    type Seen = Seen<B>;
-    type Window = Window;
+    type Seen = Reconstructed<B>;
+    type Window = TokenizerWindow;
     type Extra = ();
     type Summary = TokenizerSummary;
 
@@ -133,9 +133,9 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         (): &(),
         part: &Part<Vec<f32>>,
         g: &mut Params<B>,
-    ) -> Option<Seen<B>> {
+    ) -> Option<Reconstructed<B>> {
         let (_, losses) = self.losses(bk, w, part, g);
-        Some(Seen {
+        Some(Reconstructed {
             reconstruction: losses.reconstruction.read_later(bk),
             kl: losses.kl.read_later(bk),
             unused: losses.unused.read_later(bk),
@@ -144,7 +144,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         })
     }
 
-    fn absorb(&self, seen: Seen<B>, window: &mut Window) -> bool {
+    fn absorb(&self, seen: Reconstructed<B>, window: &mut TokenizerWindow) -> bool {
         let sum = |x: Later<B::Master>| x.wait().into_iter().map(Float::to_f64).sum::<f64>();
         let (reconstruction, kl) = (sum(seen.reconstruction), sum(seen.kl));
         let tokens = seen.tokens.wait();
@@ -182,7 +182,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         bk: &B,
         state: &State<B>,
         samples: &[Vec<f32>],
-        window: &Window,
+        window: &TokenizerWindow,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String) {
         let step = dvae_step(&self.config, at, 1.0);

@@ -17,7 +17,7 @@ mod plan;
 mod safetensors;
 
 pub use model::{Model, load_model, locate_model, save_model};
-pub use names::{Entry, Named, Naming, ORIGINAL, Rows, Rule};
+pub use names::{Entry, NamedTensor, Naming, ORIGINAL, Rows, Rule};
 pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
 pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};
 pub(crate) use safetensors::{checksum_of, refuse_non_finite};

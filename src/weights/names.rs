@@ -67,7 +67,7 @@ pub struct Entry {
 }
 
 /// One tensor as a file holds it: name, shape, values.
-pub type Named = (String, Vec<usize>, Vec<f32>);
+pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
 
 impl Naming {
     /// The tensors of a file that hold `param`.
@@ -106,7 +106,7 @@ impl Naming {
     }
 
     /// The tensors of a file that holds `values`, in the order of `layout`.
-    pub fn export(&self, layout: &Layout, values: &[f32]) -> Vec<Named> {
+    pub fn export(&self, layout: &Layout, values: &[f32]) -> Vec<NamedTensor> {
         let mut tensors = Vec::new();
         for p in layout.iter() {
             for entry in self.entries(p) {

@@ -15,7 +15,7 @@ use super::names::{Entry, Naming};
 use super::safetensors::shown;
 use crate::error::Result;
 use crate::params::{Layout, Param, arena_len};
-use resize::Positions;
+use resize::PositionKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -130,7 +130,7 @@ impl LoadPlan {
             };
             let (param, entry) = target.as_ref().expect("a used tensor has a place");
             let mut tensor = read(from)?;
-            if let (Some(regrid), Some(positions)) = (resize, Positions::of(&param.name)) {
+            if let (Some(regrid), Some(positions)) = (resize, PositionKind::of(&param.name)) {
                 tensor = positions.resize(&tensor, &entry.shape, &regrid)?;
             }
             entry.scatter(&tensor, &mut values[param.range.clone()]);
@@ -160,7 +160,7 @@ fn fate(
         return new("not in the file".to_owned(), format!("tensor {} is missing", entry.name));
     };
     let here = &entry.shape;
-    let resize = match (allow.resize, Positions::of(&param.name)) {
+    let resize = match (allow.resize, PositionKind::of(&param.name)) {
         (Some(grids), Some(positions)) if grids.from != grids.to => {
             positions.check(from, there, here, &grids)?;
             Some(grids)

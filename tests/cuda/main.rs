@@ -20,7 +20,7 @@ use beit::ops::linear::{Linear, LinearOp};
 use beit::params::{Decay, Init, Params, Registry, initial_values};
 use beit::rng::{Philox, Purpose};
 use beit::selfcheck::AnyCase;
-use beit::selfcheck::training::{self, Losses};
+use beit::selfcheck::training::{self, StepLosses};
 use beit::storage::Storage;
 use beit::tensor::{Ids, Master, Tensor};
 use cuda_emu::Order;
@@ -55,7 +55,7 @@ fn text(error: beit::Error) -> Failed {
 }
 
 /// Ten steps of both models within `limit` of the CPU's losses.
-fn ten_steps<T: Precision>(judge: &Losses, limit: f64) -> Result<(), Failed> {
+fn ten_steps<T: Precision>(judge: &StepLosses, limit: f64) -> Result<(), Failed> {
     let losses = training::ten_steps(&Cuda::<T>::on(&device(Order::Forward)?).map_err(text)?);
     let off = training::difference(&losses, judge);
     // NaN must not pass.
@@ -80,7 +80,7 @@ fn gumbel_noise() -> Result<(), Failed> {
 
 /// Two runs give the same bits.
 fn repeats() -> Result<(), Failed> {
-    let run = || -> Result<Losses, Failed> {
+    let run = || -> Result<StepLosses, Failed> {
         Ok(training::ten_steps(&Cuda::<half::bf16>::on(&device(Order::Forward)?).map_err(text)?))
     };
     if run()? == run()? { Ok(()) } else { Err("the losses of two runs differ".into()) }

@@ -1,6 +1,6 @@
 //! Case 09: masks replayed from recorded draws and compared in distribution, with the fixture's
-//! samples and with the numbers of the spec (`beit.md` §2.3); and proof that the comparison rejects
-//! the spec's wrong variants.
+//! samples and with known frequencies (`violations`); and proof that the comparison rejects wrong
+//! variants.
 
 use crate::fixture::Fixture;
 use crate::replay::Replay;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 const CASE: &str = "09_masks";
 const SAMPLES: usize = 20_000;
 
-/// A replay and a comparison for every configuration of the case, then the spec's numbers.
+/// A replay and a comparison for every configuration of the case, then the known frequencies.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let mut trials = Vec::new();
     match Fixture::open(dir, CASE) {
@@ -151,7 +151,7 @@ fn compare(fx: &Fixture, name: &str, cfg: MaskConfig) -> Result<(), Failed> {
     none(found)
 }
 
-/// Where 20,000 masks of the original setting leave the spec's numbers by more than it suggests.
+/// Where 20,000 masks of the original setting leave its known frequencies by more than chance.
 fn violations(mut draw: impl FnMut() -> (Vec<bool>, Vec<CropBox>)) -> Vec<String> {
     const SIDE: usize = 14;
     /// Frequencies of the upper left quadrant, averaged over the symmetries of the square.
@@ -197,7 +197,7 @@ fn violations(mut draw: impl FnMut() -> (Vec<bool>, Vec<CropBox>)) -> Vec<String
     let mut found = Vec::new();
     let mut near = |what: String, got: f64, wanted: f64, limit: f64| {
         if (got - wanted).abs() >= limit {
-            found.push(format!("{what}: {got:.5}, the spec has {wanted} within {limit:.5}"));
+            found.push(format!("{what}: {got:.5}, want {wanted} within {limit:.5}"));
         }
     };
     near("mean count".into(), total as f64 / n, 74.470, 0.035);
@@ -228,7 +228,7 @@ fn violations(mut draw: impl FnMut() -> (Vec<bool>, Vec<CropBox>)) -> Vec<String
     found
 }
 
-/// The mistakes that the spec lists, on an implementation of its own; `Correct` shows that this
+/// Mistakes that are easily made, on an implementation of its own; `Correct` shows that this
 /// one differs from the crate's in nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Variant {

@@ -7,7 +7,7 @@
 //! the ceilings. A result whose error is above its bound in either report is compared with nothing, and
 //! counts as *broken* where only the new one is wrong.
 
-use super::content::{Change, FORMAT, Machine, Plan, Report, Verdict};
+use super::content::{BenchReport, Change, ChangeVerdict, FORMAT, Machine, Plan};
 use crate::bench::Timing;
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Reads an earlier report and refuses one that cannot be compared.
-pub fn read(path: &Path, machine: &Machine, plan: &Plan) -> Result<Report> {
+pub fn read(path: &Path, machine: &Machine, plan: &Plan) -> Result<BenchReport> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
     let wrong = |why: String| Error::format(path, why);
     #[derive(Deserialize)]
@@ -27,7 +27,7 @@ pub fn read(path: &Path, machine: &Machine, plan: &Plan) -> Result<Report> {
     if head.format != FORMAT {
         return Err(wrong(format!("its format is {}, this program's {FORMAT}", head.format)));
     }
-    let old: Report = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let old: BenchReport = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let differs = [
         differs("processor", &old.machine.cpu, &machine.cpu),
         differs("threads", &old.machine.threads, &machine.threads),
@@ -53,7 +53,7 @@ fn differs<T: PartialEq + std::fmt::Debug>(what: &str, old: &T, new: &T) -> Opti
 /// A figure and whether its result is right.
 type Figure<'a> = (String, &'a Timing, bool);
 
-fn figures(report: &Report) -> Vec<Figure<'_>> {
+fn figures(report: &BenchReport) -> Vec<Figure<'_>> {
     let mut all: Vec<Figure> = Vec::new();
     for c in &report.ceilings {
         let threads = c.threads.map_or(String::new(), |n| format!(" on {n} threads"));
@@ -81,17 +81,17 @@ fn figures(report: &Report) -> Vec<Figure<'_>> {
 }
 
 /// Every figure that both reports have, in the order of the new one.
-pub fn changes(old: &Report, new: &Report) -> Vec<Change> {
+pub fn changes(old: &BenchReport, new: &BenchReport) -> Vec<Change> {
     let before: BTreeMap<_, _> =
         figures(old).into_iter().map(|(what, timing, right)| (what, (timing, right))).collect();
     let found = figures(new).into_iter().filter_map(|(what, new, right)| {
         let &(old, was_right) = before.get(&what)?;
         let verdict = match (was_right, right) {
             (false, _) => return None,
-            (true, false) => Verdict::Broken,
-            _ if new.interval_s[0] > old.interval_s[1] => Verdict::Slower,
-            _ if new.interval_s[1] < old.interval_s[0] => Verdict::Faster,
-            _ => Verdict::Same,
+            (true, false) => ChangeVerdict::Broken,
+            _ if new.interval_s[0] > old.interval_s[1] => ChangeVerdict::Slower,
+            _ if new.interval_s[1] < old.interval_s[0] => ChangeVerdict::Faster,
+            _ => ChangeVerdict::Same,
         };
         Some(Change { what, old: old.clone(), new: new.clone(), verdict })
     });

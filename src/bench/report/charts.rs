@@ -1,6 +1,6 @@
 //! The pictures of the page.
 
-use super::content::{OpRow, Report, StepRow};
+use super::content::{BenchReport, OpRow, StepRow};
 use crate::bench::Timing;
 use crate::bench::columns::CPU;
 use crate::report::plot::{Axis, Bar, Bars, Guide, Plot, Point};
@@ -11,7 +11,7 @@ fn rate(work: f64, t: &Timing) -> (f64, [f64; 2]) {
 }
 
 /// GFLOP/s over operations per byte, under the roofs.
-pub fn roofline(report: &Report, column: &str) -> String {
+pub fn roofline(report: &BenchReport, column: &str) -> String {
     let roof = crate::bench::ceilings::Roofs::of(&report.ceilings).get(column);
     let Some(roof) = roof else { return String::new() };
     let right = |r: &&OpRow| r.column == column && r.accuracy.holds() && r.flops > 0.0;
@@ -60,7 +60,7 @@ pub fn roofline(report: &Report, column: &str) -> String {
 }
 
 /// Share of the roof, op by op.
-pub fn of_roof(report: &Report, column: &str) -> String {
+pub fn of_roof(report: &BenchReport, column: &str) -> String {
     let title = format!("Share of the roof, {column}");
     let mut bars = Bars::new(&title, "measured rate over the roof", &["forward", "backward"])
         .describe("1 is what the machine reaches on a plain product or pass over memory.")
@@ -94,7 +94,7 @@ pub fn section_names(steps: &[StepRow]) -> Vec<String> {
 }
 
 /// Where the time of a step goes, in per cent.
-pub fn sections(report: &Report) -> String {
+pub fn sections(report: &BenchReport) -> String {
     let names = section_names(&report.steps);
     let short: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut bars = Bars::new("Where the time goes", "% of data, tokenizer and step", &short)
@@ -112,7 +112,7 @@ pub fn sections(report: &Report) -> String {
 }
 
 /// Predicted and measured memory.
-pub fn memory(report: &Report) -> String {
+pub fn memory(report: &BenchReport) -> String {
     let mib = |bytes: f64| Bar::from(bytes / (1 << 20) as f64);
     let mut bars = Bars::new("Memory of a step", "MiB of tensors", &["predicted", "measured"]);
     for row in &report.steps {
@@ -123,7 +123,7 @@ pub fn memory(report: &Report) -> String {
 }
 
 /// Speed on n threads over that on one, by what ran.
-pub fn scaled(report: &Report) -> Vec<(String, Vec<(usize, Timing)>)> {
+pub fn scaled(report: &BenchReport) -> Vec<(String, Vec<(usize, Timing)>)> {
     let mut all: Vec<(String, Vec<(usize, Timing)>)> = Vec::new();
     let mut add = |name: String, threads: usize, timing: &Timing| match all
         .iter_mut()
@@ -146,7 +146,7 @@ pub fn scaled(report: &Report) -> Vec<(String, Vec<(usize, Timing)>)> {
 }
 
 /// The plot of [`scaled`].
-pub fn scaling(report: &Report) -> String {
+pub fn scaling(report: &BenchReport) -> String {
     let most = report.machine.threads as f64;
     if most < 2.0 {
         return String::new();
@@ -170,7 +170,7 @@ pub fn scaling(report: &Report) -> String {
 }
 
 /// Images per second over the batch size.
-pub fn sweep(report: &Report) -> String {
+pub fn sweep(report: &BenchReport) -> String {
     let title = format!("Batch size, {}", report.plan.swept);
     let mut plot = Plot::new(&title, Axis::log("images of a step"), Axis::log("images/s"));
     for column in &report.plan.columns {

@@ -14,7 +14,7 @@ pub const FORMAT: u32 = 1;
 
 /// Everything that was measured: the content of `report.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct BenchReport {
     /// [`FORMAT`].
     pub format: u32,
     /// Version of this program.
@@ -43,7 +43,7 @@ pub struct Report {
     pub other_programs: Option<f64>,
 }
 
-impl Report {
+impl BenchReport {
     /// Sets what follows from the ceilings: shares of the roof, what binds, and MFU.
     pub(super) fn under_the_roofs(&mut self) {
         under_the_roofs(self.ops.iter_mut().map(|row| &mut row.time), &self.ceilings);
@@ -237,7 +237,7 @@ pub struct Peer {
 /// What became of one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ChangeVerdict {
     /// The new interval lies below the old one.
     Faster,
     /// The intervals overlap.
@@ -258,7 +258,7 @@ pub struct Change {
     /// Now.
     pub new: Timing,
     /// What that means.
-    pub verdict: Verdict,
+    pub verdict: ChangeVerdict,
 }
 
 impl Change {
@@ -269,6 +269,6 @@ impl Change {
 
     /// Whether the report fails for it.
     pub fn fails(&self) -> bool {
-        matches!(self.verdict, Verdict::Slower | Verdict::Broken)
+        matches!(self.verdict, ChangeVerdict::Slower | ChangeVerdict::Broken)
     }
 }

@@ -7,7 +7,7 @@
 //! stands the error against f64 on the same inputs, and a time whose error is above its bound
 //! ([`errors`]) is struck out: a wrong result has no speed.
 //!
-//! [`measure`] fills a [`Report`], which is the JSON file; [`page`] makes the other two forms of it;
+//! [`measure`] fills a [`BenchReport`], which is the JSON file; [`page`] makes the other two forms of it;
 //! [`against`] compares it with an earlier one.
 
 pub mod against;
@@ -22,8 +22,8 @@ mod steps;
 pub(crate) mod tables;
 
 pub use content::{
-    Accuracy, Change, FORMAT, Machine, OpRow, Peer, Plan, Report, ScalingRow, Section, StepRow,
-    SweepRow, Verdict, sizes,
+    Accuracy, BenchReport, Change, ChangeVerdict, FORMAT, Machine, OpRow, Peer, Plan, ScalingRow,
+    Section, StepRow, SweepRow, sizes,
 };
 pub use page::page;
 
@@ -90,8 +90,8 @@ pub fn measure(
     plan: Plan,
     columns: &Columns,
     peers: Vec<Peer>,
-    old: Option<&Report>,
-) -> Result<Report> {
+    old: Option<&BenchReport>,
+) -> Result<BenchReport> {
     let start = Instant::now();
     // What all programs used but this one.
     let others = || Some(machine_seconds()? - processor_seconds()?);
@@ -112,7 +112,7 @@ pub fn measure(
     let seconds = start.elapsed().as_secs_f64();
     let other_programs =
         before.zip(others()).map(|(before, after)| ((after - before) / seconds).max(0.0));
-    let mut report = Report {
+    let mut report = BenchReport {
         format: FORMAT,
         beit: env!("CARGO_PKG_VERSION").into(),
         machine,

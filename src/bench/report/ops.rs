@@ -34,7 +34,7 @@ pub fn names(quick: bool) -> Vec<String> {
 
 /// All rows.
 pub fn measure(plan: &Plan, columns: &Columns) -> Vec<OpRow> {
-    let mut bench = Bench { plan, columns, done: 0, rows: Vec::new() };
+    let mut bench = OpRows { plan, columns, done: 0, rows: Vec::new() };
     if plan.quick {
         crate::ops::visit_cases(&mut bench);
     } else {
@@ -43,7 +43,7 @@ pub fn measure(plan: &Plan, columns: &Columns) -> Vec<OpRow> {
     bench.rows
 }
 
-struct Bench<'a> {
+struct OpRows<'a> {
     plan: &'a Plan,
     columns: &'a Columns,
     done: usize,
@@ -54,14 +54,14 @@ struct Bench<'a> {
 type Tensors = Vec<(String, Vec<f64>)>;
 
 /// A case with what f64 makes of its numbers: outputs and gradients.
-struct Judged<'a, C> {
+struct JudgedCase<'a, C> {
     case: &'a C,
     op: OpBench,
     want: [Tensors; 2],
     longest: f64,
 }
 
-impl<'a, C: Case> Judged<'a, C> {
+impl<'a, C: Case> JudgedCase<'a, C> {
     fn new(case: &'a C) -> Self {
         let op = OpBench::new(&Cpu::<f32>::new(), case);
         let longest = longest_axis(&op.inputs);
@@ -98,14 +98,14 @@ impl<'a, C: Case> Judged<'a, C> {
     }
 }
 
-struct InColumn<'a, 'b, C> {
-    judged: &'a Judged<'a, C>,
-    bench: &'a mut Bench<'b>,
+struct OpInColumn<'a, 'b, C> {
+    judged: &'a JudgedCase<'a, C>,
+    bench: &'a mut OpRows<'b>,
 }
 
-impl<C: Case> EachColumn for InColumn<'_, '_, C> {
+impl<C: Case> EachColumn for OpInColumn<'_, '_, C> {
     fn on<B: Backend>(&mut self, column: &Column, bk: &B) -> Result<()> {
-        let Judged { case, op, .. } = self.judged;
+        let JudgedCase { case, op, .. } = self.judged;
         let runs = if column.timed { FEWEST } else { 0 };
         let seconds = if column.timed && !self.bench.plan.quick { 1.0 } else { 0.0 };
         let times = op.measure(bk, column, Effort { runs, seconds }, |io| case.run(bk, io));
@@ -116,7 +116,7 @@ impl<C: Case> EachColumn for InColumn<'_, '_, C> {
     }
 }
 
-impl Visitor for Bench<'_> {
+impl Visitor for OpRows<'_> {
     fn visit<C: Case>(&mut self, case: C) {
         let name = case.name();
         if !self.plan.ops.contains(&name) {
@@ -124,10 +124,10 @@ impl Visitor for Bench<'_> {
         }
         self.done += 1;
         note(&format!("op {} of {}: {name}", self.done, self.plan.ops.len()));
-        let judged = Judged::new(&case);
+        let judged = JudgedCase::new(&case);
         let columns = self.columns;
         // The devices were opened before; one that fails now fails inside an op.
-        let done = columns.each(&mut InColumn { judged: &judged, bench: self });
+        let done = columns.each(&mut OpInColumn { judged: &judged, bench: self });
         done.unwrap_or_else(|e| DeviceFault { text: e.to_string() }.panic());
     }
 }

@@ -1,7 +1,7 @@
 //! A report as a page.
 
 use super::charts;
-use super::content::{Change, Report, StepRow, Verdict};
+use super::content::{BenchReport, Change, ChangeVerdict, StepRow};
 use super::tables::{
     allowed, by_section, claim, digits, error, images, mib, name, op_errors, op_times, runs,
     side_by_side, time, timed,
@@ -9,7 +9,7 @@ use super::tables::{
 use crate::report::page::{Cell, Page, Table};
 
 /// The whole page.
-pub fn page(report: &Report, command: &str) -> Page {
+pub fn page(report: &BenchReport, command: &str) -> Page {
     let page = Page::new("beit bench report").with_contents();
     let page = about(page, report, command);
     let page = ceilings(page, report);
@@ -21,7 +21,7 @@ pub fn page(report: &Report, command: &str) -> Page {
     changes(page, report)
 }
 
-fn about(page: Page, report: &Report, command: &str) -> Page {
+fn about(page: Page, report: &BenchReport, command: &str) -> Page {
     let m = &report.machine;
     let row = |name: &str, value: String| [name.to_string(), value];
     let gpu = match (&m.device, &m.no_device) {
@@ -86,7 +86,7 @@ const RULES: [&str; 9] = [
      Above the roof of memory, the data came from a cache.",
 ];
 
-fn ceilings(page: Page, report: &Report) -> Page {
+fn ceilings(page: Page, report: &BenchReport) -> Page {
     let mut table = Table::new(
         &["ceiling", "column", "threads", "size", "best", "median", "runs", "coverage"],
         2,
@@ -117,7 +117,7 @@ fn ceilings(page: Page, report: &Report) -> Page {
         .table(table)
 }
 
-fn ops(page: Page, report: &Report) -> Page {
+fn ops(page: Page, report: &BenchReport) -> Page {
     let mut page = page.section("Ops");
     for column in &report.plan.columns {
         let rows = || report.ops.iter().filter(|r| r.column == *column);
@@ -137,7 +137,7 @@ fn ops(page: Page, report: &Report) -> Page {
     page.subsection("Side by side").table(side_by_side(report))
 }
 
-fn steps(page: Page, report: &Report) -> Page {
+fn steps(page: Page, report: &BenchReport) -> Page {
     let mut table = Table::new(
         &[
             "preset",
@@ -210,7 +210,7 @@ fn steps(page: Page, report: &Report) -> Page {
     }
 }
 
-fn scaling(page: Page, report: &Report) -> Page {
+fn scaling(page: Page, report: &BenchReport) -> Page {
     let mut table =
         Table::new(&["work", "threads", "time (interval)", "runs", "speed over one thread"], 1);
     for (name, runs) in charts::scaled(report) {
@@ -228,7 +228,7 @@ fn scaling(page: Page, report: &Report) -> Page {
     page.section("Thread scaling").chart(&charts::scaling(report)).table(table)
 }
 
-fn sweep(page: Page, report: &Report) -> Page {
+fn sweep(page: Page, report: &BenchReport) -> Page {
     let columns: Vec<&String> = report
         .plan
         .columns
@@ -257,7 +257,7 @@ fn sweep(page: Page, report: &Report) -> Page {
 }
 
 /// From which batch size on a GPU is faster than the CPU, its interval wholly below the CPU's.
-fn crossover(report: &Report) -> Option<String> {
+fn crossover(report: &BenchReport) -> Option<String> {
     let gpu =
         report.plan.columns.iter().find(|c| {
             **c != report.plan.columns[0] && report.sweep.iter().any(|r| r.column == **c)
@@ -276,7 +276,7 @@ fn crossover(report: &Report) -> Option<String> {
     })
 }
 
-fn peers(page: Page, report: &Report) -> Page {
+fn peers(page: Page, report: &BenchReport) -> Page {
     if report.peers.is_empty() {
         return page;
     }
@@ -329,39 +329,39 @@ fn peers(page: Page, report: &Report) -> Page {
         .table(table)
 }
 
-fn changes(page: Page, report: &Report) -> Page {
+fn changes(page: Page, report: &BenchReport) -> Page {
     if report.changes.is_empty() {
         return page;
     }
     let count = |v| report.changes.iter().filter(|c| c.verdict == v).count();
     let all = report.changes.len();
     let mut table = Table::new(&["what", "verdict", "before", "now", "now over before"], 2);
-    let told = report.changes.iter().filter(|c| c.verdict != Verdict::Same);
-    for c in told.chain(report.changes.iter().filter(|c| c.verdict == Verdict::Same)) {
+    let told = report.changes.iter().filter(|c| c.verdict != ChangeVerdict::Same);
+    for c in told.chain(report.changes.iter().filter(|c| c.verdict == ChangeVerdict::Same)) {
         table = table.row([
             c.what.clone().into(),
             verdict(c).into(),
             time(&c.old).into(),
             time(&c.new).into(),
-            if c.verdict == Verdict::Broken { "".into() } else { digits(c.ratio()).into() },
+            if c.verdict == ChangeVerdict::Broken { "".into() } else { digits(c.ratio()).into() },
         ]);
     }
     page.section("Changes")
         .text(&format!(
             "Of {all} figures {} are slower, {} faster and {} broken: their intervals do not overlap, or the \
              error is above its bound now. By chance alone about 3 of 1,000 would be called slower.",
-            count(Verdict::Slower),
-            count(Verdict::Faster),
-            count(Verdict::Broken),
+            count(ChangeVerdict::Slower),
+            count(ChangeVerdict::Faster),
+            count(ChangeVerdict::Broken),
         ))
         .table(table)
 }
 
 fn verdict(c: &Change) -> &'static str {
     match c.verdict {
-        Verdict::Faster => "faster",
-        Verdict::Same => "within the intervals",
-        Verdict::Slower => "slower",
-        Verdict::Broken => "broken",
+        ChangeVerdict::Faster => "faster",
+        ChangeVerdict::Same => "within the intervals",
+        ChangeVerdict::Slower => "slower",
+        ChangeVerdict::Broken => "broken",
     }
 }

@@ -43,13 +43,13 @@ pub fn measure(plan: &Plan, columns: &Columns) -> Result<Vec<StepRow>> {
         let data = data_times(preset, *batch, plan.count)?;
         let (_, tokenizer, _) = sizes(preset)?;
         let (want, rows) = (&want, &mut rows);
-        let mut each = InColumn { preset, bench, want, data, tokenizer, rows };
+        let mut each = StepInColumn { preset, bench, want, data, tokenizer, rows };
         columns.each(&mut each)?;
     }
     Ok(rows)
 }
 
-struct InColumn<'a> {
+struct StepInColumn<'a> {
     preset: &'a str,
     bench: StepBench,
     want: &'a (f64, Vec<f64>),
@@ -58,7 +58,7 @@ struct InColumn<'a> {
     rows: &'a mut Vec<StepRow>,
 }
 
-impl EachColumn for InColumn<'_> {
+impl EachColumn for StepInColumn<'_> {
     fn on<B: Backend>(&mut self, column: &Column, bk: &B) -> Result<()> {
         let StepBench { config, masked, batch, .. } = &self.bench;
         let predicted = predicted_bytes::<B>(config, *masked, *batch);

@@ -1,7 +1,7 @@
 //! The tables of the page and what their cells look like.
 
 use super::charts;
-use super::content::{Accuracy, OpRow, Report, StepRow};
+use super::content::{Accuracy, BenchReport, OpRow, StepRow};
 use crate::bench::Timing;
 use crate::report::page::{Cell, Table};
 use std::collections::BTreeMap;
@@ -138,7 +138,7 @@ pub fn op_errors<'a>(rows: impl Iterator<Item = &'a OpRow>) -> Table {
 }
 
 /// Time and error of every column, and how much faster than the CPU, where both results are right.
-pub fn side_by_side(report: &Report) -> Table {
+pub fn side_by_side(report: &BenchReport) -> Table {
     let columns = &report.plan.columns;
     let mut names = vec!["op".to_string(), "pass".into()];
     names.extend(columns.iter().flat_map(|c| [c.clone(), "error".into()]));

@@ -2,7 +2,7 @@
 //! (`cuda/attention_mma.cu`); else the plain form (`cuda/attention.cu`), which judges the other.
 
 use super::{Attended, AttentionOp, Dims};
-use crate::cuda::{Buffer, Cuda, Grid, Precision, args};
+use crate::cuda::{Cuda, DeviceBuffer, Grid, Precision, args};
 use crate::tensor::{Master, Tensor};
 
 /// Shared memory that a block of the tensor-core form may have: two blocks on a multiprocessor.
@@ -98,7 +98,8 @@ impl<T: Precision> Cuda<T> {
         let (scale, stage, stride) = (dims.scale::<f64>(), tiling.stage, n.next_multiple_of(16));
         let sample = heads * n * stride;
         let step = if dbias.is_some() { (SCORES / sample).clamp(1, batch) } else { batch };
-        let scores: Option<Buffer<T::Elem>> = dbias.is_some().then(|| self.scratch(step * sample));
+        let scores: Option<DeviceBuffer<T::Elem>> =
+            dbias.is_some().then(|| self.scratch(step * sample));
         for first in (0..batch).step_by(step) {
             let dims = Dims { batch: step.min(batch - first), ..*dims };
             let wide = first * n * heads * d;

@@ -19,7 +19,7 @@ impl Geometry {
 }
 
 /// What the tensor-core form makes of a convolution.
-enum Made<'a, T: Precision> {
+enum ConvResult<'a, T: Precision> {
     /// y = conv + bias, 0 where the mask is not above 0.
     Elem { y: &'a Tensor<Cuda<T>>, mask: Option<&'a Tensor<Cuda<T>>> },
     /// sums = scale (conv + bias), or that added to them.
@@ -34,7 +34,7 @@ fn convolve_tiled<T: Precision>(
     (x, relu): (&Tensor<Cuda<T>>, bool),
     weight: Pointer<T::Elem>,
     bias: Option<Pointer<T::Master>>,
-    made: Made<T>,
+    made: ConvResult<T>,
 ) -> bool {
     // It copies 16 bytes at a time.
     let aligned = weight.is_aligned(16) && geo.input.is_multiple_of(8);
@@ -48,8 +48,8 @@ fn convolve_tiled<T: Precision>(
     let grid = Grid::blocks([pixels.div_ceil(128), geo.output.div_ceil(outputs)], 256);
     let shared = 3 * (128 + outputs) * 40 * size_of::<T::Elem>();
     let (y, mask, sums, add, scale) = match made {
-        Made::Elem { y, mask } => (Some(y), mask, None, false, 1.0),
-        Made::Master { sums, add, scale } => (None, None, Some(sums), add, scale),
+        ConvResult::Elem { y, mask } => (Some(y), mask, None, false, 1.0),
+        ConvResult::Master { sums, add, scale } => (None, None, Some(sums), add, scale),
     };
     let arguments = args![
         x, weight, bias, y, sums, mask, scale, add, pixels, geo.height, geo.width, geo.input,
@@ -110,7 +110,7 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let geo = Geometry::new("conv2d", x.shape(), conv);
         let y: Tensor<Self> = self.unset(&[x.shape()[0], geo.height, geo.width, geo.output]);
         let (n, bias, weight) = (y.len(), w.at(&conv.bias), w.elem_at(&conv.weight));
-        let made = Made::Elem { y: &y, mask: None };
+        let made = ConvResult::Elem { y: &y, mask: None };
         if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
             return y;
         }
@@ -133,7 +133,7 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let (bias, weight, add) = (w.at(&conv.bias), w.elem_at(&conv.weight), residual.is_some());
         let y = residual.unwrap_or_else(|| self.unset(&shape));
         y.expect_shape("conv2d", "residual", &shape);
-        let made = Made::Master { sums: &y, add, scale };
+        let made = ConvResult::Master { sums: &y, add, scale };
         if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
             return y;
         }
@@ -175,7 +175,7 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let arguments = args![weight, &flipped, n, taps, geo.input, geo.output];
         self.launch("conv2d_flip", Grid::each(n), arguments);
         let dx: Tensor<Self> = self.unset(x.shape());
-        let made = Made::Elem { y: &dx, mask: conv.relu.then_some(x) };
+        let made = ConvResult::Elem { y: &dx, mask: conv.relu.then_some(x) };
         if convolve_tiled(self, &swapped, (dy, false), flipped.start(), None, made) {
             return Some(dx);
         }

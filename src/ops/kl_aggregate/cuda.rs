@@ -1,7 +1,7 @@
 //! KL of the aggregate posterior on CUDA: `cuda/kl_aggregate.cu`.
 
 use super::KlAggregateOp;
-use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
+use crate::cuda::{Cuda, Grid, Precision, RowPieces, args};
 use crate::tensor::Master;
 
 impl<T: Precision> KlAggregateOp for Cuda<T> {
@@ -11,7 +11,7 @@ impl<T: Precision> KlAggregateOp for Cuda<T> {
         assert!(rows > 0, "kl_aggregate: logits is {:?}, expected a row", logits.shape());
         let (lse, kl) = (self.scratch::<T::Master>(rows), self.unset(&[1]));
         self.launch("kl_aggregate_lse", Grid::rows(rows, k), args![logits, &lse, k]);
-        let pieces = Pieces::of(rows);
+        let pieces = RowPieces::of(rows);
         let partials = self.scratch(pieces.count * k);
         let arguments = args![logits, &lse, &partials, rows, k, pieces.step];
         self.launch("kl_aggregate_sums", Grid::pieces(k, pieces.count), arguments);

@@ -1,7 +1,7 @@
 //! Layer normalisation on CUDA: `cuda/layer_norm.cu`.
 
 use super::{LayerNormOp, Norm, NormStats};
-use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
+use crate::cuda::{Cuda, Grid, Precision, RowPieces, args};
 use crate::params::Params;
 use crate::tensor::{Master, Tensor};
 
@@ -39,7 +39,7 @@ impl<T: Precision> LayerNormOp for Cuda<T> {
         let (mean, rstd, scale) = (&stats.mean, &stats.rstd, w.at(weight));
         let arguments = args![x, mean, rstd, scale, dy, &dx, c];
         self.launch("layer_norm_backward", Grid::rows(rows, c), arguments);
-        let pieces = Pieces::of(rows);
+        let pieces = RowPieces::of(rows);
         let partials = self.scratch(pieces.count * 2 * c);
         let arguments = args![x, mean, rstd, dy, &partials, rows, c, pieces.step];
         self.launch("layer_norm_param_sums", Grid::pieces(c, pieces.count), arguments);

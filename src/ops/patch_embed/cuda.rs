@@ -1,14 +1,18 @@
 //! Patch embedding on CUDA: one product over the flattened patches (`cuda/patch_embed.cu`).
 
 use super::{PatchEmbed, PatchEmbedOp, Patches};
-use crate::cuda::{Buffer, Cuda, Grid, Precision, args, plain, transposed};
+use crate::cuda::{Cuda, DeviceBuffer, Grid, Precision, args, plain, transposed};
 use crate::ops::convert::ConvertOp;
 use crate::params::Params;
 use crate::tensor::{Master, Tensor};
 
 /// The flattened patches of x.
 #[track_caller]
-fn gather<T: Precision>(bk: &Cuda<T>, patches: &Patches, x: &Tensor<Cuda<T>>) -> Buffer<T::Elem> {
+fn gather<T: Precision>(
+    bk: &Cuda<T>,
+    patches: &Patches,
+    x: &Tensor<Cuda<T>>,
+) -> DeviceBuffer<T::Elem> {
     let (n, flat) = (x.len(), bk.scratch(x.len()));
     let arguments = args![x, &flat, n, patches.grid.1, patches.side, patches.channels];
     bk.launch("patch_embed_gather", Grid::each(n), arguments);

@@ -1,7 +1,7 @@
 //! The residual sum on CUDA: `cuda/residual.cu`.
 
 use super::{Branch, ResidualOp};
-use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
+use crate::cuda::{Cuda, Grid, Precision, RowPieces, args};
 use crate::params::Params;
 use crate::tensor::{Master, Tensor};
 
@@ -34,7 +34,7 @@ impl<T: Precision> ResidualOp for Cuda<T> {
         branch.expect_fit("residual_backward", ds.shape());
         let Branch { out, gamma, keep } = *branch;
         let (rows, c, dbranch) = (ds.rows(), ds.cols(), self.unset(ds.shape()));
-        let (per_sample, pieces) = (rows / ds.shape()[0].max(1), Pieces::of(rows));
+        let (per_sample, pieces) = (rows / ds.shape()[0].max(1), RowPieces::of(rows));
         let partials = self.scratch(if gamma.is_some() { pieces.count * c } else { 0 });
         let scale = gamma.map(|p| w.at(p));
         let arguments =

@@ -1,7 +1,7 @@
 //! The residual sum and layer normalisation on CUDA: `cuda/residual_norm.cu`.
 
 use super::{ResidualNormOp, Stream};
-use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
+use crate::cuda::{Cuda, Grid, Precision, RowPieces, args};
 use crate::ops::layer_norm::{Norm, NormStats};
 use crate::ops::residual::Branch;
 use crate::params::{Param, Params};
@@ -49,7 +49,7 @@ impl<T: Precision> ResidualNormOp for Cuda<T> {
         let (rows, c) = (s_out.rows(), s_out.cols());
         norm.expect_width(op, c);
         let stats = stream.stats.as_ref().expect("kept by forward");
-        let (dbranch, pieces) = (self.unset(s_out.shape()), Pieces::of(rows));
+        let (dbranch, pieces) = (self.unset(s_out.shape()), RowPieces::of(rows));
         let (mean, rstd) = (&stats.mean, &stats.rstd);
         let (scale, weight) = (gamma.map(|p| w.at(p)), w.at(&norm.weight));
         let per_sample = rows / s_out.shape()[0].max(1);

@@ -1,7 +1,7 @@
 //! The token sequence on CUDA: `cuda/tokens.cu`.
 
 use super::{Tokens, TokensOp, expect_tokens};
-use crate::cuda::{Cuda, Grid, Pieces, Precision, args};
+use crate::cuda::{Cuda, Grid, Precision, RowPieces, args};
 use crate::params::Params;
 use crate::tensor::{Ids, Master};
 
@@ -53,7 +53,7 @@ impl<T: Precision> TokensOp for Cuda<T> {
         // s_b,1+i = mask_token where masked   =>   dmask_token += Σ over masked of ds_b,1+i
         if let (Some(mask), Some(mask_token)) = (mask, &p.mask) {
             let patches = batch * (tokens - 1);
-            let pieces = Pieces::of(patches);
+            let pieces = RowPieces::of(patches);
             let partials = self.scratch(pieces.count * c);
             let arguments = args![mask, ds, &partials, patches, tokens, c, pieces.step];
             self.launch("tokens_backward_mask", Grid::pieces(c, pieces.count), arguments);

@@ -181,11 +181,11 @@ fn path(corners: &[(f64, f64)]) -> String {
     path
 }
 
-type Segment = ((f64, f64), (f64, f64));
+type LineSegment = ((f64, f64), (f64, f64));
 
 /// The part of a segment inside a rectangle (Liang and Barsky: for each side, the share of the segment
 /// at which it is crossed bounds the part that is left).
-fn clip((a, b): Segment, ((x0, x1), (y0, y1)): Segment) -> Option<Segment> {
+fn clip((a, b): LineSegment, ((x0, x1), (y0, y1)): LineSegment) -> Option<LineSegment> {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let (mut from, mut to) = (0.0f64, 1.0f64);
     for (step, room) in [(-dx, a.0 - x0), (dx, x1 - a.0), (-dy, a.1 - y0), (dy, y1 - a.1)] {

@@ -25,14 +25,14 @@ impl fmt::Display for Regrid {
 
 /// What a parameter says about the grid.
 #[derive(Clone, Copy)]
-pub(super) enum Positions {
+pub(super) enum PositionKind {
     /// Relative, `[(2Gh−1)(2Gw−1)+3, H]`.
     Relative,
     /// Absolute, `[1, 1+Gh·Gw, C]`.
     Absolute,
 }
 
-impl Positions {
+impl PositionKind {
     /// Of the parameter `name`.
     pub(super) fn of(name: &str) -> Option<Self> {
         match name.rsplit('.').next() {
