@@ -16,15 +16,18 @@
 
 pub mod pieces;
 pub mod pool;
+pub mod scalar;
 pub mod simd;
+mod views;
 
 use crate::cpu::pieces::{Cut, Numbers, Pieces, Tasks};
 use crate::cpu::pool::{Pool, PoolBuffer};
-use crate::params::{Param, Params};
+use crate::cpu::scalar::Scalar;
+use crate::params::Params;
 use crate::parts::Parts;
 use crate::real::{Element, Float, Real};
 use crate::storage::Storage;
-use crate::tensor::Tensor;
+use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -37,7 +40,8 @@ const PARTS: usize = 8;
 /// Numbers that one task adds at a time.
 const PIECE: usize = 1 << 15;
 
-/// The CPU with scalar `T`: `Cpu<f64>` judges, `Cpu<f32>` trains. Clones share one pool of buffers.
+/// The CPU with [`Scalar`] `T`: `Cpu<f64>` judges, `Cpu<f32>` trains, `Cpu<bf16>` says what a GPU in bf16
+/// may be off by. Clones share one pool of buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Cpu<T> {
     pool: Pool,
@@ -51,9 +55,9 @@ impl<T> Cpu<T> {
     }
 }
 
-impl<T: Real> Cpu<T> {
+impl<T: Scalar> Cpu<T> {
     /// Elements of unspecified value, for the use of one task.
-    pub fn scratch(&self, n: usize) -> PoolBuffer<T> {
+    pub fn scratch(&self, n: usize) -> PoolBuffer<T::Master> {
         self.pool.unset(n)
     }
 
@@ -65,6 +69,18 @@ impl<T: Real> Cpu<T> {
         }
         Tensor::new(self, buf, shape)
     }
+
+    /// The numbers of `x` to compute with; `x` itself where they are already.
+    pub fn wide(&self, x: Tensor<Self>) -> Master<Self> {
+        let (buf, shape) = x.into_parts();
+        Tensor::new(self, T::into_wide(&self.pool, buf), &shape)
+    }
+
+    /// `y`, each number rounded once; `y` itself where the types are one.
+    pub fn narrow(&self, y: Master<Self>) -> Tensor<Self> {
+        let (buf, shape) = y.into_parts();
+        Tensor::new(self, T::into_narrow(&self.pool, buf), &shape)
+    }
 }
 
 /// Parts that a batch is cut into.
@@ -72,9 +88,9 @@ pub fn parts(samples: usize) -> usize {
     samples.div_ceil(PART).clamp(1, PARTS)
 }
 
-impl<T: Real> Storage for Cpu<T> {
+impl<T: Scalar> Storage for Cpu<T> {
     type Elem = T;
-    type Master = T;
+    type Master = T::Master;
     type Buf<E: Element> = PoolBuffer<E>;
 
     fn upload<E: Element>(&self, host: Vec<E>) -> PoolBuffer<E> {
@@ -98,8 +114,8 @@ impl<T: Real> Storage for Cpu<T> {
     fn len<E: Element>(&self, buf: &PoolBuffer<E>) -> usize {
         buf.len()
     }
-    fn narrow_copy(&self, _: &PoolBuffer<T>) -> Option<PoolBuffer<T>> {
-        None
+    fn narrow_copy(&self, master: &PoolBuffer<T::Master>) -> Option<PoolBuffer<T>> {
+        T::narrow_copy(&self.pool, master)
     }
     fn synchronize(&self) {}
     fn peak_bytes(&self) -> Option<usize> {
@@ -110,7 +126,7 @@ impl<T: Real> Storage for Cpu<T> {
     }
 }
 
-impl<T: Real> Parts for Cpu<T> {
+impl<T: Scalar> Parts for Cpu<T> {
     fn in_parts<R: Send>(
         &self,
         samples: usize,
@@ -130,54 +146,6 @@ impl<T: Real> Parts for Cpu<T> {
             }
         });
         results
-    }
-}
-
-impl<T: Real, E: Element> Tensor<Cpu<T>, E> {
-    /// All elements, row-major.
-    pub fn slice(&self) -> &[E] {
-        self.buf()
-    }
-
-    /// All elements, row-major.
-    pub fn slice_mut(&mut self) -> &mut [E] {
-        self.buf_mut()
-    }
-
-    /// `[rows, cols]`, with all axes but the last taken as one.
-    pub fn matrix(&self) -> ArrayView2<'_, E> {
-        ArrayView2::from_shape((self.rows(), self.cols()), self.buf()).expect("contiguous")
-    }
-
-    /// `[rows, cols]`, with all axes but the last taken as one.
-    pub fn matrix_mut(&mut self) -> ArrayViewMut2<'_, E> {
-        let shape = (self.rows(), self.cols());
-        ArrayViewMut2::from_shape(shape, self.buf_mut()).expect("contiguous")
-    }
-}
-
-impl<T: Real> Params<Cpu<T>> {
-    /// The numbers of one parameter.
-    pub fn get(&self, param: &Param) -> &[T] {
-        &self.master[param.range.clone()]
-    }
-
-    /// The numbers of one parameter.
-    pub fn get_mut(&mut self, param: &Param) -> &mut [T] {
-        &mut self.master[param.range.clone()]
-    }
-
-    /// One parameter as `[d0, the rest]`.
-    pub fn matrix(&self, param: &Param) -> ArrayView2<'_, T> {
-        let rows = param.shape[0];
-        ArrayView2::from_shape((rows, param.len() / rows.max(1)), self.get(param)).expect("fits")
-    }
-
-    /// One parameter as `[d0, the rest]`.
-    pub fn matrix_mut(&mut self, param: &Param) -> ArrayViewMut2<'_, T> {
-        let rows = param.shape[0];
-        let shape = (rows, param.len() / rows.max(1));
-        ArrayViewMut2::from_shape(shape, self.get_mut(param)).expect("fits")
     }
 }
 

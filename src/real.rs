@@ -1,7 +1,7 @@
 //! Scalars: what a buffer may hold ([`Element`]), what a tensor of numbers may hold ([`Float`]), and
 //! what the reference path computes with ([`Real`]).
 //!
-//! CPU forwards are generic over [`Real`], so that the same lines run on `f32`, on `f64` and on the
+//! The CPU computes in a [`Real`], so that the same lines run on `f32`, on `f64` and on the
 //! number types of the gradient checker (dual numbers, double-double). That is why the functions
 //! below are trait methods and why nothing here assumes a bit layout.
 

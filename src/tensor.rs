@@ -99,6 +99,11 @@ impl<B: Storage, T: Element> Tensor<B, T> {
         &mut self.buf
     }
 
+    /// The buffer and the shape, for implementations of ops.
+    pub fn into_parts(self) -> (B::Buf<T>, Vec<usize>) {
+        (self.buf, self.shape)
+    }
+
     /// Panics with op, argument, shape got and shape wanted unless the shapes agree.
     #[track_caller]
     pub fn expect_shape(&self, op: &str, argument: &str, want: &[usize]) {

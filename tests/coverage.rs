@@ -158,7 +158,9 @@ fn a_planted_op_is_noticed() {
 #[test]
 fn ops_without_elements_give_nothing_or_refuse() {
     let faults: Vec<String> = (empty_cases().iter())
-        .flat_map(|case| [case.empty(&*case.cpu_f64), case.empty(&*case.cpu_f32)])
+        .flat_map(|case| {
+            [&case.cpu_f64, &case.cpu_f32, &case.cpu_bf16].map(|run| case.empty(&**run))
+        })
         .filter_map(Result::err)
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));

@@ -1,4 +1,4 @@
-//! Every case in f32 against f64, and on several numbers of threads, one named test each.
+//! Every case in f32 and in bf16 against f64, and on several numbers of threads, one named test each.
 
 use beit::selfcheck::parity;
 use libtest_mimic::{Arguments, Trial};
@@ -11,6 +11,9 @@ fn main() {
         let (name, same) = (case.name.clone(), case.clone());
         let f32 = move || parity::check_f32(&same).ok().map_err(Into::into);
         trials.push(Trial::test(format!("parity::f32::{name}"), f32));
+        let same = case.clone();
+        let bf16 = move || parity::check_bf16(&same).ok().map_err(Into::into);
+        trials.push(Trial::test(format!("parity::bf16::{name}"), bf16));
         let threads = move || parity::check_threads(&case).map_err(Into::into);
         trials.push(Trial::test(format!("parity::threads::{name}"), threads));
     }

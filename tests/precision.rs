@@ -1,170 +1,22 @@
-//! Two precisions: the op traits carry a backend whose `Elem` is bf16 and whose `Master` is f32.
-//!
-//! `Mixed` here computes by widening to `Cpu<f32>`, which is beside the point; the point is that the
-//! signatures leave room for a bf16 device: matrix products read the rounded copy of the parameters,
-//! activations are bf16, and the residual stream, statistics and parameter gradients are f32 and are
-//! never rounded to bf16 on their way.
+//! Two precisions: `Cpu<bf16>`, whose `Elem` is bf16 and whose `Master` is f32. Matrix products read the
+//! rounded copy of the parameters, activations are bf16, and the residual stream, statistics and
+//! parameter gradients are f32 and are never rounded to bf16 on their way.
 
 use beit::cpu::Cpu;
 use beit::ops::case::{Inputs, Io};
-use beit::ops::layer_norm::{LayerNormOp, Norm, NormStats};
+use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::linear_gelu::LinearGeluOp;
-use beit::params::{Param, Params, compact};
-use beit::real::{Element, Float};
+use beit::params::compact;
 use beit::rng::{Philox, Purpose};
-use beit::storage::Storage;
 use beit::tensor::{Master, Tensor};
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
-use std::mem::take;
 
 /// Half the distance from 1 to the next bf16: the largest relative error of one rounding.
 const UNIT: f64 = 1.0 / 256.0 / 2.0;
 
-#[derive(Clone, Copy)]
-struct Mixed;
-
-impl Storage for Mixed {
-    type Elem = bf16;
-    type Master = f32;
-    type Buf<T: Element> = Vec<T>;
-
-    fn upload<T: Element>(&self, host: Vec<T>) -> Vec<T> {
-        host
-    }
-    fn download<T: Element>(&self, buf: &Vec<T>) -> Vec<T> {
-        buf.clone()
-    }
-    fn zeros<T: Element>(&self, n: usize) -> Vec<T> {
-        vec![T::default(); n]
-    }
-    fn copy<T: Element>(&self, buf: &Vec<T>) -> Vec<T> {
-        buf.clone()
-    }
-    fn clear<T: Element>(&self, buf: &mut Vec<T>) {
-        buf.fill(T::default());
-    }
-    fn clear_range<T: Element>(&self, buf: &mut Vec<T>, range: std::ops::Range<usize>) {
-        buf[range].fill(T::default());
-    }
-    fn len<T: Element>(&self, buf: &Vec<T>) -> usize {
-        buf.len()
-    }
-    fn narrow_copy(&self, master: &Vec<f32>) -> Option<Vec<bf16>> {
-        Some(master.iter().map(|&x| bf16::from_f32(x)).collect())
-    }
-    fn synchronize(&self) {}
-}
-
-type Wide = Cpu<f32>;
-
-/// Any tensor of `Mixed` as one of the f32 backend, and back.
-fn widen<T: Float>(x: &Tensor<Mixed, T>) -> Tensor<Wide> {
-    let values = x.buf().iter().map(|x| x.to_f64() as f32).collect();
-    Tensor::from_vec(&Wide::new(), values, x.shape())
-}
-
-fn narrow<T: Float>(x: &Tensor<Wide>) -> Tensor<Mixed, T> {
-    let values = x.slice().iter().map(|&x| T::from_f64(f64::from(x))).collect();
-    Tensor::from_vec(&Mixed, values, x.shape())
-}
-
-/// The parameters in f32, `product` as matrix products read it: from the bf16 copy.
-fn parameters(w: &Params<Mixed>, product: Option<&Param>) -> Params<Wide> {
-    let mut wide = Params::from_host(&Wide::new(), &w.layout, &w.master);
-    if let Some(product) = product {
-        let elem = w.elem.as_ref().expect("values have a bf16 copy");
-        for i in product.range.clone() {
-            wide.master[i] = elem[i].to_f32();
-        }
-    }
-    wide
-}
-
-/// Lends the gradients to the f32 backend, which adds to them in f32.
-fn with_gradients<R>(g: &mut Params<Mixed>, body: impl FnOnce(&mut Params<Wide>) -> R) -> R {
-    let bk = Wide::new();
-    let master = bk.upload(take(&mut g.master));
-    let mut wide = Params { layout: g.layout.clone(), master, elem: None };
-    let result = body(&mut wide);
-    g.master = bk.download(&wide.master);
-    result
-}
-
-impl LinearOp for Mixed {
-    fn linear_forward(&self, x: &Tensor<Self>, w: &Params<Self>, p: &Linear) -> Tensor<Self> {
-        narrow(&Wide::new().linear_forward(&widen(x), &parameters(w, Some(&p.weight)), p))
-    }
-
-    fn linear_backward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        p: &Linear,
-        dy: &Tensor<Self>,
-        g: &mut Params<Self>,
-    ) -> Tensor<Self> {
-        let (x, dy, w) = (widen(x), widen(dy), parameters(w, Some(&p.weight)));
-        let backward = |g: &mut _| Wide::new().linear_backward(&x, &w, p, &dy, g);
-        narrow(&with_gradients(g, backward))
-    }
-}
-
-impl LinearGeluOp for Mixed {
-    fn linear_gelu_forward(
-        &self,
-        x: &Tensor<Self>,
-        w: &Params<Self>,
-        p: &Linear,
-    ) -> (Tensor<Self>, Tensor<Self>) {
-        let w = parameters(w, Some(&p.weight));
-        let (y, a) = Wide::new().linear_gelu_forward(&widen(x), &w, p);
-        (narrow(&y), narrow(&a))
-    }
-
-    fn linear_gelu_backward(
-        &self,
-        x: &Tensor<Self>,
-        a: &Tensor<Self>,
-        w: &Params<Self>,
-        p: &Linear,
-        dy: Tensor<Self>,
-        g: &mut Params<Self>,
-    ) -> Tensor<Self> {
-        let (x, a, dy, w) = (widen(x), widen(a), widen(&dy), parameters(w, Some(&p.weight)));
-        let backward = |g: &mut _| Wide::new().linear_gelu_backward(&x, &a, &w, p, dy, g);
-        narrow(&with_gradients(g, backward))
-    }
-}
-
-impl LayerNormOp for Mixed {
-    fn layer_norm_forward(
-        &self,
-        x: &Master<Self>,
-        w: &Params<Self>,
-        norm: &Norm,
-    ) -> (Tensor<Self>, NormStats<Self>) {
-        let w = parameters(w, None);
-        let (y, stats) = Wide::new().layer_norm_forward(&widen(x), &w, norm);
-        (narrow(&y), NormStats { mean: narrow(&stats.mean), rstd: narrow(&stats.rstd) })
-    }
-
-    fn layer_norm_backward(
-        &self,
-        x: &Master<Self>,
-        stats: &NormStats<Self>,
-        w: &Params<Self>,
-        norm: &Norm,
-        dy: &Tensor<Self>,
-        g: &mut Params<Self>,
-    ) -> Master<Self> {
-        let (x, dy, w) = (widen(x), widen(dy), parameters(w, None));
-        let stats = NormStats { mean: widen(&stats.mean), rstd: widen(&stats.rstd) };
-        let backward = |g: &mut _| Wide::new().layer_norm_backward(&x, &stats, &w, norm, &dy, g);
-        narrow(&with_gradients(g, backward))
-    }
-}
+type Bf16 = Cpu<bf16>;
 
 // The runs of the ops' cases, each asking for exactly one trait.
 
@@ -207,17 +59,17 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
-/// Distances of what `Mixed` computes from what `Cpu<f64>` computes, by name.
+/// Distances of what `Cpu<bf16>` computes from what `Cpu<f64>` computes, by name.
 fn distances(
     inputs: &Inputs,
     upstream: Vec<Vec<f64>>,
-    mixed: fn(&Mixed, &mut Io<Mixed>),
+    narrow: fn(&Bf16, &mut Io<Bf16>),
     judge: fn(&Cpu<f64>, &mut Io<Cpu<f64>>),
 ) -> Vec<(String, f64)> {
-    let (bk, b64) = (Mixed, Cpu::<f64>::new());
+    let (bk, b64) = (Bf16::new(), Cpu::<f64>::new());
     let mut io = Io::new(&bk, inputs).with_upstream(upstream.clone());
     assert!(io.w.elem.is_some(), "the parameters have a bf16 copy");
-    mixed(&bk, &mut io);
+    narrow(&bk, &mut io);
     let mut io64 = Io::new(&b64, inputs).with_upstream(upstream);
     judge(&b64, &mut io64);
     let g: Vec<f64> = io.g.to_host(&bk).into_iter().map(f64::from).collect();
@@ -283,14 +135,15 @@ fn layer_norm_in_bf16_with_f32_masters() {
 fn gradients_accumulate_in_master_precision() {
     let mut inputs = Inputs::new("mixed/accumulate").param("weight", &[1, 1]).param("bias", &[1]);
     inputs = inputs.push("x", &[1, 1], vec![1.0], beit::ops::case::Kind::Elem, true);
-    let mut io = Io::new(&Mixed, &inputs);
+    let bk = Bf16::new();
+    let mut io = Io::new(&bk, &inputs);
     let x = io.elem("x");
     let p = Linear { weight: io.param("weight"), bias: Some(io.param("bias")) };
-    let dy: Tensor<Mixed> = Tensor::from_f64(&Mixed, &[1.0], &[1, 1]);
+    let dy: Tensor<Bf16> = Tensor::from_f64(&bk, &[1.0], &[1, 1]);
     for _ in 0..1000 {
-        Mixed.linear_backward(&x, &io.w, &p, &dy, &mut io.g);
+        bk.linear_backward(&x, &io.w, &p, &dy, &mut io.g);
     }
-    assert_eq!(compact(&io.g.layout, &io.g.to_host(&Mixed)), [1000.0, 1000.0]);
+    assert_eq!(compact(&io.g.layout, &io.g.to_host(&bk)), [1000.0, 1000.0]);
     let in_bf16 = (0..1000).fold(bf16::ZERO, |sum, _| sum + bf16::ONE);
     assert_eq!(in_bf16.to_f32(), 256.0);
 }

@@ -11,6 +11,7 @@ mod cuda_cli;
 mod cuda_sources;
 mod data;
 mod double;
+mod encoder;
 mod floors;
 mod layout;
 mod papers;

@@ -15,9 +15,6 @@
 
 mod case;
 
-#[cfg(test)]
-mod tests;
-
 pub use case::*;
 
 use crate::layers::TRUNC_NORMAL;

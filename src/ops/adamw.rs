@@ -15,10 +15,11 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Layout, Params};
-use crate::real::Real;
+use crate::real::Float;
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -159,7 +160,7 @@ simd_fn! {
 
 const PIECE: usize = 1 << 16;
 
-impl<T: Real> AdamWOp for Cpu<T> {
+impl<T: Scalar> AdamWOp for Cpu<T> {
     #[track_caller]
     fn adamw_update(
         &self,
@@ -183,15 +184,15 @@ impl<T: Real> AdamWOp for Cpu<T> {
             let end = segment.end.min(step.range.end);
             let lr = adamw.lr * segment.lr_scale;
             let f = Factors {
-                clip: T::from_f64(clip),
-                keep: T::from_f64(1.0 - lr * segment.decay),
-                step_size: T::from_f64(lr / bias1),
-                beta1: T::from_f64(adamw.beta1),
-                beta2: T::from_f64(adamw.beta2),
-                rest1: T::from_f64(1.0 - adamw.beta1),
-                rest2: T::from_f64(1.0 - adamw.beta2),
-                root2: T::from_f64(bias2.sqrt()),
-                eps: T::from_f64(adamw.eps),
+                clip: T::Master::from_f64(clip),
+                keep: T::Master::from_f64(1.0 - lr * segment.decay),
+                step_size: T::Master::from_f64(lr / bias1),
+                beta1: T::Master::from_f64(adamw.beta1),
+                beta2: T::Master::from_f64(adamw.beta2),
+                rest1: T::Master::from_f64(1.0 - adamw.beta1),
+                rest2: T::Master::from_f64(1.0 - adamw.beta2),
+                root2: T::Master::from_f64(bias2.sqrt()),
+                eps: T::Master::from_f64(adamw.eps),
             };
             let (m, v) = (&mut moments.m.master[start..end], &mut moments.v.master[start..end]);
             let moments = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
@@ -211,7 +212,7 @@ impl<T: Real> AdamWOp for Cpu<T> {
         decay: f64,
         range: Range<usize>,
     ) {
-        let (decay, rest) = (T::from_f64(decay), T::from_f64(1.0 - decay));
+        let (decay, rest) = (T::Master::from_f64(decay), T::Master::from_f64(1.0 - decay));
         let inputs = w.master[range.clone()].par_chunks(PIECE);
         let pieces = average_of.master[range].par_chunks_mut(PIECE).zip(inputs);
         pieces.for_each(|(a, w)| average(a, w, decay, rest));

@@ -7,10 +7,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
@@ -26,28 +27,34 @@ pub trait ConvertOp: Storage {
 
 const PIECE: usize = 16_384;
 
-impl<T: Real> ConvertOp for Cpu<T> {
+impl<T: Scalar> ConvertOp for Cpu<T> {
     fn to_elem(&self, x: &Master<Self>, scale: f64) -> Tensor<Self> {
         if scale == 1.0 {
-            return x.duplicate(self);
+            return self.narrow(x.duplicate(self));
         }
-        let (mut y, scale) = (self.unset(x.shape()), T::from_f64(scale));
+        let (mut y, scale): (Master<Self>, _) = (self.unset(x.shape()), T::Master::from_f64(scale));
         let pieces = y.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
         pieces.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, &x)| *y = scale * x));
-        y
+        self.narrow(y)
     }
 
     #[track_caller]
     fn accumulate(&self, acc: &mut Master<Self>, x: &Tensor<Self>) {
-        self.add(acc, x);
+        x.expect_shape("add", "x", acc.shape());
+        add(acc.slice_mut(), &x.wide());
     }
 
     #[track_caller]
     fn add(&self, acc: &mut Master<Self>, x: &Master<Self>) {
         x.expect_shape("add", "x", acc.shape());
-        let pieces = acc.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
-        pieces.for_each(|(acc, x)| simd::add_assign(acc, x));
+        add(acc.slice_mut(), x.slice());
     }
+}
+
+/// acc += x
+fn add<T: Real>(acc: &mut [T], x: &[T]) {
+    let pieces = acc.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE));
+    pieces.for_each(|(acc, x)| simd::add_assign(acc, x));
 }
 
 /// The op at one size: y = scale · x, and s + x.

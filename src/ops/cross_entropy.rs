@@ -19,10 +19,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
@@ -144,7 +145,12 @@ enum RowTarget<'a, T> {
 }
 
 impl<'a, T: Real> RowTarget<'a, T> {
-    fn of(op: &str, target: &Target<'a, Cpu<T>>, row: usize, classes: usize) -> Self {
+    fn of<S: Scalar<Master = T>>(
+        op: &str,
+        target: &Target<'a, Cpu<S>>,
+        row: usize,
+        classes: usize,
+    ) -> Self {
         match target {
             Target::Soft(t) => Self::Soft(&t.slice()[row * classes..(row + 1) * classes]),
             Target::Hard { labels, ignore } => {
@@ -168,7 +174,7 @@ fn best<T: Real>(x: &[T]) -> (T, u32) {
     (max, x.iter().position(|&x| x == max).unwrap_or(0) as u32)
 }
 
-impl<T: Real> CrossEntropyOp for Cpu<T> {
+impl<T: Scalar> CrossEntropyOp for Cpu<T> {
     #[track_caller]
     fn cross_entropy_forward(
         &self,
@@ -180,12 +186,13 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
         let (r, v) = (logits.rows(), logits.cols());
         let (mut rows, mut argmax) = (Master::zeros(self, &[r]), Ids::zeros(self, &[r]));
         let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut().par_iter_mut());
-        let pieces = losses.zip(logits.slice().par_chunks_exact(v)).enumerate();
+        let x = logits.wide();
+        let pieces = losses.zip(x.par_chunks_exact(v)).enumerate();
         pieces.for_each(|(row, ((loss, argmax), x))| {
             let (max, index) = best(x);
             *argmax = index;
             *loss = match RowTarget::of(op, target, row, v) {
-                RowTarget::Ignored => T::ZERO,
+                RowTarget::Ignored => T::Master::ZERO,
                 RowTarget::Class(label) => max + sum_exp(x, max).ln() - x[label],
                 RowTarget::Soft(t) => simd::sum(t) * (max + sum_exp(x, max).ln()) - simd::dot(t, x),
             };
@@ -196,13 +203,14 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
     #[track_caller]
     fn cross_entropy_backward(
         &self,
-        mut logits: Tensor<Self>,
+        logits: Tensor<Self>,
         target: &Target<'_, Self>,
         scale: f64,
     ) -> (Losses<Self>, Tensor<Self>) {
         let op = "cross_entropy_backward";
         target.expect_fit(op, &logits);
-        let (r, v, scale) = (logits.rows(), logits.cols(), T::from_f64(scale));
+        let mut logits = self.wide(logits);
+        let (r, v, scale) = (logits.rows(), logits.cols(), T::Master::from_f64(scale));
         let (mut rows, mut argmax) = (Master::zeros(self, &[r]), Ids::zeros(self, &[r]));
         let losses = rows.slice_mut().par_iter_mut().zip(argmax.slice_mut().par_iter_mut());
         let pieces = losses.zip(logits.slice_mut().par_chunks_exact_mut(v)).enumerate();
@@ -211,8 +219,8 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
             *argmax = index;
             *loss = match RowTarget::of(op, target, row, v) {
                 RowTarget::Ignored => {
-                    x.fill(T::ZERO);
-                    T::ZERO
+                    x.fill(T::Master::ZERO);
+                    T::Master::ZERO
                 }
                 // loss = ln Σ exp x − x_label   =>   dx = scale (p − 1 at the label)
                 RowTarget::Class(label) => {
@@ -231,7 +239,7 @@ impl<T: Real> CrossEntropyOp for Cpu<T> {
                 }
             };
         });
-        (Losses { rows, argmax }, logits)
+        (Losses { rows, argmax }, self.narrow(logits))
     }
 }
 

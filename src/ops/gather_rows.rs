@@ -13,12 +13,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
-use crate::real::Real;
 use crate::storage::Storage;
-use crate::tensor::{Ids, Tensor};
+use crate::tensor::{Ids, Master, Tensor};
 
 /// Picks rows, and the gradient.
 pub trait GatherRowsOp: Storage {
@@ -45,7 +45,7 @@ fn range(op: &str, row: u32, rows: usize, c: usize) -> std::ops::Range<usize> {
     row * c..(row + 1) * c
 }
 
-impl<T: Real> GatherRowsOp for Cpu<T> {
+impl<T: Scalar> GatherRowsOp for Cpu<T> {
     #[track_caller]
     fn gather_rows_forward(&self, x: &Tensor<Self>, rows: &Ids<Self>) -> Tensor<Self> {
         let c = x.cols();
@@ -69,15 +69,15 @@ impl<T: Real> GatherRowsOp for Cpu<T> {
         dy: &Tensor<Self>,
         shape: &[usize],
     ) -> Tensor<Self> {
-        let mut dx = Tensor::zeros(self, shape);
+        let mut dx: Master<Self> = Master::zeros(self, shape);
         let (c, count) = (dx.cols(), dx.rows());
         dy.expect_shape("gather_rows_backward", "dy", &[rows.len(), c]);
         // A row may be picked twice, so the sums are taken in order on one thread.
-        for (&row, dy) in rows.slice().iter().zip(dy.slice().chunks_exact(c)) {
+        for (&row, dy) in rows.slice().iter().zip(dy.wide().chunks_exact(c)) {
             let range = range("gather_rows_backward", row, count, c);
             simd::add_assign(&mut dx.slice_mut()[range], dy);
         }
-        dx
+        self.narrow(dx)
     }
 }
 

@@ -12,13 +12,13 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
-use crate::real::Real;
 use crate::simd_fn;
 use crate::storage::Storage;
-use crate::tensor::Tensor;
+use crate::tensor::{Master, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// y = x Φ(x) and its gradient.
@@ -53,22 +53,22 @@ simd_fn! {
     }
 }
 
-impl<T: Real> GeluOp for Cpu<T> {
+impl<T: Scalar> GeluOp for Cpu<T> {
     fn gelu_forward(&self, x: &Tensor<Self>) -> Tensor<Self> {
-        let mut y = self.unset(x.shape());
-        let step = rows_per_task(1);
-        let pieces = x.slice().par_chunks(step).zip(y.slice_mut().par_chunks_mut(step));
+        let mut y: Master<Self> = self.unset(x.shape());
+        let (x, step) = (x.wide(), rows_per_task(1));
+        let pieces = x.par_chunks(step).zip(y.slice_mut().par_chunks_mut(step));
         pieces.for_each(|(x, y)| gelu_piece(x, y));
-        y
+        self.narrow(y)
     }
 
     #[track_caller]
-    fn gelu_backward(&self, x: &Tensor<Self>, mut dy: Tensor<Self>) -> Tensor<Self> {
+    fn gelu_backward(&self, x: &Tensor<Self>, dy: Tensor<Self>) -> Tensor<Self> {
         dy.expect_shape("gelu_backward", "dy", x.shape());
-        let step = rows_per_task(1);
-        let pieces = x.slice().par_chunks(step).zip(dy.slice_mut().par_chunks_mut(step));
+        let (x, mut dy, step) = (x.wide(), self.wide(dy), rows_per_task(1));
+        let pieces = x.par_chunks(step).zip(dy.slice_mut().par_chunks_mut(step));
         pieces.for_each(|(x, dy)| gelu_piece_backward(x, dy));
-        dy
+        self.narrow(dy)
     }
 }
 

@@ -11,11 +11,12 @@
 mod cuda;
 
 use crate::cpu::pieces::{Numbers, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Params, spans};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Master;
 use std::borrow::Cow;
@@ -30,7 +31,7 @@ pub trait GlobalNormOp: Storage {
 /// Numbers of a piece.
 const STEP: usize = 1 << 12;
 
-impl<T: Real> GlobalNormOp for Cpu<T> {
+impl<T: Scalar> GlobalNormOp for Cpu<T> {
     #[track_caller]
     fn global_norm(&self, g: &Params<Self>, range: Range<usize>) -> Master<Self> {
         let all = g.master.len();
@@ -53,7 +54,7 @@ struct Compact<'a, T> {
 }
 
 impl<'a, T: Real> Compact<'a, T> {
-    fn of(g: &'a Params<Cpu<T>>, range: &Range<usize>) -> Self {
+    fn of<S: Scalar<Master = T>>(g: &'a Params<Cpu<S>>, range: &Range<usize>) -> Self {
         let mut len = 0;
         let spans = spans(&g.layout, range).into_iter().map(|span| {
             let start = len;

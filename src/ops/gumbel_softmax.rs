@@ -17,10 +17,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::simd_fn;
 use crate::storage::Storage;
@@ -102,7 +103,7 @@ fn row_argmax<T: Real>(row: &[T]) -> usize {
     row.iter().position(|&x| x == max).unwrap_or(0)
 }
 
-impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
+impl<T: Scalar> GumbelSoftmaxOp for Cpu<T> {
     #[track_caller]
     fn gumbel_softmax_forward(
         &self,
@@ -116,7 +117,7 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
         if let Noise::Given(noise) = noise {
             noise.expect_shape("gumbel_softmax", "noise", logits.shape());
         }
-        let inverse = T::from_f64(1.0 / temperature);
+        let inverse = T::Master::from_f64(1.0 / temperature);
         let mut y = logits.duplicate(self);
         // A multiple of 4 elements, so that a task starts at a whole block of random words.
         let step = rows_per_task(k).next_multiple_of(4) * k;
@@ -129,7 +130,7 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
                     let stream = Philox::new(*seed, Purpose::Gumbel, lo, hi);
                     for (block, y) in ((i * step / 4) as u32..).zip(y.chunks_mut(4)) {
                         for (y, word) in y.iter_mut().zip(stream.block_at(block)) {
-                            *y += T::from_f64(gumbel(word));
+                            *y += T::Master::from_f64(gumbel(word));
                         }
                     }
                 }
@@ -137,12 +138,12 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
             y.chunks_exact_mut(k).for_each(|row| softmax_row(row, inverse));
         });
         if !straight_through {
-            return (y.duplicate(self), y);
+            return (self.narrow(y.duplicate(self)), y);
         }
         // Deviation: programs of the papers compute hard − stop(soft) + soft, one-hot up to rounding.
-        let mut z = Tensor::zeros(self, logits.shape());
+        let mut z: Tensor<Self> = Tensor::zeros(self, logits.shape());
         z.slice_mut().par_chunks_mut(k).zip(y.slice().par_chunks(k)).for_each(|(z, y)| {
-            z[row_argmax(y)] = T::ONE;
+            z[row_argmax(y)] = T::from_f64(1.0);
         });
         (z, y)
     }
@@ -155,10 +156,11 @@ impl<T: Real> GumbelSoftmaxOp for Cpu<T> {
         temperature: f64,
     ) -> Master<Self> {
         dz.expect_shape("gumbel_softmax_backward", "dz", y.shape());
-        let (k, inverse) = (y.cols(), T::from_f64(1.0 / temperature));
+        let (k, inverse) = (y.cols(), T::Master::from_f64(1.0 / temperature));
         let mut dl = self.unset(y.shape());
         let step = rows_per_task(k) * k;
-        let inputs = y.slice().par_chunks(step).zip(dz.slice().par_chunks(step));
+        let dz = dz.wide();
+        let inputs = y.slice().par_chunks(step).zip(dz.par_chunks(step));
         dl.slice_mut().par_chunks_mut(step).zip(inputs).for_each(|(dl, (y, a))| {
             let rows = y.chunks_exact(k).zip(a.chunks_exact(k));
             for (dl, (y, a)) in dl.chunks_exact_mut(k).zip(rows) {

@@ -18,10 +18,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -59,20 +60,20 @@ fn logarithms<T: Real>(mean: &[T]) -> Vec<T> {
     mean.iter().map(|&m| if m > T::ZERO { (k * m).ln() } else { T::ZERO }).collect()
 }
 
-impl<T: Real> KlAggregateOp for Cpu<T> {
+impl<T: Scalar> KlAggregateOp for Cpu<T> {
     #[track_caller]
     fn kl_aggregate_forward(&self, logits: &Master<Self>) -> (Master<Self>, Master<Self>) {
         let (k, rows) = (logits.cols(), logits.rows());
         assert!(rows > 0, "kl_aggregate: logits is {:?}, expected a row", logits.shape());
         let x = logits.slice();
         let mut mean = fold_rows(rows, k, |rows, sums| {
-            let mut q = vec![T::ZERO; k];
+            let mut q = vec![T::Master::ZERO; k];
             for logits in x[rows.start * k..rows.end * k].chunks_exact(k) {
                 softmax(logits, &mut q);
                 simd::add_assign(sums, &q);
             }
         });
-        let share = T::from_f64(1.0 / rows as f64);
+        let share = T::Master::from_f64(1.0 / rows as f64);
         mean.iter_mut().for_each(|m| *m *= share);
         let kl = simd::dot(&mean, &logarithms(&mean));
         (Master::from_vec(self, vec![kl], &[1]), Master::from_vec(self, mean, &[k]))
@@ -87,7 +88,8 @@ impl<T: Real> KlAggregateOp for Cpu<T> {
     ) -> Master<Self> {
         let k = logits.cols();
         mean.expect_shape("kl_aggregate_backward", "mean", &[k]);
-        let (log_m, scale) = (logarithms(mean.slice()), T::from_f64(scale / logits.rows() as f64));
+        let (log_m, scale) =
+            (logarithms(mean.slice()), T::Master::from_f64(scale / logits.rows() as f64));
         let (mut dx, step) = (self.unset(logits.shape()), rows_per_task(k) * k);
         let pieces = dx.slice_mut().par_chunks_mut(step).zip(logits.slice().par_chunks(step));
         pieces.for_each(|(dx, logits)| {

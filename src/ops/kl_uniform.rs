@@ -13,10 +13,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -47,16 +48,16 @@ simd_fn! {
     }
 }
 
-impl<T: Real> KlUniformOp for Cpu<T> {
+impl<T: Scalar> KlUniformOp for Cpu<T> {
     #[track_caller]
     fn kl_uniform_forward(&self, logits: &Master<Self>) -> Master<Self> {
         let k = logits.cols();
         let shape = &logits.shape()[..logits.shape().len() - 1];
         let (mut kl, step) = (Master::zeros(self, shape), rows_per_task(k));
-        let ln_k = T::from_f64((k as f64).ln());
+        let ln_k = T::Master::from_f64((k as f64).ln());
         let pieces = kl.slice_mut().par_chunks_mut(step).zip(logits.slice().par_chunks(step * k));
         pieces.for_each(|(kl, logits)| {
-            let (mut log_q, mut q) = (vec![T::ZERO; k], vec![T::ZERO; k]);
+            let (mut log_q, mut q) = (vec![T::Master::ZERO; k], vec![T::Master::ZERO; k]);
             for (kl, logits) in kl.iter_mut().zip(logits.chunks_exact(k)) {
                 *kl = log_softmax(logits, &mut log_q, &mut q) + ln_k;
             }
@@ -68,10 +69,10 @@ impl<T: Real> KlUniformOp for Cpu<T> {
     fn kl_uniform_backward(&self, logits: &Master<Self>, scale: f64) -> Master<Self> {
         let k = logits.cols();
         let (mut dx, step) = (self.unset(logits.shape()), rows_per_task(k) * k);
-        let scale = T::from_f64(scale);
+        let scale = T::Master::from_f64(scale);
         let pieces = dx.slice_mut().par_chunks_mut(step).zip(logits.slice().par_chunks(step));
         pieces.for_each(|(dx, logits)| {
-            let (mut log_q, mut q) = (vec![T::ZERO; k], vec![T::ZERO; k]);
+            let (mut log_q, mut q) = (vec![T::Master::ZERO; k], vec![T::Master::ZERO; k]);
             for (dx, logits) in dx.chunks_exact_mut(k).zip(logits.chunks_exact(k)) {
                 let mean = log_softmax(logits, &mut log_q, &mut q);
                 for ((dx, &q), &log_q) in dx.iter_mut().zip(&q).zip(&log_q) {

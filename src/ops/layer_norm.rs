@@ -15,11 +15,12 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -149,10 +150,10 @@ simd_fn! {
 }
 
 /// Adds dw and db of all rows to `g`, in a fixed order.
-pub fn add_norm_param_grads<T: Real>(
-    x: &[T],
+pub fn add_norm_param_grads<T: Scalar>(
+    x: &[T::Master],
     stats: &NormStats<Cpu<T>>,
-    dy: &[T],
+    dy: &[T::Master],
     norm: &Norm,
     g: &mut Params<Cpu<T>>,
 ) {
@@ -169,7 +170,7 @@ pub fn add_norm_param_grads<T: Real>(
     simd::add_assign(g.get_mut(bias), &sums[c..]);
 }
 
-impl<T: Real> LayerNormOp for Cpu<T> {
+impl<T: Scalar> LayerNormOp for Cpu<T> {
     #[track_caller]
     fn layer_norm_forward(
         &self,
@@ -177,9 +178,9 @@ impl<T: Real> LayerNormOp for Cpu<T> {
         w: &Params<Self>,
         norm: &Norm,
     ) -> (Tensor<Self>, NormStats<Self>) {
-        let (c, eps) = (x.cols(), T::from_f64(norm.eps));
+        let (c, eps) = (x.cols(), T::Master::from_f64(norm.eps));
         norm.expect_width("layer_norm", c);
-        let mut y = self.unset(x.shape());
+        let mut y: Master<Self> = self.unset(x.shape());
         let mut mean = Master::zeros(self, &[x.rows()]);
         let mut rstd = Master::zeros(self, &[x.rows()]);
         let (weight, bias) = (w.get(&norm.weight), w.get(&norm.bias));
@@ -194,7 +195,7 @@ impl<T: Real> LayerNormOp for Cpu<T> {
                     (*mean, *rstd) = normalise_row(x, weight, bias, eps, y);
                 }
             });
-        (y, NormStats { mean, rstd })
+        (self.narrow(y), NormStats { mean, rstd })
     }
 
     #[track_caller]
@@ -208,27 +209,28 @@ impl<T: Real> LayerNormOp for Cpu<T> {
         g: &mut Params<Self>,
     ) -> Master<Self> {
         dy.expect_shape("layer_norm_backward", "dy", x.shape());
-        add_norm_param_grads(x.slice(), stats, dy.slice(), norm, g);
+        let dy = dy.wide();
+        add_norm_param_grads(x.slice(), stats, &dy, norm, g);
         let mut dx = Master::zeros(self, x.shape());
-        add_norm_input_grads(x, stats, w.get(&norm.weight), dy, &mut dx);
+        add_norm_input_grads(x, stats, w.get(&norm.weight), &dy, &mut dx);
         dx
     }
 }
 
 /// dx += the gradient through the normalisation, row by row.
-pub fn add_norm_input_grads<T: Real>(
+pub fn add_norm_input_grads<T: Scalar>(
     x: &Master<Cpu<T>>,
     stats: &NormStats<Cpu<T>>,
-    weight: &[T],
-    dy: &Tensor<Cpu<T>>,
+    weight: &[T::Master],
+    dy: &[T::Master],
     dx: &mut Master<Cpu<T>>,
 ) {
     let c = x.cols();
     let step = rows_per_task(c);
     let (mean, rstd) = (stats.mean.slice(), stats.rstd.slice());
-    let rows = x.slice().par_chunks(step * c).zip(dy.slice().par_chunks(step * c));
+    let rows = x.slice().par_chunks(step * c).zip(dy.par_chunks(step * c));
     dx.slice_mut().par_chunks_mut(step * c).zip(rows).enumerate().for_each(|(i, (dx, (x, dy)))| {
-        let mut h = vec![T::ZERO; c];
+        let mut h = vec![T::Master::ZERO; c];
         let rows = dx.chunks_exact_mut(c).zip(x.chunks_exact(c).zip(dy.chunks_exact(c)));
         for (r, (dx, (x, dy))) in (i * step..).zip(rows) {
             normalise_row_backward(x, mean[r], rstd[r], weight, dy, &mut h, dx);

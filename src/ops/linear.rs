@@ -12,13 +12,14 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
-use crate::tensor::Tensor;
+use crate::tensor::{Master, Tensor};
 use std::ops::Range;
 
 /// Parameters of a linear layer.
@@ -95,19 +96,20 @@ pub trait LinearOp: Storage {
     ) -> Tensor<Self>;
 }
 
-impl<T: Real> LinearOp for Cpu<T> {
+impl<T: Scalar> LinearOp for Cpu<T> {
     #[track_caller]
     fn linear_forward(&self, x: &Tensor<Self>, w: &Params<Self>, p: &Linear) -> Tensor<Self> {
-        let mut y = self.unset(&p.output_shape("linear", x));
+        let mut y: Master<Self> = self.unset(&p.output_shape("linear", x));
         let beta = match &p.bias {
             Some(bias) => {
                 fill_rows(y.slice_mut(), w.get(bias));
-                T::ONE
+                T::Master::ONE
             }
-            None => T::ZERO,
+            None => T::Master::ZERO,
         };
-        gemm(T::ONE, x.matrix(), w.matrix(&p.weight).t(), beta, y.matrix_mut());
-        y
+        let (x, weight) = (x.wide_matrix(), w.operand_matrix(&p.weight));
+        gemm(T::Master::ONE, x.view(), weight.t(), beta, y.matrix_mut());
+        self.narrow(y)
     }
 
     #[track_caller]
@@ -121,12 +123,14 @@ impl<T: Real> LinearOp for Cpu<T> {
     ) -> Tensor<Self> {
         dy.expect_shape("linear_backward", "dy", &p.output_shape("linear_backward", x));
         if let Some(bias) = &p.bias {
-            add_column_sums(dy.slice(), g.get_mut(bias));
+            add_column_sums(&dy.wide(), g.get_mut(bias));
         }
-        gemm(T::ONE, dy.matrix().t(), x.matrix(), T::ONE, g.matrix_mut(&p.weight));
-        let mut dx = self.unset(x.shape());
-        gemm(T::ONE, dy.matrix(), w.matrix(&p.weight), T::ZERO, dx.matrix_mut());
-        dx
+        let mut dx: Master<Self> = self.unset(x.shape());
+        let (one, dy, x) = (T::Master::ONE, dy.wide_matrix(), x.wide_matrix());
+        gemm(one, dy.t(), x.view(), one, g.matrix_mut(&p.weight));
+        let weight = w.operand_matrix(&p.weight);
+        gemm(one, dy.view(), weight.view(), T::Master::ZERO, dx.matrix_mut());
+        self.narrow(dx)
     }
 }
 

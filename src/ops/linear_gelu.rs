@@ -11,15 +11,16 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, gemm, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::ops::gelu::{gelu_piece, gelu_piece_backward};
+use crate::ops::gelu::{GeluOp, gelu_piece};
 use crate::ops::linear::{Linear, LinearOp};
 use crate::params::Params;
 use crate::real::Real;
 use crate::storage::Storage;
-use crate::tensor::Tensor;
+use crate::tensor::{Master, Tensor};
 
 /// y = gelu(x Wᵀ + b) and its gradients.
 pub trait LinearGeluOp: Storage {
@@ -43,7 +44,7 @@ pub trait LinearGeluOp: Storage {
     ) -> Tensor<Self>;
 }
 
-impl<T: Real> LinearGeluOp for Cpu<T> {
+impl<T: Scalar> LinearGeluOp for Cpu<T> {
     #[track_caller]
     fn linear_gelu_forward(
         &self,
@@ -52,19 +53,22 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         p: &Linear,
     ) -> (Tensor<Self>, Tensor<Self>) {
         let shape = p.output_shape("linear_gelu", x);
-        let (mut a, mut y) = (self.unset(&shape), self.unset(&shape));
+        let [mut a, mut y]: [Master<Self>; 2] = [self.unset(&shape), self.unset(&shape)];
         let (o, bias) = (p.weight.shape[0], w.get(p.expect_bias("linear_gelu")));
-        gemm(T::ONE, x.matrix(), w.matrix(&p.weight).t(), T::ZERO, a.matrix_mut());
+        let (x, weight) = (x.wide_matrix(), w.operand_matrix(&p.weight));
+        gemm(T::Master::ONE, x.view(), weight.t(), T::Master::ZERO, a.matrix_mut());
         let step = rows_per_task(o) * o;
         a.slice_mut().par_chunks_mut(step).zip(y.slice_mut().par_chunks_mut(step)).for_each(
             |(a, y)| {
                 for (a, y) in a.chunks_exact_mut(o).zip(y.chunks_exact_mut(o)) {
                     simd::add_assign(a, bias);
+                    // Of the a that backward will see.
+                    T::round(a);
                     gelu_piece(a, y);
                 }
             },
         );
-        (y, a)
+        (self.narrow(y), self.narrow(a))
     }
 
     #[track_caller]
@@ -74,14 +78,12 @@ impl<T: Real> LinearGeluOp for Cpu<T> {
         a: &Tensor<Self>,
         w: &Params<Self>,
         p: &Linear,
-        mut dy: Tensor<Self>,
+        dy: Tensor<Self>,
         g: &mut Params<Self>,
     ) -> Tensor<Self> {
         dy.expect_shape("linear_gelu_backward", "dy", a.shape());
-        let step = rows_per_task(1);
-        let pieces = a.slice().par_chunks(step).zip(dy.slice_mut().par_chunks_mut(step));
-        pieces.for_each(|(a, dy)| gelu_piece_backward(a, dy));
-        self.linear_backward(x, w, p, &dy, g)
+        let da = self.gelu_backward(a, dy);
+        self.linear_backward(x, w, p, &da, g)
     }
 }
 

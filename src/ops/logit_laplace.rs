@@ -20,9 +20,10 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -65,21 +66,21 @@ fn clamped<T: Real>(s: T) -> (T, bool) {
 /// Pixels that one task takes.
 const PIECE: usize = 4096;
 
-impl<T: Real> LogitLaplaceOp for Cpu<T> {
+impl<T: Scalar> LogitLaplaceOp for Cpu<T> {
     #[track_caller]
     fn logit_laplace_forward(&self, x: &Master<Self>, out: &Master<Self>) -> Master<Self> {
         check("logit_laplace", x, out);
         let images = x.shape()[0];
         let mut sums = Master::zeros(self, &[images]);
         let pixels = x.rows() / images.max(1);
-        let ln_2 = T::from_f64(std::f64::consts::LN_2);
+        let ln_2 = T::Master::from_f64(std::f64::consts::LN_2);
         let (x, out) = (x.slice(), out.slice());
         sums.slice_mut().par_iter_mut().enumerate().for_each(|(b, sum)| {
             for p in b * pixels..(b + 1) * pixels {
                 for c in 0..3 {
                     let (x, mu) = (x[3 * p + c], out[6 * p + c]);
                     let (s, _) = clamped(out[6 * p + 3 + c]);
-                    let (ln_x, ln_rest) = (x.ln(), (T::ONE - x).ln());
+                    let (ln_x, ln_rest) = (x.ln(), (T::Master::ONE - x).ln());
                     let delta = ln_x - ln_rest - mu;
                     *sum += ln_2 + s + ln_x + ln_rest + delta.abs() * (-s).exp();
                 }
@@ -97,7 +98,7 @@ impl<T: Real> LogitLaplaceOp for Cpu<T> {
     ) -> (Master<Self>, Master<Self>) {
         check("logit_laplace_backward", x, out);
         let (mut dout, mut dx) = (self.unset(out.shape()), self.unset(x.shape()));
-        let scale = T::from_f64(scale);
+        let scale = T::Master::from_f64(scale);
         let inputs = x.slice().par_chunks(3 * PIECE).zip(out.slice().par_chunks(6 * PIECE));
         let grads = dout
             .slice_mut()
@@ -110,20 +111,21 @@ impl<T: Real> LogitLaplaceOp for Cpu<T> {
                 for c in 0..3 {
                     let (s, inside) = clamped(out[3 + c]);
                     let (x, inverse_b) = (x[c], (-s).exp());
-                    let rest = T::ONE - x;
+                    let rest = T::Master::ONE - x;
                     let delta = x.ln() - rest.ln() - out[c];
                     // sign(δ) e^{−s}
-                    let slope = if delta > T::ZERO {
+                    let slope = if delta > T::Master::ZERO {
                         inverse_b
-                    } else if delta < T::ZERO {
+                    } else if delta < T::Master::ZERO {
                         -inverse_b
                     } else {
-                        T::ZERO
+                        T::Master::ZERO
                     };
                     dout[c] = -scale * slope;
-                    let ds = T::ONE - delta.abs() * inverse_b;
-                    dout[3 + c] = if inside { scale * ds } else { T::ZERO };
-                    dx[c] = scale * (T::ONE / x - T::ONE / rest + slope / (x * rest));
+                    let ds = T::Master::ONE - delta.abs() * inverse_b;
+                    dout[3 + c] = if inside { scale * ds } else { T::Master::ZERO };
+                    dx[c] =
+                        scale * (T::Master::ONE / x - T::Master::ONE / rest + slope / (x * rest));
                 }
             }
         });

@@ -11,9 +11,9 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
-use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
 
@@ -36,7 +36,7 @@ fn halved(op: &str, shape: &[usize]) -> [usize; 4] {
     [b, h / 2, w / 2, c]
 }
 
-impl<T: Real> MaxPoolOp for Cpu<T> {
+impl<T: Scalar> MaxPoolOp for Cpu<T> {
     #[track_caller]
     fn max_pool_forward(&self, x: &Master<Self>) -> (Master<Self>, Ids<Self>) {
         let shape = halved("max_pool", x.shape());

@@ -12,10 +12,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::real::Real;
+use crate::real::Float;
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -28,14 +29,14 @@ pub trait MeanPoolOp: Storage {
     fn mean_pool_backward(&self, dy: &Master<Self>, tokens: usize) -> Master<Self>;
 }
 
-impl<T: Real> MeanPoolOp for Cpu<T> {
+impl<T: Scalar> MeanPoolOp for Cpu<T> {
     #[track_caller]
     fn mean_pool_forward(&self, s: &Master<Self>) -> Master<Self> {
         let [batch, n, c] = s.shape()[..] else {
             panic!("mean_pool: s is {:?}, expected [B,N,C]", s.shape())
         };
         assert!(n >= 2, "mean_pool: s is {:?}, expected at least 2 tokens", s.shape());
-        let count = T::from_f64((n - 1) as f64);
+        let count = T::Master::from_f64((n - 1) as f64);
         let mut y = Master::zeros(self, &[batch, c]);
         let samples = s.slice().par_chunks_exact(n * c);
         y.slice_mut().par_chunks_exact_mut(c).zip(samples).for_each(|(y, s)| {
@@ -54,7 +55,7 @@ impl<T: Real> MeanPoolOp for Cpu<T> {
         dy.expect_rank("mean_pool_backward", "dy", 2);
         assert!(tokens >= 2, "mean_pool_backward: tokens is {tokens}, expected at least 2");
         let (batch, c) = (dy.shape()[0], dy.shape()[1]);
-        let count = T::from_f64((tokens - 1) as f64);
+        let count = T::Master::from_f64((tokens - 1) as f64);
         let mut ds = Master::zeros(self, &[batch, tokens, c]);
         let samples = ds.slice_mut().par_chunks_exact_mut(tokens * c);
         samples.zip(dy.slice().par_chunks_exact(c)).for_each(|(ds, dy)| {

@@ -11,9 +11,10 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -39,7 +40,7 @@ fn check<B: Storage>(op: &str, x: &Master<B>, out: &Master<B>) {
     );
 }
 
-impl<T: Real> MseOp for Cpu<T> {
+impl<T: Scalar> MseOp for Cpu<T> {
     #[track_caller]
     fn mse_forward(&self, x: &Master<Self>, out: &Master<Self>) -> Master<Self> {
         check("mse", x, out);
@@ -60,7 +61,7 @@ impl<T: Real> MseOp for Cpu<T> {
     #[track_caller]
     fn mse_backward(&self, x: &Master<Self>, out: &Master<Self>, scale: f64) -> Master<Self> {
         check("mse_backward", x, out);
-        let (c, d, twice) = (x.cols(), out.cols(), T::from_f64(2.0 * scale));
+        let (c, d, twice) = (x.cols(), out.cols(), T::Master::from_f64(2.0 * scale));
         let mut dout = self.unset(out.shape());
         let inputs = x.slice().par_chunks(4096 * c).zip(out.slice().par_chunks(4096 * d));
         dout.slice_mut().par_chunks_mut(4096 * d).zip(inputs).for_each(|(dout, (x, out))| {
@@ -70,7 +71,7 @@ impl<T: Real> MseOp for Cpu<T> {
                 for ((dout, &x), &out) in dout.iter_mut().zip(x).zip(out) {
                     *dout = twice * (out - x);
                 }
-                others.fill(T::ZERO);
+                others.fill(T::Master::ZERO);
             }
         });
         dout

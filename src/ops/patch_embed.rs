@@ -16,6 +16,7 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -161,7 +162,7 @@ impl Patches {
     }
 }
 
-impl<T: Real> PatchEmbedOp for Cpu<T> {
+impl<T: Scalar> PatchEmbedOp for Cpu<T> {
     #[track_caller]
     fn patch_embed_forward(
         &self,
@@ -172,9 +173,9 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         let PatchEmbed { weight, bias } = p;
         let patches = Patches::of("patch_embed", x, p);
         let mut e: Master<Self> = self.unset(&patches.out());
-        let flat = patches.gather(x.slice());
+        let (flat, weight) = (patches.gather(&x.wide()), w.operand_matrix(weight));
         fill_rows(e.slice_mut(), w.get(bias));
-        gemm(T::ONE, patches.matrix(&flat), w.matrix(weight).t(), T::ONE, e.matrix_mut());
+        gemm(T::Master::ONE, patches.matrix(&flat), weight.t(), T::Master::ONE, e.matrix_mut());
         e
     }
 
@@ -193,13 +194,14 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
         de.expect_shape("patch_embed_backward", "de", &patches.out());
         // e = X Wᵀ + bias   =>   dbias += column sums of de, dW += deᵀ X, dX = de W
         add_column_sums(de.slice(), g.get_mut(bias));
-        let mut flat = patches.gather(x.slice());
-        gemm(T::ONE, de.matrix().t(), patches.matrix(&flat), T::ONE, g.matrix_mut(weight));
+        let (mut flat, one) = (patches.gather(&x.wide()), T::Master::ONE);
+        let de = de.operand_matrix();
+        gemm(one, de.t(), patches.matrix(&flat), one, g.matrix_mut(weight));
         need_dx.then(|| {
             let dx =
                 ArrayViewMut2::from_shape(patches.matrix(&flat).dim(), &mut flat).expect("fits");
-            gemm(T::ONE, de.matrix(), w.matrix(weight), T::ZERO, dx);
-            let mut dx = Tensor::zeros(self, x.shape());
+            gemm(one, de.view(), w.operand_matrix(weight).view(), T::Master::ZERO, dx);
+            let mut dx = Master::zeros(self, x.shape());
             let (band, run) = (patches.band(), patches.side * patches.channels);
             let bands = dx.slice_mut().par_chunks_mut(band).zip(flat.par_chunks(band));
             bands.for_each(|(dx, flat)| {
@@ -207,7 +209,7 @@ impl<T: Real> PatchEmbedOp for Cpu<T> {
                     dx[to..to + run].copy_from_slice(&flat[from..from + run]);
                 }
             });
-            dx
+            self.narrow(dx)
         })
     }
 }

@@ -19,10 +19,10 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
 use crate::params::{Decay, Init, Param, Params, Registry};
-use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
 
@@ -151,7 +151,7 @@ pub fn expect_table<B: Storage>(
     heads
 }
 
-impl<T: Real> RelPosBiasOp for Cpu<T> {
+impl<T: Scalar> RelPosBiasOp for Cpu<T> {
     #[track_caller]
     fn rel_pos_bias_forward(
         &self,
@@ -191,7 +191,7 @@ impl<T: Real> RelPosBiasOp for Cpu<T> {
         dtable.par_chunks_exact_mut(heads).enumerate().for_each(|(r, dtable)| {
             let pairs = &entries[starts[r] as usize..starts[r + 1] as usize];
             for (dtable, dbias) in dtable.iter_mut().zip(dbias.chunks_exact(n * n)) {
-                *dtable += pairs.iter().map(|&pair| dbias[pair as usize]).sum::<T>();
+                *dtable += pairs.iter().map(|&pair| dbias[pair as usize]).sum::<T::Master>();
             }
         });
     }

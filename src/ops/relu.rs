@@ -9,6 +9,7 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor, away_from_zero};
 use crate::real::Real;
@@ -25,25 +26,26 @@ pub trait ReluOp: Storage {
 
 const PIECE: usize = 16_384;
 
-impl<T: Real> ReluOp for Cpu<T> {
+impl<T: Scalar> ReluOp for Cpu<T> {
     fn relu_forward(&self, x: &Tensor<Self>) -> Tensor<Self> {
-        let mut y = x.duplicate(self);
-        let rectify = |y: &mut [T]| y.iter_mut().for_each(|y| *y = y.maximum(T::ZERO));
+        let mut y = self.wide(x.duplicate(self));
+        let rectify =
+            |y: &mut [T::Master]| y.iter_mut().for_each(|y| *y = y.maximum(T::Master::ZERO));
         y.slice_mut().par_chunks_mut(PIECE).for_each(rectify);
-        y
+        self.narrow(y)
     }
 
     #[track_caller]
     fn relu_backward(&self, x: &Tensor<Self>, dy: &Tensor<Self>) -> Tensor<Self> {
         dy.expect_shape("relu_backward", "dy", x.shape());
-        let mut dx = dy.duplicate(self);
-        let pieces = dx.slice_mut().par_chunks_mut(PIECE).zip(x.slice().par_chunks(PIECE));
+        let (x, mut dx) = (x.wide(), self.wide(dy.duplicate(self)));
+        let pieces = dx.slice_mut().par_chunks_mut(PIECE).zip(x.par_chunks(PIECE));
         pieces.for_each(|(dx, x)| {
             for (dx, &x) in dx.iter_mut().zip(x) {
-                *dx = if x > T::ZERO { *dx } else { T::ZERO };
+                *dx = if x > T::Master::ZERO { *dx } else { T::Master::ZERO };
             }
         });
-        dx
+        self.narrow(dx)
     }
 }
 

@@ -12,6 +12,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, gemm};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
@@ -51,13 +52,13 @@ pub fn columns<B: Storage>(op: &str, map: &Master<B>, x: &Param) -> usize {
     x.len() / rows
 }
 
-impl<T: Real> ResampleOp for Cpu<T> {
+impl<T: Scalar> ResampleOp for Cpu<T> {
     #[track_caller]
     fn resample_forward(&self, map: &Master<Self>, w: &Params<Self>, x: &Param) -> Master<Self> {
         let c = columns("resample", map, x);
         let mut y: Master<Self> = self.unset(&[map.rows(), c]);
         let x = ArrayView2::from_shape((map.cols(), c), w.get(x)).expect("checked at entry");
-        gemm(T::ONE, map.matrix(), x, T::ZERO, y.matrix_mut());
+        gemm(T::Master::ONE, map.matrix(), x, T::Master::ZERO, y.matrix_mut());
         y
     }
 
@@ -73,7 +74,13 @@ impl<T: Real> ResampleOp for Cpu<T> {
         dy.expect_shape("resample_backward", "dy", &[map.rows(), c]);
         let dx = ArrayViewMut2::from_shape((map.cols(), c), g.get_mut(x));
         // y = M x   =>   dx += Mᵀ dy
-        gemm(T::ONE, map.matrix().t(), dy.matrix(), T::ONE, dx.expect("checked at entry"));
+        gemm(
+            T::Master::ONE,
+            map.matrix().t(),
+            dy.matrix(),
+            T::Master::ONE,
+            dx.expect("checked at entry"),
+        );
     }
 }
 

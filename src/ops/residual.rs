@@ -16,6 +16,7 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
@@ -87,7 +88,7 @@ pub struct Keep<'a, T> {
 
 impl<'a, T: Real> Keep<'a, T> {
     /// For a stream of this shape.
-    pub fn new(keep: Option<&'a Master<Cpu<T>>>, shape: &[usize]) -> Self {
+    pub fn new<S: Scalar<Master = T>>(keep: Option<&'a Master<Cpu<S>>>, shape: &[usize]) -> Self {
         let rows_per_sample = shape[1..shape.len() - 1].iter().product();
         Self { factors: keep.map(|k| k.slice()), rows_per_sample }
     }
@@ -147,7 +148,7 @@ simd_fn! {
     }
 }
 
-impl<T: Real> ResidualOp for Cpu<T> {
+impl<T: Scalar> ResidualOp for Cpu<T> {
     #[track_caller]
     fn residual_forward(
         &self,
@@ -158,8 +159,8 @@ impl<T: Real> ResidualOp for Cpu<T> {
         branch.expect_fit("residual", s.shape());
         let (c, keep) = (s.cols(), Keep::new(branch.keep, s.shape()));
         let (gamma, step) = (branch.gamma.map(|p| w.get(p)), rows_per_task(c));
-        let pieces =
-            s.slice_mut().par_chunks_mut(step * c).zip(branch.out.slice().par_chunks(step * c));
+        let out = branch.out.wide();
+        let pieces = s.slice_mut().par_chunks_mut(step * c).zip(out.par_chunks(step * c));
         pieces.enumerate().for_each(|(i, (s, branch))| {
             let rows = s.chunks_exact_mut(c).zip(branch.chunks_exact(c));
             for (r, (s, branch)) in (i * step..).zip(rows) {
@@ -181,8 +182,9 @@ impl<T: Real> ResidualOp for Cpu<T> {
         let keep = Keep::new(branch.keep, ds.shape());
         let (c, gamma, step) = (ds.cols(), branch.gamma, fold_step(ds.rows()));
         let scale = gamma.map(|p| w.get(p));
-        let mut dbranch = self.unset(ds.shape());
-        let inputs = branch.out.slice().par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
+        let mut dbranch: Master<Self> = self.unset(ds.shape());
+        let out = branch.out.wide();
+        let inputs = out.par_chunks(step * c).zip(ds.slice().par_chunks(step * c));
         let pieces = dbranch.slice_mut().par_chunks_mut(step * c).zip(inputs);
         let width = if gamma.is_some() { c } else { 0 };
         let dgamma = fold_pieces(width, pieces, |i, (dbranch, (branch, ds)), dgamma| {
@@ -196,7 +198,7 @@ impl<T: Real> ResidualOp for Cpu<T> {
         if let Some(gamma) = gamma {
             simd::add_assign(g.get_mut(gamma), &dgamma);
         }
-        dbranch
+        self.narrow(dbranch)
     }
 }
 

@@ -14,6 +14,7 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
@@ -22,7 +23,7 @@ use crate::ops::layer_norm::{
 };
 use crate::ops::residual::{Branch, Keep, push_keep, residual_row, residual_row_backward};
 use crate::params::Params;
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
 
@@ -58,7 +59,7 @@ pub trait ResidualNormOp: Storage {
     ) -> (Master<Self>, Tensor<Self>);
 }
 
-impl<T: Real> ResidualNormOp for Cpu<T> {
+impl<T: Scalar> ResidualNormOp for Cpu<T> {
     #[track_caller]
     fn residual_norm_forward(
         &self,
@@ -68,14 +69,15 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
         norm: &Norm,
     ) -> (Stream<Self>, Tensor<Self>) {
         branch.expect_fit("residual_norm", s.shape());
-        let (c, eps) = (s.cols(), T::from_f64(norm.eps));
+        let (c, eps) = (s.cols(), T::Master::from_f64(norm.eps));
         norm.expect_width("residual_norm", c);
-        let (mut s_out, mut y) = (self.unset(s.shape()), self.unset(s.shape()));
+        let [mut s_out, mut y]: [Master<Self>; 2] = [self.unset(s.shape()), self.unset(s.shape())];
         let mut mean = Master::zeros(self, &[s.rows()]);
         let mut rstd = Master::zeros(self, &[s.rows()]);
         let (keep, gamma) = (Keep::new(branch.keep, s.shape()), branch.gamma.map(|p| w.get(p)));
         let (weight, bias, step) = (w.get(&norm.weight), w.get(&norm.bias), rows_per_task(c));
-        let inputs = s.slice().par_chunks(step * c).zip(branch.out.slice().par_chunks(step * c));
+        let out = branch.out.wide();
+        let inputs = s.slice().par_chunks(step * c).zip(out.par_chunks(step * c));
         let outputs = s_out.slice_mut().par_chunks_mut(step * c);
         let outputs = outputs.zip(y.slice_mut().par_chunks_mut(step * c));
         let stats =
@@ -95,7 +97,7 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
                 (*mean, *rstd) = normalise_row(s_out, weight, bias, eps, y);
             }
         });
-        (Stream { s: s_out, stats: Some(NormStats { mean, rstd }) }, y)
+        (Stream { s: s_out, stats: Some(NormStats { mean, rstd }) }, self.narrow(y))
     }
 
     #[track_caller]
@@ -119,23 +121,25 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
         let (scale, weight) = (gamma.map(|p| w.get(p)), w.get(&norm.weight));
         let stats = stream.stats.as_ref().expect("kept by forward");
         let (mean, rstd) = (stats.mean.slice(), stats.rstd.slice());
-        let mut dbranch = self.unset(s_out.shape());
+        let mut dbranch: Master<Self> = self.unset(s_out.shape());
+        let (out, dy) = (out.wide(), dy.wide());
+        let (out, dy) = (&*out, &*dy);
         let outputs = ds.slice_mut().par_chunks_mut(step * c);
         let pieces = outputs.zip(dbranch.slice_mut().par_chunks_mut(step * c));
         let width = if gamma.is_some() { 3 * c } else { 2 * c };
         let sums = fold_pieces(width, pieces, |i, (ds, dbranch), sums| {
             let (dweight, rest) = sums.split_at_mut(c);
             let (dbias, dgamma) = rest.split_at_mut(c);
-            let mut h = vec![T::ZERO; c];
+            let mut h = vec![T::Master::ZERO; c];
             let rows = ds.chunks_exact_mut(c).zip(dbranch.chunks_exact_mut(c));
             for (r, (ds, dbranch)) in (i * step..).zip(rows) {
                 let row = r * c..(r + 1) * c;
-                let (x, dy) = (&s_out.slice()[row.clone()], &dy.slice()[row.clone()]);
+                let (x, dy) = (&s_out.slice()[row.clone()], &dy[row.clone()]);
                 // 2. y = LN(s')   =>   ds' += LN backward (dy), dweight, dbias
                 normalise_row_backward(x, mean[r], rstd[r], weight, dy, &mut h, ds);
                 norm_param_row(x, mean[r], rstd[r], dy, dweight, dbias);
                 // 1. s' = s + keep·γ⊙branch   =>   ds = ds', dbranch = keep·γ⊙ds', dγ
-                let branch = &out.slice()[row];
+                let branch = &out[row];
                 residual_row_backward(branch, scale, keep.of(r), ds, dbranch, dgamma);
             }
         });
@@ -144,7 +148,7 @@ impl<T: Real> ResidualNormOp for Cpu<T> {
         if let Some(gamma) = gamma {
             simd::add_assign(g.get_mut(gamma), &sums[2 * c..]);
         }
-        (ds, dbranch)
+        (ds, self.narrow(dbranch))
     }
 }
 

@@ -19,11 +19,11 @@
 mod cuda;
 
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, simd};
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
 use crate::params::{Param, Params};
-use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
 
@@ -86,7 +86,7 @@ pub fn expect_tokens<B: Storage>(
     }
 }
 
-impl<T: Real> TokensOp for Cpu<T> {
+impl<T: Scalar> TokensOp for Cpu<T> {
     #[track_caller]
     fn tokens_forward(
         &self,

@@ -9,9 +9,9 @@ mod cuda;
 
 use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
-use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -23,7 +23,7 @@ pub trait UpsampleOp: Storage {
     fn upsample_backward(&self, dy: &Master<Self>) -> Master<Self>;
 }
 
-impl<T: Real> UpsampleOp for Cpu<T> {
+impl<T: Scalar> UpsampleOp for Cpu<T> {
     #[track_caller]
     fn upsample_forward(&self, x: &Master<Self>) -> Master<Self> {
         x.expect_rank("upsample", "x", 4);

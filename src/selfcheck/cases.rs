@@ -13,6 +13,7 @@ use crate::cpu::Cpu;
 use crate::error::panic_text;
 use crate::error::{Error, Result};
 use crate::ops::case::{Case, Inputs, Rounding, Visitor};
+use half::bf16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub struct AnyCase {
     pub cpu_bounded: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On the CPU in f32.
     pub cpu_f32: Box<dyn Fn(&Start) -> Done + Send + Sync>,
+    /// On the CPU in bf16 with f32 masters.
+    pub cpu_bf16: Box<dyn Fn(&Start) -> Done + Send + Sync>,
     /// On a GPU.
     #[cfg(feature = "cuda")]
     pub cuda: OnCuda,
@@ -60,7 +63,7 @@ pub struct AnyCase {
 impl AnyCase {
     fn new<C: Case>(case: C) -> Self {
         let case = Arc::new(case);
-        let [a, b, c, d, e, f] = std::array::from_fn(|_| case.clone());
+        let [a, b, c, d, e, f, g] = std::array::from_fn(|_| case.clone());
         Self {
             name: case.name(),
             rounding: case.rounding(),
@@ -70,6 +73,7 @@ impl AnyCase {
             cpu_double: Box::new(move |start| run(&Cpu::<Double>::new(), &*e, start)),
             cpu_bounded: Box::new(move |start| run(&Cpu::<Bounded>::new(), &*f, start)),
             cpu_f32: Box::new(move |start| run(&Cpu::<f32>::new(), &*d, start)),
+            cpu_bf16: Box::new(move |start| run(&Cpu::<bf16>::new(), &*g, start)),
             #[cfg(feature = "cuda")]
             cuda: OnCuda::new(case),
         }

@@ -185,14 +185,23 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Distances {
     })
 }
 
+/// CPU bf16 as [`check_device_bf16`] judges a device.
+pub fn check_bf16(case: &AnyCase) -> Distances {
+    within_roundings(case, "CPU bf16", &*case.cpu_bf16)
+}
+
 /// `run`, a device in bf16, within a few roundings of CPU f64 on inputs that bf16 holds
 /// ([`Rounding::bf16`](crate::ops::case::Rounding::bf16)), relative to the tensor's largest number (at
 /// least 0.01).
 pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Distances {
+    within_roundings(case, "CUDA bf16", run)
+}
+
+fn within_roundings(case: &AnyCase, label: &str, run: &Run) -> Distances {
     let inputs = rounded::<bf16>(case.inputs());
     let want = results(&*case.cpu_f64, &inputs);
     let limit = ROUNDING_BF16 * case.rounding.bf16();
-    let judge = Judge { case, label: "CUDA bf16", epsilon: 2.0 * ROUNDING_BF16 };
+    let judge = Judge { case, label, epsilon: 2.0 * ROUNDING_BF16 };
     judge.compare(&results(run, &inputs), &want, |want, _, _| limit * largest(want).max(FLOOR))
 }
 

@@ -56,7 +56,14 @@ mod tests {
     #[test]
     fn prediction_is_near_to_what_is_held() {
         for (config, batch) in [(BeitConfig::tiny(), 4), (BeitConfig::tiny(), 16)] {
-            let bench = StepBench { config, masked: 25, batch, steps: 1, recompute: false, tokenizer: None };
+            let bench = StepBench {
+                config,
+                masked: 25,
+                batch,
+                steps: 1,
+                recompute: false,
+                tokenizer: None,
+            };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             pool.install(|| {
                 let bk = Cpu::<f32>::new();

@@ -2,6 +2,7 @@
 
 use super::{Attended, AttentionOp, Dims, QUERIES};
 use crate::cpu::pieces::{Cut, Pieces, Tasks};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, gemm_serial, simd};
 use crate::real::Real;
 use crate::simd_fn;
@@ -93,7 +94,7 @@ fn bias_row<T>(bias: Option<&[T]>, tokens: usize, h: usize, i: usize) -> Option<
     bias.map(|bias| &bias[(h * tokens + i) * tokens..][..tokens])
 }
 
-impl<T: Real> AttentionOp for Cpu<T> {
+impl<T: Scalar> AttentionOp for Cpu<T> {
     #[track_caller]
     fn attention_forward(
         &self,
@@ -103,8 +104,10 @@ impl<T: Real> AttentionOp for Cpu<T> {
     ) -> Attended<Self> {
         let dims = Dims::of("attention", qkv, bias, heads);
         let Dims { batch, tokens: n, heads, head: d } = dims;
-        let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
-        let mut out = self.unset(&dims.out());
+        let (qkv, bias) = (qkv.wide(), bias.map(|b| b.slice()));
+        let qkv = dims.qkv(&qkv);
+        let (zero, one) = (T::Master::ZERO, T::Master::ONE);
+        let mut out: Master<Self> = self.unset(&dims.out());
         let mut lse = Master::zeros(self, &dims.lse());
         let shape = (batch, n, heads, d);
         let mut outs = ArrayViewMut4::from_shape(shape, out.slice_mut()).expect("contiguous");
@@ -121,25 +124,25 @@ impl<T: Real> AttentionOp for Cpu<T> {
                     let q = q.slice(s![rows.clone(), ..]);
                     // 1. S = q kᵀ/√D
                     let view = scores.view(rows.len());
-                    gemm_serial(dims.scale(), q, part(1).t(), T::ZERO, view);
+                    gemm_serial(dims.scale(), q, part(1).t(), zero, view);
                     // 2. rows become exp(S + bias − max); lse is what backward needs of max and sum
-                    let mut inverse = [T::ZERO; QUERIES];
+                    let mut inverse = [zero; QUERIES];
                     for ((i, s), inverse) in rows.clone().zip(scores.rows()).zip(&mut inverse) {
                         let (max, sum) = softmax_row(s, bias_row(bias, n, h, i), n);
                         lse[i] = max + sum.ln();
-                        *inverse = T::ONE / sum;
+                        *inverse = one / sum;
                     }
                     // 3. out = P v; dividing D sums is cheaper than dividing N exponentials
                     let mut out = out.slice_mut(s![rows.clone(), ..]);
                     let view = scores.view(rows.len());
-                    gemm_serial(T::ONE, view.view(), part(2), T::ZERO, out.view_mut());
+                    gemm_serial(one, view.view(), part(2), zero, out.view_mut());
                     for (mut row, &inverse) in out.rows_mut().into_iter().zip(&inverse) {
                         row.map_inplace(|x| *x *= inverse);
                     }
                 }
             }
         });
-        Attended { out, lse }
+        Attended { out: self.narrow(out), lse }
     }
 
     #[track_caller]
@@ -162,18 +165,20 @@ impl<T: Real> AttentionOp for Cpu<T> {
         if let Some(dbias) = &dbias {
             dbias.expect_shape(op, "dbias", &[heads, n, n]);
         }
-        let mut dqkv = self.unset(qkv.shape());
-        let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
-        let (out, lse) = (out.slice(), lse.slice());
-        let dout_all = dout.slice();
+        let mut dqkv: Master<Self> = self.unset(qkv.shape());
+        let (qkv, bias) = (qkv.wide(), bias.map(|b| b.slice()));
+        let qkv = dims.qkv(&qkv);
+        let (zero, one) = (T::Master::ZERO, T::Master::ONE);
+        let (out, lse, dout) = (out.wide(), lse.slice(), dout.wide());
+        let (out, dout_all) = (&*out, &*dout);
         let shape = (batch, n, 3, heads, d);
         let mut grads = ArrayViewMut5::from_shape(shape, dqkv.slice_mut()).expect("contiguous");
         let tasks = dims.tasks(grads.exact_chunks_mut((1, n, 3, 1, d)).into_iter());
         let dout_shape = (batch, n, heads, d);
         let douts = ndarray::ArrayView4::from_shape(dout_shape, dout_all).expect("checked");
         let wanted = dbias.is_some();
-        let partial: Vec<Vec<T>> = Tasks::new(tasks).collect_alone(|task| {
-            let mut sums = vec![T::ZERO; if wanted { n * n } else { 0 }]; // [N,N]
+        let partial: Vec<Vec<T::Master>> = Tasks::new(tasks).collect_alone(|task| {
+            let mut sums = vec![T::Master::ZERO; if wanted { n * n } else { 0 }]; // [N,N]
             let (mut scores, mut dscores) = (Scores::new(n), Scores::new(n));
             for (b, h, grads) in task {
                 let mut grads = grads.index_axis_move(Axis(3), 0).index_axis_move(Axis(0), 0);
@@ -184,15 +189,15 @@ impl<T: Real> AttentionOp for Cpu<T> {
                 let lse = &lse[(b * heads + h) * n..][..n];
                 for from in (0..n).step_by(QUERIES) {
                     let rows = from..(from + QUERIES).min(n);
-                    let beta = if from == 0 { T::ZERO } else { T::ONE };
+                    let beta = if from == 0 { zero } else { one };
                     let q = part(0);
                     let q = q.slice(s![rows.clone(), ..]);
                     let dout = dout.slice(s![rows.clone(), ..]);
                     // 1. S = q kᵀ/√D again, and out = P v   =>   dP = dout vᵀ
                     let view = scores.view(rows.len());
-                    gemm_serial(dims.scale(), q, part(1).t(), T::ZERO, view);
+                    gemm_serial(dims.scale(), q, part(1).t(), zero, view);
                     let view = dscores.view(rows.len());
-                    gemm_serial(T::ONE, dout, part(2).t(), T::ZERO, view);
+                    gemm_serial(one, dout, part(2).t(), zero, view);
                     // 2. P = exp(S + bias − lse)   =>   dS = P (dP − dout · out), dbias += dS
                     let pairs = scores.rows().zip(dscores.rows());
                     for (i, (s, dp)) in rows.clone().zip(pairs) {
@@ -202,12 +207,12 @@ impl<T: Real> AttentionOp for Cpu<T> {
                         softmax_row_backward(s, bias, n, lse[i], delta, dp, sums);
                     }
                     let (p, ds) = (scores.view(rows.len()), dscores.view(rows.len()));
-                    let (p, ds): (ArrayView2<T>, _) = (p.view(), ds.view());
+                    let (p, ds): (ArrayView2<T::Master>, _) = (p.view(), ds.view());
                     // 3. out = P v   =>   dv = Pᵀ dout
-                    gemm_serial(T::ONE, p.t(), dout, beta, dv.view_mut());
+                    gemm_serial(one, p.t(), dout, beta, dv.view_mut());
                     // 1. S = q kᵀ/√D   =>   dq = dS k/√D, dk = dSᵀ q/√D
                     let dq = dq.slice_mut(s![rows.clone(), ..]);
-                    gemm_serial(dims.scale(), ds, part(1), T::ZERO, dq);
+                    gemm_serial(dims.scale(), ds, part(1), zero, dq);
                     gemm_serial(dims.scale(), ds.t(), q, beta, dk.view_mut());
                 }
             }
@@ -221,7 +226,7 @@ impl<T: Real> AttentionOp for Cpu<T> {
                 }
             });
         }
-        dqkv
+        self.narrow(dqkv)
     }
 
     #[track_caller]
@@ -233,14 +238,15 @@ impl<T: Real> AttentionOp for Cpu<T> {
     ) -> Master<Self> {
         let dims = Dims::of("attention_probs", qkv, bias, heads);
         let n = dims.tokens;
-        let (qkv, bias) = (dims.qkv(qkv.slice()), bias.map(|b| b.slice()));
+        let (qkv, bias) = (qkv.wide(), bias.map(|b| b.slice()));
+        let qkv = dims.qkv(&qkv);
         let mut probs = Master::zeros(self, &[dims.batch, heads, n, n]);
         probs.slice_mut().par_chunks_exact_mut(n * n).enumerate().for_each(|(i, probs)| {
             let (b, h) = (i / heads, i % heads);
             let (q, k) = (qkv.slice(s![b, .., 0, h, ..]), qkv.slice(s![b, .., 1, h, ..]));
             let view = ArrayViewMut2::from_shape((n, n), &mut *probs).expect("contiguous");
-            gemm_serial(dims.scale(), q, k.t(), T::ZERO, view);
-            let mut padded = vec![T::ZERO; n.next_multiple_of(LANES)];
+            gemm_serial(dims.scale(), q, k.t(), T::Master::ZERO, view);
+            let mut padded = vec![T::Master::ZERO; n.next_multiple_of(LANES)];
             for (i, row) in probs.chunks_exact_mut(n).enumerate() {
                 padded[..n].copy_from_slice(row);
                 let (_, sum) = softmax_row(&mut padded, bias_row(bias, n, h, i), n);

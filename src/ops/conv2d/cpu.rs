@@ -3,9 +3,10 @@
 
 use super::{Conv, Conv2dOp, Geometry};
 use crate::cpu::pieces::{Cut, Pieces, Tasks};
+use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, gemm_serial, simd};
 use crate::params::Params;
-use crate::real::Real;
+use crate::real::{Float, Real};
 use crate::tensor::{Master, Tensor};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use std::ops::Range;
@@ -41,8 +42,8 @@ fn line_of<'a, T>(weight: &'a ArrayView2<T>, geo: &Geometry, u: usize) -> ArrayV
 }
 
 /// `put(y, scale · Σ_u X_u W_uᵀ)` for every pixel of y; `weight` is `[O, k·k·I]`.
-fn convolve<T: Real>(
-    bk: &Cpu<T>,
+fn convolve<S: Scalar<Master = T>, T: Real>(
+    bk: &Cpu<S>,
     geo: &Geometry,
     (x, relu): (&[T], bool),
     weight: ArrayView2<T>,
@@ -78,10 +79,10 @@ fn convolve<T: Real>(
     });
 }
 
-impl<T: Real> Conv2dOp for Cpu<T> {
+impl<T: Scalar> Conv2dOp for Cpu<T> {
     #[track_caller]
     fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: &Conv) -> Tensor<Self> {
-        self.conv2d_residual_forward(x, w, conv, 1.0, None)
+        self.narrow(self.conv2d_residual_forward(x, w, conv, 1.0, None))
     }
 
     #[track_caller]
@@ -95,12 +96,13 @@ impl<T: Real> Conv2dOp for Cpu<T> {
     ) -> Master<Self> {
         let geo = Geometry::new("conv2d", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        let scale = T::from_f64(scale);
-        let bias: Vec<T> = w.get(&conv.bias).iter().map(|&b| scale * b).collect();
-        let (input, weight) = ((x.slice(), conv.relu), w.matrix(&conv.weight));
+        let scale = T::Master::from_f64(scale);
+        let bias: Vec<T::Master> = w.get(&conv.bias).iter().map(|&b| scale * b).collect();
+        let (x, weight) = (x.wide(), w.operand_matrix(&conv.weight));
+        let (input, weight) = ((&*x, conv.relu), weight.view());
         match residual {
             None => {
-                let mut y = self.unset(&shape);
+                let mut y: Master<Self> = self.unset(&shape);
                 convolve(self, &geo, input, weight, scale, y.slice_mut(), |y, sums| {
                     let terms = sums.iter().zip(&bias);
                     y.iter_mut().zip(terms).for_each(|(y, (&s, &b))| *y = s + b);
@@ -132,28 +134,23 @@ impl<T: Real> Conv2dOp for Cpu<T> {
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         dy.expect_shape("conv2d_backward", "dy", &shape);
         // y = X Wᵀ + bias
-        add_column_sums(dy.slice(), g.get_mut(&conv.bias));
-        add_weight_gradient(
-            self,
-            &geo,
-            (x.slice(), conv.relu),
-            dy.slice(),
-            g.get_mut(&conv.weight),
-        );
+        let (shape, x, dy) = (x.shape(), x.wide(), dy.wide());
+        add_column_sums(&dy, g.get_mut(&conv.bias));
+        add_weight_gradient(self, &geo, (&x, conv.relu), &dy, g.get_mut(&conv.weight));
         if !need_dx {
             return None;
         }
-        let mut dx = self.unset(x.shape());
+        let mut dx: Master<Self> = self.unset(shape);
         let swapped = Geometry { input: geo.output, output: geo.input, ..geo };
-        let flipped = flip(&geo, w.get(&conv.weight));
+        let flipped = flip(&geo, &w.operand(&conv.weight));
         let taps = swapped.kernel * swapped.span();
         let flipped = ArrayView2::from_shape((geo.input, taps), &flipped).expect("fits");
         convolve(
             self,
             &swapped,
-            (dy.slice(), false),
+            (&*dy, false),
             flipped,
-            T::ONE,
+            T::Master::ONE,
             dx.slice_mut(),
             |dx, sums| {
                 dx.copy_from_slice(sums);
@@ -162,14 +159,14 @@ impl<T: Real> Conv2dOp for Cpu<T> {
         // f(x) = max(x, 0)
         if conv.relu {
             let step = 16_384;
-            let pieces = dx.slice_mut().par_chunks_mut(step).zip(x.slice().par_chunks(step));
+            let pieces = dx.slice_mut().par_chunks_mut(step).zip(x.par_chunks(step));
             pieces.for_each(|(dx, x)| {
                 for (dx, &x) in dx.iter_mut().zip(x) {
-                    *dx = if x > T::ZERO { *dx } else { T::ZERO };
+                    *dx = if x > T::Master::ZERO { *dx } else { T::Master::ZERO };
                 }
             });
         }
-        Some(dx)
+        Some(self.narrow(dx))
     }
 }
 
@@ -189,8 +186,8 @@ fn flip<T: Real>(geo: &Geometry, weight: &[T]) -> Vec<T> {
 
 /// dW_u += dyᵀ X_u by groups of bands, whose sums are added in order. The number of groups depends on
 /// the shape alone; few where dW is large, because each group has a copy of it.
-fn add_weight_gradient<T: Real>(
-    bk: &Cpu<T>,
+fn add_weight_gradient<S: Scalar<Master = T>, T: Real>(
+    bk: &Cpu<S>,
     geo: &Geometry,
     (x, relu): (&[T], bool),
     dy: &[T],
