@@ -84,7 +84,7 @@ fn a_renamed_function_does_not_resolve() {
         "ops::gelu::GeluOp::gelu_backward",
         "ops::gelu::gelu_piece_backward", // inside `simd_fn!`
         "models::dvae::Dvae::tokens",
-        "layers::depth_scaled",
+        "layers::init::depth_scaled",
     ] {
         assert!(resolves(there), "{there}");
     }
