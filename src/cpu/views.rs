@@ -55,12 +55,6 @@ impl<T: Scalar> Params<Cpu<T>> {
     }
 
     /// One parameter as `[d0, the rest]`.
-    pub fn matrix(&self, param: &Param) -> ArrayView2<'_, T::Master> {
-        let rows = param.shape[0];
-        ArrayView2::from_shape((rows, param.len() / rows.max(1)), self.get(param)).expect("fits")
-    }
-
-    /// One parameter as `[d0, the rest]`.
     pub fn matrix_mut(&mut self, param: &Param) -> ArrayViewMut2<'_, T::Master> {
         let rows = param.shape[0];
         let shape = (rows, param.len() / rows.max(1));
