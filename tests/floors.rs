@@ -97,6 +97,8 @@ fn what_goes_down_passes() {
     let real = "//! [`crate::models`]\n/// [`super::models`]\nconst A: &str = \"crate::models::X\";
         #[cfg(test)]\nmod tests { use crate::models::Model; }";
     assert_eq!(said(&[("real/mod.rs", real)]), none);
+    let real = ("real/mod.rs", "#[cfg(test)]\nmod tests;");
+    assert_eq!(said(&[real, ("real/tests.rs", "use crate::models::Model;")]), none);
 }
 
 #[test]
