@@ -5,6 +5,7 @@
 # the tree instead of writing them. Prints registers, stack and spills of each kernel; a spill fails.
 set -euo pipefail
 cd "$(dirname "$0")"
+here=$PWD
 tk=${CUDA_TK:?set CUDA_TK to a folder with bin/nvcc, see cuda/README.md}
 PATH=$tk/bin:$PATH
 check=${1:-}
@@ -27,10 +28,12 @@ mkdir -p ptx
 # All kernels of one precision are one module.
 for kernel in *.cu; do echo "#include \"$kernel\""; done >"$work/unit.cu"
 for precision in f64 f32 bf16; do
-  nvcc -ptx -std=c++17 -O3 -arch=compute_80 "-DBEIT_${precision^^}" -I. -o "$work/new.ptx" "$work/unit.cu"
+  (cd "$work" && nvcc -ptx -std=c++17 -O3 -arch=compute_80 "-DBEIT_${precision^^}" -I"$here" -o new.ptx unit.cu)
   # nvcc asks for its own version; nothing here needs more than 7.0, so older drivers can load it.
-  # ptxas below refuses where that is not true.
-  sed 's/^\.version .*/.version 7.0/' "$work/new.ptx" >"$work/$precision.ptx"
+  # ptxas below refuses where that is not true. The names of what is static hold a hash of the folder.
+  sed -E -e 's/^\.version .*/.version 7.0/' \
+    -e 's/_INTERNAL_[0-9a-f]{8}_7_unit_cu_[0-9a-f]{8}/_INTERNAL_00000000_7_unit_cu_00000000/g' \
+    "$work/new.ptx" >"$work/$precision.ptx"
   for arch in sm_80 sm_90a; do
     ptxas -v -arch="$arch" -o /dev/null "$work/$precision.ptx" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     awk -v arch="$arch" '

@@ -1,4 +1,4 @@
-// Residual sum with layer scale and stochastic depth (src/ops/residual.rs). `gamma` and `keep` may be
+// Residual sum with layer scale and drop path (src/ops/residual.rs). `gamma` and `keep` may be
 // null: 1.
 #include "prelude.cuh"
 

@@ -7,9 +7,10 @@
 # With CUDA_TK set (cuda/README.md) the PTX is compiled and compared too; else that part says it was skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${1:+$(realpath -m "$1")}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-export CARGO_TARGET_DIR=${1:-$copy/target}
+export CARGO_TARGET_DIR=${target:-$copy/target}
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 cd "$copy"
 git init -q . && git add -A
