@@ -31,6 +31,7 @@ mkdir -p "$tree" "$work/out" "$work/unit"
 export RUST_MIN_STACK=16777216 # frames are large without optimisation
 git ls-files -z | xargs -0 cp --parents -t "$tree"
 rm "$tree/src/main.rs"
+sed -i '/^\[\[bin\]\]$/,/^$/d' "$tree/Cargo.toml"
 unroll='
   /^(crate::)?simd_fn! \{$/ { inside = 1; next }
   inside && /^}$/ { inside = 0; next }
