@@ -329,7 +329,7 @@ pub struct StepArgs {
     /// Threads; 0 is one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Compute each block again in backward, for half the memory.
+    /// Compute each block again in backward, for less memory.
     #[arg(long)]
     pub recompute: bool,
     /// Also turn the images into tokens in every step, with the preset's tokenizer.

@@ -22,7 +22,7 @@ run_config! {
         use accumulate =
             "Parts that a batch is computed in, to save memory; the loss is that of the whole batch, drop"
             "path is drawn for each part.";
-        /// Whether each block is computed again in backward, which takes about half the memory and a third
+        /// Whether each block is computed again in backward, which takes less memory and about a third
         /// more time. Never changes a result.
         recompute: bool = Flag;
         use image_size = "Height and width of the encoder's view in pixels.";
