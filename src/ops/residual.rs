@@ -8,6 +8,9 @@
 //! * dbranch = keep·γ⊙ds'
 //! * dγ_c += Σ_bn keep_b branch_bnc ds'_bnc
 //!
+//! A Transformer block calls [`super::residual_norm`], which works on the same rows and applies the norm
+//! that follows.
+//!
 //! Kept for backward: branch, where there is a γ. keep is an input, so that the same factors can be
 //! used again. Source: BEiT `modeling_finetune.py`, class Block (γ before DropPath); Touvron et al.,
 //! arXiv 2103.17239, eq. 5; Huang et al., arXiv 1603.09382 ("stochastic depth").
