@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The whole road on CIFAR-10: tokenizer, pretraining and probe with the preset `tiny`, per seed.
+# The whole road on CIFAR-10: tokenizer, pretraining and probe with the preset `tiny`, per seed. All of
+# TRAIN is trained on; all figures are those of TEST.
 #
 #   benches/cifar10.sh TRAIN TEST OUT [SEED...]      (three seeds when none is named: 0 1 2)
 #
 # TRAIN and TEST are folders or binary files of CIFAR-10. An interrupted run goes on when the same
 # command is given again. Set BEIT to use a binary that is built already, THREADS to limit threads.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 train=$1 test=$2 out=$3
 shift 3
 [ $# -gt 0 ] || set -- 0 1 2
@@ -22,9 +23,10 @@ for seed; do
   mkdir -p "$run"
   [ -e "$run/seconds" ] || echo 0 > "$run/seconds"
   start=$SECONDS
-  "$BEIT" train-tokenizer --data "$train" --out "$run/tokenizer" --seed "$seed" --resume "${threads[@]}"
+  "$BEIT" train-tokenizer --data "$train" --set val="$test" --out "$run/tokenizer" --seed "$seed" \
+    --epochs 14 --resume "${threads[@]}"
   "$BEIT" pretrain --data "$train" --tokenizer "$run/tokenizer" --out "$run/beit" --seed "$seed" \
-    --resume "${threads[@]}"
+    --set val="$test" --epochs 20 --resume "${threads[@]}"
   for model in "$run/beit" random; do
     probe=$run/probe-$(basename "$model")
     [ -e "$probe/summary.json" ] || "$BEIT" probe --model "$model" --train "$train" --test "$test" \

@@ -36,6 +36,8 @@ pub enum Purpose {
     Check = 9,
     /// Inputs of timings.
     Bench = 10,
+    /// Images that are kept out of training.
+    HeldOut = 11,
 }
 
 /// One block of four random words: ten rounds of Philox 4x32 applied to `counter` under `key`.

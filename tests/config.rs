@@ -92,7 +92,7 @@ fn values_out_of_range_are_named_with_the_range() {
         ("image_size=0", "image_size = 0 is not usable"),
         ("image_size=30", "image_size 30x30 is not divisible by patch_size 4"),
         ("heads=5", "width 128 is not divisible by heads 5"),
-        ("accumulate=3", "batch 32 is not divisible by accumulate 3"),
+        ("accumulate=33", "accumulate 33 is more than the 32 images of a batch"),
         ("masked_patches=65", "masked_patches 65 is more than the 8x8 patches"),
         ("mask_min_block=26", "mask_min_block 26 is above 25"),
         ("min_lr=1", "min_lr 1 is above lr 0.002"),

@@ -2,7 +2,7 @@
 
 use super::frozen::{load_all, spread};
 use crate::data::augment::eval_views;
-use crate::data::{AugmentConfig, Source};
+use crate::data::{AugmentConfig, Dataset, Labelled};
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::{Ctx, Params};
@@ -88,7 +88,7 @@ pub fn hard_codes<B: Backend>(
     dvae: &Dvae,
     w: &Params<B>,
     augment: &AugmentConfig,
-    source: &Source,
+    source: &impl Dataset<Item = Labelled>,
 ) -> HardCodes {
     let mut sums = HardCodes::default();
     for chunk in spread(source, EVALUATED).chunks(64) {

@@ -2,7 +2,7 @@
 
 use super::frozen::{Tokenizer, broken_parameter, load_all, spread};
 use crate::data::augment::{Views, eval_views};
-use crate::data::{AugmentConfig, MaskConfig, Source};
+use crate::data::{AugmentConfig, Dataset, Labelled, MaskConfig};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
@@ -111,7 +111,12 @@ impl<B: Backend> TokenPrediction<B> {
     }
 
     /// What the model says about fixed views and masks of at most 1024 images.
-    pub fn evaluate(&self, bk: &B, w: &Params<B>, source: &Source) -> MaskedFigures {
+    pub fn evaluate(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        source: &impl Dataset<Item = Labelled>,
+    ) -> MaskedFigures {
         let mut seen = MaskedFigures::default();
         let seed = self.seed;
         // No training epoch has this number.

@@ -12,16 +12,19 @@ run_config! {
     PretrainRun, "pretrain", [common: Common, recipe: Recipe] {
         use preset;
         use data;
+        use val;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
         use device;
         use precision;
         use seed;
-        use epochs = "Passes over the images (800 in the paper).";
+        use steps =
+            "Optimizer steps of the run (500,000 in the paper); the passes over the images follow from it.";
+        use epochs = "Passes over the images (800 in the paper); where above 0 it replaces steps.";
         use batch = "Images of one optimizer step (2048 in the paper).";
         use accumulate =
-            "Parts that a batch is computed in, to save memory; the loss is that of the whole batch, drop"
-            "path is drawn for each part.";
+            "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit. The"
+            "loss is that of the whole batch; drop path is drawn for each part.";
         /// Whether each block is computed again in backward, which takes less memory and about a third
         /// more time. Never changes a result.
         recompute: bool = Flag;
@@ -46,10 +49,11 @@ run_config! {
         drop_path: f64 = Real(0.0, 0.99);
         use lr = "Peak learning rate (1.5e-3 in the paper, at batch 2048).";
         use min_lr = "Learning rate that the cosine ends at (1e-5 in the paper).";
-        /// Epochs of linear warmup (10 in the paper).
+        /// Epochs of linear warmup (10 in the paper), at most a tenth of the run.
         warmup_epochs: usize = Int(0, 1_000_000);
         use warmup_steps =
-            "Optimizer steps of linear warmup; when above 0 it replaces warmup_epochs.";
+            "Optimizer steps of linear warmup, at most a tenth of the run; when above 0 it replaces"
+            "warmup_epochs.";
         use beta1;
         use beta2;
         use eps;
@@ -75,6 +79,7 @@ run_config! {
         normalise: Normalise = Choice(Normalise::WORDS);
         use max_bad;
         use threads;
+        use validate_every;
         use checkpoint_every;
         use log_every;
     }
@@ -90,14 +95,11 @@ impl PretrainRun {
         };
         let original = Self {
             // Deviation: the original trains in fp16 with loss scaling; here bf16 or f32, without.
-            common: Common {
-                epochs: 800,
-                batch: 2048,
-                lr: 1.5e-3,
-                weight_decay: 0.05,
-                ..Common::new(preset)
-            },
+            common: Common { batch: 2048, lr: 1.5e-3, weight_decay: 0.05, ..Common::new(preset) },
+            // 800 epochs of ImageNet-1k, the first 10 of them to warm up.
             recipe: Recipe {
+                steps: 500_000,
+                warmup_steps: 6_250,
                 min_lr: 1e-5,
                 clip: if preset == Preset::Large { 1.0 } else { 3.0 },
                 crop_min: 0.08,
@@ -114,7 +116,7 @@ impl PretrainRun {
             abs_pos: sizes.abs_pos,
             layer_scale: sizes.layer_scale,
             drop_path: sizes.drop_path,
-            warmup_epochs: 10,
+            warmup_epochs: 0,
             weight_decay_end: 0.05,
             masking: Masking::Block,
             masked_patches: 75,
@@ -127,15 +129,18 @@ impl PretrainRun {
             Preset::Base | Preset::Large => original,
             Preset::Tiny | Preset::Small => Self {
                 common: Common {
-                    epochs: 20,
                     batch: 32,
                     lr: if preset == Preset::Tiny { 2e-3 } else { 1e-3 },
                     ..original.common
                 },
                 // Deviation: the original crops from 8 %. Of a 32 px image that is 9 px: nothing the
                 // model sees later is that coarse.
-                recipe: Recipe { accumulate: 1, crop_min: 0.3, ..original.recipe },
-                warmup_epochs: 1,
+                recipe: Recipe {
+                    steps: if preset == Preset::Tiny { 3_120 } else { 20_000 },
+                    warmup_steps: if preset == Preset::Tiny { 156 } else { 1_000 },
+                    crop_min: 0.3,
+                    ..original.recipe
+                },
                 masked_patches: 25,
                 mask_min_block: 4,
                 normalise: Normalise::Half,
@@ -168,7 +173,7 @@ impl PretrainRun {
         self.recipe.check(&self.common)?;
         let err = |message: String| Err(Error::config(message));
         let (warmup, epochs) = (self.warmup_epochs, self.common.epochs);
-        if self.recipe.warmup_steps == 0 && warmup > epochs {
+        if self.recipe.warmup_steps == 0 && epochs > 0 && warmup > epochs {
             return err(format!("warmup_epochs {warmup} is more than epochs {epochs}"));
         }
         let (masked, (gh, gw)) = (self.masked_patches, beit.grid());

@@ -2,7 +2,7 @@
 
 use super::Range::{Choice, Int, Text};
 use super::{Common, Preset, ProbeNormalise, run_config};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 run_config! {
     /// Settings of a linear probe on every block and of k-NN (`run_linear_eval.py`).
@@ -54,6 +54,9 @@ impl ProbeRun {
     }
 
     fn check(&self) -> Result<()> {
+        if self.common.epochs == 0 {
+            return Err(Error::config("epochs = 0 is not usable: a probe needs at least 1"));
+        }
         Ok(())
     }
 }

@@ -17,8 +17,8 @@ shared_settings! {
         precision: PrecisionChoice = Choice(PrecisionChoice::WORDS);
         /// Number that every random choice follows from.
         seed: u64 = Int(0, i64::MAX);
-        /// Passes over the images.
-        epochs: usize = Int(1, 1_000_000);
+        /// Passes over the images; where above 0 it replaces `steps`.
+        epochs: usize = Int(0, 1_000_000);
         /// Images of one optimizer step.
         batch: usize = Int(1, 1 << 20);
         /// Peak learning rate.
@@ -37,13 +37,19 @@ shared_settings! {
     Recipe {
         /// Where the images come from: a folder, a CIFAR file or folder, or `synthetic[:COUNT]`.
         data: String = Text;
-        /// Parts that a batch is computed in, to save memory.
-        accumulate: usize = Int(1, 1 << 20);
+        /// Images to measure on while training: a source like `data`, or none, or auto, which keeps some of
+        /// `data` out of training: 2 % of it, at most 1,024 images and, of a small set, at least 16 or an
+        /// eighth. Which ones follows from their number alone.
+        val: String = Text;
+        /// Optimizer steps of the run; the passes over the images follow from it.
+        steps: usize = Int(1, 1 << 40);
+        /// Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit.
+        accumulate: usize = Int(0, 1 << 20);
         /// Height and width of the view in pixels.
         image_size: ImageSize = Size;
         /// Learning rate at the end of the cosine.
         min_lr: f64 = Real(0.0, 10.0);
-        /// Optimizer steps of linear warmup.
+        /// Optimizer steps of linear warmup, at most a tenth of the run.
         warmup_steps: usize = Int(0, 1 << 40);
         /// First AdamW coefficient.
         beta1: f64 = Real(0.0, 0.9999);
@@ -59,7 +65,9 @@ shared_settings! {
         crop_min: f64 = Above(0.0, 1.0);
         /// Probability of a horizontal flip.
         flip: f64 = Real(0.0, 1.0);
-        /// Optimizer steps between checkpoints; 0 is one per epoch.
+        /// Optimizer steps between validations; 0 is one per epoch, and at least 50 steps apart.
+        validate_every: usize = Int(0, 1 << 40);
+        /// Optimizer steps between checkpoints; 0 is one per epoch, and at least 50 steps apart.
         checkpoint_every: usize = Int(0, 1 << 40);
         /// Optimizer steps between lines of metrics.jsonl.
         log_every: usize = Int(1, 1 << 40);
@@ -82,7 +90,7 @@ impl Common {
             device: Place::Auto,
             precision: PrecisionChoice::Auto,
             seed: 0,
-            epochs: 1,
+            epochs: 0,
             batch: 1,
             lr: 1e-3,
             weight_decay: 0.0,
@@ -93,11 +101,18 @@ impl Common {
 }
 
 impl Recipe {
+    /// `val` of a run that keeps some images out of training.
+    pub const AUTO: &str = "auto";
+    /// `val` of a run that measures on the images that it trains on.
+    pub const NONE: &str = "none";
+
     /// Starting values of the originals' long runs on images of this height and width.
     pub(super) fn new(image: (usize, usize)) -> Self {
         Self {
             data: String::new(),
-            accumulate: 64,
+            val: Recipe::AUTO.to_owned(),
+            steps: 1,
+            accumulate: 0,
             image_size: image.into(),
             min_lr: 0.0,
             warmup_steps: 0,
@@ -108,19 +123,20 @@ impl Recipe {
             ema: 0.0,
             crop_min: 1.0,
             flip: 0.5,
+            validate_every: 0,
             checkpoint_every: 0,
             log_every: 10,
         }
     }
 
-    /// Refuses a rate that rises at the end and a batch that cannot be cut evenly.
+    /// Refuses a rate that rises at the end and more parts than a batch has images.
     pub(super) fn check(&self, common: &Common) -> Result<()> {
         let (min_lr, lr, batch, parts) = (self.min_lr, common.lr, common.batch, self.accumulate);
         if min_lr > lr {
             return Err(Error::config(format!("min_lr {min_lr} is above lr {lr}")));
         }
-        if !batch.is_multiple_of(parts) {
-            let text = format!("batch {batch} is not divisible by accumulate {parts}");
+        if parts > batch {
+            let text = format!("accumulate {parts} is more than the {batch} images of a batch");
             return Err(Error::config(text));
         }
         Ok(())

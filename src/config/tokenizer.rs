@@ -10,14 +10,17 @@ run_config! {
     TokenizerRun, "train-tokenizer", [common: Common, recipe: Recipe] {
         use preset;
         use data;
+        use val;
         use device;
         use precision;
         use seed;
+        use steps = "Optimizer steps of the run (3,000,000 in DALL-E A.2).";
         use epochs;
         use batch;
         use accumulate =
-            "Parts that a batch is computed in, to save memory. Noise is drawn for each part, and the"
-            "usage term sees the codes of one part at a time; the loss is otherwise that of the batch.";
+            "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit."
+            "Noise is drawn for each part, and the usage term sees the codes of one part at a time; the"
+            "loss is otherwise that of the batch.";
         use image_size = "Height and width of the training view in pixels.";
         /// Channels after the first convolution of the encoder (n_hid, 256 in the original).
         width: usize = Int(4, 1 << 14);
@@ -31,7 +34,8 @@ run_config! {
         vocab: usize = Int(2, 1 << 20);
         use lr = "Peak learning rate (1e-4 in DALL-E A.2, at width 256 and batch 512).";
         use min_lr = "Learning rate at the end of the cosine (1.25e-6 in DALL-E A.2).";
-        use warmup_steps = "Optimizer steps of linear warmup (none in DALL-E A.2).";
+        use warmup_steps =
+            "Optimizer steps of linear warmup, at most a tenth of the run (none in DALL-E A.2).";
         use beta1 = "First AdamW coefficient (DALL-E A.2).";
         use beta2 = "Second AdamW coefficient (DALL-E A.2).";
         use eps = "AdamW epsilon (DALL-E A.2).";
@@ -61,6 +65,7 @@ run_config! {
         use flip;
         use max_bad;
         use threads;
+        use validate_every;
         use checkpoint_every;
         use log_every;
     }
@@ -74,14 +79,10 @@ impl TokenizerRun {
             Preset::Base | Preset::Large => DvaeConfig::dalle(),
         };
         let original = Self {
-            common: Common {
-                epochs: 100,
-                batch: 512,
-                lr: 1e-4,
-                weight_decay: 1e-4,
-                ..Common::new(preset)
-            },
+            common: Common { batch: 512, lr: 1e-4, weight_decay: 1e-4, ..Common::new(preset) },
+            // 100 epochs of ImageNet-1k.
             recipe: Recipe {
+                steps: 250_000,
                 min_lr: 1.25e-6,
                 ema: 0.999,
                 crop_min: 0.5,
@@ -109,9 +110,9 @@ impl TokenizerRun {
             // β is small and falls to 0, and what it does for the use of codes has its own weight.
             // Deviation: the paper cools to 1/16, here to 0.2: that is what so few steps can follow.
             Preset::Tiny | Preset::Small => Self {
-                common: Common { epochs: 14, batch: 32, lr: 2e-3, ..original.common },
+                common: Common { batch: 32, lr: 2e-3, ..original.common },
                 recipe: Recipe {
-                    accumulate: 1,
+                    steps: if preset == Preset::Tiny { 2_184 } else { 10_000 },
                     min_lr: 2e-5,
                     warmup_steps: 50,
                     clip: 1.0,

@@ -23,6 +23,7 @@ pub mod pixels;
 pub mod resize;
 pub mod source;
 pub mod split;
+pub mod subset;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
@@ -31,3 +32,4 @@ pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
 pub use source::{Source, Split};
+pub use subset::Subset;

@@ -1,5 +1,6 @@
 //! What a run carries from step to step, and its way through a checkpoint.
 
+use crate::data::Subset;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::optim::state::State;
@@ -39,12 +40,12 @@ pub(super) struct Carried<B: Backend, T: Task<B>> {
 }
 
 impl<B: Backend, T: Task<B>> Carried<B, T> {
-    /// The start of a run on data with this checksum.
-    pub(super) fn new(bk: &B, task: &T, data: u32, seed: u64, ema: f64) -> Self {
+    /// The start of a run on data with these checksums, by the setting that says where it is.
+    pub(super) fn new(bk: &B, task: &T, data: &[(&'static str, u32)], seed: u64, ema: f64) -> Self {
         let layout = task.layout();
         let state = State::new(bk, layout, &initial_values(layout, seed), ema);
-        let mut inputs = BTreeMap::from([("data".to_owned(), data)]);
-        inputs.extend(task.inputs().into_iter().map(|(key, sum)| (key.to_owned(), sum)));
+        let all = data.iter().copied().chain(task.inputs());
+        let inputs = all.map(|(key, sum)| (key.to_owned(), sum)).collect();
         let extra = task.extra(bk, &state.w);
         Self { state, extra, window: T::Window::default(), best: None, inputs }
     }
@@ -93,13 +94,18 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         Ok(())
     }
 
-    /// Logs what the weights are worth, and keeps them where they are worth more than any before.
-    pub(super) fn validate(&mut self, bk: &B, task: &T, run: &mut RunDir) -> Result<()> {
+    /// Logs what the weights are worth on `data`, and keeps them where they are worth more than any before.
+    pub(super) fn validate(
+        &mut self,
+        bk: &B,
+        task: &T,
+        data: &Subset<T::Data>,
+        run: &mut RunDir,
+    ) -> Result<()> {
         let w = self.state.best();
-        let Some(Validation { figures, score }) = task.validate(bk, w, &self.extra) else {
-            return Ok(());
-        };
+        let Validation { figures, score } = task.validate(bk, w, &self.extra, data);
         run.log(self.state.step, &figures)?;
+        let Some(score) = score else { return Ok(()) };
         if self.best.as_ref().is_none_or(|best| score > best.0) {
             let values = compact(&w.layout, &w.to_host(bk)).into_iter();
             self.best = Some((score, values.map(|x| x.to_f64() as f32).collect()));

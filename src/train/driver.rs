@@ -6,7 +6,7 @@
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
 use crate::config::{Common, Recipe, RunConfig, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderConfig};
+use crate::data::{Dataset, Loader, LoaderConfig, Split, Subset};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::ops::adamw::AdamW;
@@ -16,8 +16,9 @@ use crate::real::Float;
 use crate::run::{Opened, Progress, RunDir, interrupted, note};
 use crate::storage::Later;
 use crate::train::carried::Carried;
-use crate::train::cut::BatchCut;
-use crate::train::task::{At, Length, Schedules, Task, Trained};
+use crate::train::cut::{BatchCut, micro_batch};
+use crate::train::length::Length;
+use crate::train::task::{At, Schedules, Task, Trained};
 use crate::weights::save_weights;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -37,40 +38,55 @@ pub fn train<B: Backend, T: Task<B>>(
         return Ok(None);
     }
     let task = T::new(bk, config)?;
-    let data = Arc::new(task.data()?);
-    let length = length(config, data.len())?;
+    let (data, held) = sources(&task, config)?;
+    let length = Length::of(config, data.len())?;
     let (mut run, checkpoint) = match RunDir::open(out, resume, config, |line| note(&line))? {
         Opened::Finished => return Ok(None),
         Opened::Fresh(run) => (run, None),
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
     };
     let (common, recipe) = (config.common(), config.recipe());
-    let mut carried = Carried::new(bk, &task, data.checksum(), common.seed, recipe.ema);
+    let mut inputs = vec![("data", data.checksum())];
+    let own = held.as_ref().filter(|_| recipe.val != Recipe::AUTO);
+    inputs.extend(own.map(|held| ("val", held.checksum())));
+    let mut carried = Carried::new(bk, &task, &inputs, common.seed, recipe.ema);
     if let Some(checkpoint) = checkpoint {
         carried.restore(bk, &run, &checkpoint)?;
         let (step, total) = (carried.state.step, length.total);
         note(&format!("resuming {} at step {step} of {total}", out.display()));
+    } else {
+        note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len)));
     }
+    let short = length.short(T::FEWEST);
+    short.iter().for_each(|line| note(line));
     let schedules = task.schedules(length);
-    let mut all = Loop { bk, task: &task, common, recipe, length, schedules, carried };
+    let held = held.as_ref();
+    let mut all = Loop { bk, task: &task, common, recipe, length, schedules, held, carried };
     all.steps(&mut run, data.clone())?;
     let (state, extra) = (&all.carried.state, &all.carried.extra);
     let best = all.carried.best_weights(bk);
     let w = best.as_ref().unwrap_or_else(|| state.best());
-    let trained = Trained { w, extra, data: &*data, steps: state.step, started };
-    finish(bk, &task, run, &trained).map(Some)
+    let (held_out, data) = (held.is_some(), held.unwrap_or(&data));
+    let trained = Trained { w, extra, data, held_out, steps: state.step, started };
+    finish(bk, &task, run, &trained, short).map(Some)
 }
 
-/// Steps of a run on so many items.
-fn length(config: &impl TrainConfig, items: usize) -> Result<Length> {
-    let (common, data) = (config.common(), &config.recipe().data);
-    let (batch, per_epoch) = (common.batch, items / common.batch);
-    if per_epoch == 0 {
-        return Err(Error::config(format!(
-            "batch {batch} is larger than the {items} images of {data}; lower batch"
-        )));
-    }
-    Ok(Length { per_epoch: per_epoch as u64, total: (per_epoch * common.epochs) as u64 })
+/// What is trained on, and what is kept out of training to measure on.
+type Sources<D> = (Arc<Subset<D>>, Option<Subset<D>>);
+
+/// Opens the data of a run.
+fn sources<B: Backend, T: Task<B>>(task: &T, config: &T::Config) -> Result<Sources<T::Data>> {
+    let Recipe { data, val, .. } = config.recipe();
+    let all = Arc::new(task.open(data, Split::Train)?);
+    let (train, held) = match val.as_str() {
+        Recipe::AUTO => Subset::hold_out(all, config.common().batch),
+        Recipe::NONE => (Subset::whole(all), None),
+        source => {
+            let held = Arc::new(task.open(source, Split::Test)?);
+            (Subset::whole(all), Some(Subset::whole(held)))
+        }
+    };
+    Ok((Arc::new(train), held))
 }
 
 /// Evaluates the weights, saves and shows them, and marks the run as finished.
@@ -79,11 +95,13 @@ fn finish<B: Backend, T: Task<B>>(
     task: &T,
     run: RunDir,
     trained: &Trained<B, T>,
+    short: Option<String>,
 ) -> Result<T::Summary> {
     let summary = task.evaluate(bk, trained)?;
     let (model, normalise) = task.model();
     save_weights(bk, run.path(), &model, normalise, trained.w)?;
-    let mut page = task.page(&summary).section("Training").curves(&run.curves()?);
+    let page = short.iter().fold(task.page(&summary), |page, line| page.text(line));
+    let mut page = page.section("Training").curves(&run.curves()?);
     for (caption, picture) in task.pictures(bk, run.path())? {
         page = page.section(caption).picture(caption, &picture);
     }
@@ -140,22 +158,22 @@ struct Loop<'a, B: Backend, T: Task<B>> {
     recipe: &'a Recipe,
     length: Length,
     schedules: Schedules,
+    /// What is kept out of training.
+    held: Option<&'a Subset<T::Data>>,
     carried: Carried<B, T>,
 }
 
 impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     /// All steps that are left.
-    fn steps(&mut self, run: &mut RunDir, data: Arc<T::Data>) -> Result<()> {
-        let Length { per_epoch, total } = self.length;
+    fn steps(&mut self, run: &mut RunDir, data: Arc<Subset<T::Data>>) -> Result<()> {
+        let total = self.length.total;
         let mut loader = self.loader(data)?;
         let done = self.carried.state.step;
         let mut progress = Progress::new(T::Config::KIND, total, done, "steps");
         let mut named = BTreeSet::new();
         let mut pipeline = Pipeline { flight: None, images: 0.0, device: 0.0 };
-        let every = match self.recipe.checkpoint_every {
-            0 => per_epoch,
-            n => n as u64,
-        };
+        let checkpoint_every = self.length.every(self.recipe.checkpoint_every);
+        let validate_every = self.length.every(self.recipe.validate_every);
         while self.carried.state.step < total {
             let batch = timed(&mut pipeline.images, || loader.next_batch())?;
             for (&index, reason) in loader.bad_images() {
@@ -168,11 +186,13 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             let log = done.is_multiple_of(self.recipe.log_every as u64) || done == total;
             let step = self.compute(batch.items, at)?;
             let stop = interrupted();
-            let keep = done.is_multiple_of(every) || done == total || stop;
+            let keep = done.is_multiple_of(checkpoint_every) || done == total || stop;
             let (samples, norm) = self.update(step, log || keep, &mut pipeline)?;
             let words = if log { self.log(run, &samples, norm, at)? } else { String::new() };
-            if done.is_multiple_of(per_epoch) {
-                self.carried.validate(self.bk, self.task, run)?;
+            if let Some(held) = self.held
+                && (done.is_multiple_of(validate_every) || done == total)
+            {
+                self.carried.validate(self.bk, self.task, held, run)?;
             }
             progress.advance(1, &words);
             if keep {
@@ -196,7 +216,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         Ok(())
     }
 
-    fn loader(&self, data: Arc<T::Data>) -> Result<Loader<T::Sample>> {
+    fn loader(&self, data: Arc<Subset<T::Data>>) -> Result<Loader<T::Sample>> {
         let (step, per_epoch) = (self.carried.state.step, self.length.per_epoch);
         let config = LoaderConfig {
             epoch: (step / per_epoch) as u32,
@@ -257,6 +277,11 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         settle(pipeline.flight.take().expect("just put there"))
     }
 
+    /// Micro-batches of a step.
+    fn micros(&self) -> usize {
+        self.recipe.accumulate.max(1)
+    }
+
     fn after_step(&mut self) {
         self.task.after_step(self.bk, &self.carried.state, &mut self.carried.extra);
     }
@@ -265,9 +290,9 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     fn gradients(&mut self, samples: &[T::Sample], at: At) -> Result<Vec<(BatchCut, T::Seen)>> {
         let (bk, task, extra) = (self.bk, self.task, &self.carried.extra);
         let terms = task.terms(samples, at)?;
-        let micros = self.recipe.accumulate;
-        let (micro, mut all) = (samples.len() / micros, Vec::new());
+        let (micros, mut all) = (self.micros(), Vec::new());
         for number in 0..micros {
+            let micro = micro_batch(samples.len(), micros, number).len();
             let State { w, g, .. } = &mut self.carried.state;
             let compute = |range: Range<usize>, g: &mut _| {
                 let cut = BatchCut { number, range };
@@ -292,7 +317,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             }
             let (w, extra) = (&self.carried.state.w, &self.carried.extra);
             let terms = self.task.terms(&samples, at)?;
-            let part = cut.part(&samples, self.recipe.accumulate, terms, at);
+            let part = cut.part(&samples, self.micros(), terms, at);
             let place = self.task.diagnose(self.bk, w, extra, &part);
             return Err(Error::Training(format!(
                 "step {}: the loss is not finite; the first tensor that is not finite is {place}. \
@@ -326,7 +351,8 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         at: At,
     ) -> Result<String> {
         let Carried { state, window, .. } = &self.carried;
-        let (mut line, words) = self.task.metrics(self.bk, state, samples, window, at);
+        let first = &samples[micro_batch(samples.len(), self.micros(), 0)];
+        let (mut line, words) = self.task.metrics(self.bk, state, first, window, at);
         line.extend([("lr", self.schedules.lr.at(at.step)), ("grad_norm", norm)]);
         run.log(at.step + 1, &line)?;
         self.carried.window = T::Window::default();

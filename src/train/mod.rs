@@ -5,6 +5,7 @@ mod annealing;
 mod carried;
 mod cut;
 pub mod driver;
+pub mod length;
 pub mod pretrain;
 pub mod summary;
 pub mod task;

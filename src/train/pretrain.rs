@@ -7,7 +7,7 @@ use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::PretrainRun;
 use crate::data::augment::two_views;
 use crate::data::pixels::Normalise;
-use crate::data::{AugmentConfig, Labelled, MaskConfig, Source, Split};
+use crate::data::{AugmentConfig, Labelled, MaskConfig, Source, Split, Subset};
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::config::BeitConfig;
@@ -21,8 +21,9 @@ use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
 use crate::storage::Later;
 use crate::train::drop_path;
+use crate::train::length::Length;
 use crate::train::summary::PretrainSummary;
-use crate::train::task::{At, Length, Part, Schedules, Task, Trained};
+use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,6 +59,8 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     type Extra = ();
     type Summary = PretrainSummary;
 
+    const FEWEST: u64 = 300;
+
     /// Loads the tokenizer and checks that it fits the encoder.
     fn new(bk: &B, config: &PretrainRun) -> Result<Self> {
         let sizes = config.beit();
@@ -84,8 +87,8 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         &self.predict.model.layout
     }
 
-    fn data(&self) -> Result<Source> {
-        Source::open(&self.config.recipe.data, Split::Train, self.config.common.seed)
+    fn open(&self, source: &str, split: Split) -> Result<Source> {
+        Source::open(source, split, self.config.common.seed)
     }
 
     fn inputs(&self) -> Vec<(&'static str, u32)> {
@@ -186,10 +189,19 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         (line, format!("loss {loss:.3}, accuracy {accuracy:.3} (constant guess {most:.3})"))
     }
 
+    fn validate(&self, bk: &B, w: &Params<B>, (): &(), data: &Subset<Source>) -> Validation {
+        let seen = self.predict.evaluate(bk, w, data);
+        let figures = vec![
+            ("val_loss", seen.loss / seen.masked()),
+            ("val_masked_accuracy", seen.correct as f64 / seen.masked()),
+            ("val_majority_accuracy", seen.majority()),
+        ];
+        Validation { figures, score: None }
+    }
+
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<PretrainSummary> {
         let seen = self.predict.evaluate(bk, trained.w, trained.data);
-        let vocab = self.predict.model.config.vocab;
-        Ok(PretrainSummary::new(trained.steps, &seen, vocab, trained.started))
+        Ok(PretrainSummary::new(trained, &seen, self.predict.model.config.vocab))
     }
 
     fn page(&self, summary: &PretrainSummary) -> Page {

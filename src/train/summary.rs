@@ -2,9 +2,10 @@
 
 use crate::apply::hard_codes::HardCodes;
 use crate::apply::masked::MaskedFigures;
+use crate::ops::Backend;
 use crate::report::page::{Page, Table};
+use crate::train::task::{Task, Trained};
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
 
 /// What a finished run of `train-tokenizer` reports; goes to `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,15 +27,21 @@ pub struct TokenizerSummary {
     pub vocab: usize,
     /// Images that were evaluated.
     pub images: usize,
+    /// Whether these were kept out of training.
+    pub held_out: bool,
     /// Wall-clock seconds of the process that finished the run.
     pub seconds: f64,
 }
 
 impl TokenizerSummary {
-    /// The figures of `hard` after `steps` steps of a run that began at `started`.
-    pub(super) fn new(steps: u64, hard: &HardCodes, vocab: usize, started: Instant) -> Self {
+    /// The figures of `hard` at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        hard: &HardCodes,
+        vocab: usize,
+    ) -> Self {
         Self {
-            steps,
+            steps: trained.steps,
             psnr_db: hard.psnr_db(),
             codebook_usage: hard.usage(),
             codebook_perplexity: hard.perplexity(),
@@ -42,7 +49,8 @@ impl TokenizerSummary {
             nll: hard.nll / hard.sub_pixels,
             vocab,
             images: hard.images,
-            seconds: started.elapsed().as_secs_f64(),
+            held_out: trained.held_out,
+            seconds: trained.started.elapsed().as_secs_f64(),
         }
     }
 
@@ -50,7 +58,7 @@ impl TokenizerSummary {
     pub(super) fn page(&self) -> Page {
         let (perplexity, vocab) = (self.codebook_perplexity, self.vocab);
         let row = |name: &str, value: String| [name.to_string(), value];
-        Page::new("Tokenizer").section("Hard codes on central crops of training images").table(
+        Page::new("Tokenizer").section(&measured("Hard codes", self.images, self.held_out)).table(
             Table::new(&["figure", "value"], 1).rows([
                 row("PSNR", format!("{:.2} dB", self.psnr_db)),
                 row("codebook perplexity", format!("{perplexity:.1} of {vocab}")),
@@ -76,28 +84,35 @@ pub struct PretrainSummary {
     pub loss: f64,
     /// Images that were evaluated.
     pub images: usize,
+    /// Whether these were kept out of training.
+    pub held_out: bool,
     /// Wall-clock seconds of the process that finished the run.
     pub seconds: f64,
 }
 
 impl PretrainSummary {
-    /// The figures of `seen` after `steps` steps of a run that began at `started`.
-    pub(super) fn new(steps: u64, seen: &MaskedFigures, vocab: usize, started: Instant) -> Self {
+    /// The figures of `seen` at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        seen: &MaskedFigures,
+        vocab: usize,
+    ) -> Self {
         Self {
-            steps,
+            steps: trained.steps,
             masked_accuracy: seen.correct as f64 / seen.masked(),
             majority_accuracy: seen.majority(),
             chance: 1.0 / vocab as f64,
             loss: seen.loss / seen.masked(),
             images: seen.images,
-            seconds: started.elapsed().as_secs_f64(),
+            held_out: trained.held_out,
+            seconds: trained.started.elapsed().as_secs_f64(),
         }
     }
 
     /// Title and figures of the report.
     pub(super) fn page(&self) -> Page {
         let row = |name: &str, value: f64| [name.to_string(), format!("{value:.4}")];
-        Page::new("Pretraining").section("Figures on central crops of training images").table(
+        Page::new("Pretraining").section(&measured("Figures", self.images, self.held_out)).table(
             Table::new(&["figure", "value"], 1).rows([
                 row("masked accuracy", self.masked_accuracy),
                 row("share of the most frequent token", self.majority_accuracy),
@@ -106,4 +121,10 @@ impl PretrainSummary {
             ]),
         )
     }
+}
+
+/// What figures were measured on.
+fn measured(what: &str, images: usize, held_out: bool) -> String {
+    let which = if held_out { "images that were kept out of training" } else { "training images" };
+    format!("{what} on the central crops of {images} {which}")
 }

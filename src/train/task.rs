@@ -1,8 +1,8 @@
 //! What one kind of training says to the loop: a [`Task`].
 
 use crate::config::TrainConfig;
-use crate::data::Dataset;
 use crate::data::pixels::Normalise;
+use crate::data::{Dataset, Split, Subset};
 use crate::error::Result;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
@@ -11,20 +11,12 @@ use crate::optim::state::State;
 use crate::params::{Layout, Params};
 use crate::report::page::Page;
 use crate::report::picture::Picture;
+use crate::train::length::Length;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
-
-/// How long a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Length {
-    /// Steps of an epoch.
-    pub per_epoch: u64,
-    /// Steps of the run.
-    pub total: u64,
-}
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +37,7 @@ pub struct Schedules {
 }
 
 impl Schedules {
-    /// A warm-up of `warmup` steps and a cosine from `lr` to `min_lr`; a cosine from `weight_decay` to
+    /// A warm-up of `warmup` steps, at most a tenth of the run, and a cosine from `lr` to `min_lr`; a cosine from `weight_decay` to
     /// `decay_end`.
     pub fn cosines(
         config: &impl TrainConfig,
@@ -54,8 +46,8 @@ impl Schedules {
         Length { total, .. }: Length,
     ) -> Self {
         let (common, min_lr) = (config.common(), config.recipe().min_lr);
-        // A run shorter than its warm-up ends inside it.
-        let warmup = warmup.min(total);
+        // A short run would end inside the warm-up of a long one.
+        let warmup = warmup.min(total / 10);
         let decay = common.weight_decay;
         Self {
             lr: Cosine { base: common.lr, end: min_lr, start: 0.0, warmup, total },
@@ -102,8 +94,8 @@ impl<B: Backend> Extra<B> for () {
 pub struct Validation {
     /// Figures for the log.
     pub figures: Vec<(&'static str, f64)>,
-    /// How good the weights are; the run ends with the best of them.
-    pub score: f64,
+    /// How good the weights are, where the run is to end with the best of them and not with the last.
+    pub score: Option<f64>,
 }
 
 /// A run whose steps are all done.
@@ -112,8 +104,10 @@ pub struct Trained<'a, B: Backend, T: Task<B>> {
     pub w: &'a Params<B>,
     /// What the task carried along.
     pub extra: &'a T::Extra,
-    /// What it was trained on.
-    pub data: &'a T::Data,
+    /// What to measure on: what was kept out of training, else what it was trained on.
+    pub data: &'a Subset<T::Data>,
+    /// Whether that was kept out of training.
+    pub held_out: bool,
     /// Optimizer steps.
     pub steps: u64,
     /// When this process began.
@@ -139,13 +133,15 @@ pub trait Task<B: Backend>: Sync + Sized {
 
     /// Whether a micro-batch is never cut: where a term of the loss looks at all of it.
     const WHOLE: bool = false;
+    /// Optimizer steps below which nothing is learnt that is worth a look, whatever the settings.
+    const FEWEST: u64;
 
     /// Builds the model and reads what else a run needs, except its data.
     fn new(bk: &B, config: &Self::Config) -> Result<Self>;
     /// What to train.
     fn layout(&self) -> &Layout;
-    /// Opens the data.
-    fn data(&self) -> Result<Self::Data>;
+    /// Opens a source of data.
+    fn open(&self, source: &str, split: Split) -> Result<Self::Data>;
     /// Checksums of what the run reads besides its data, by the setting that says where it is.
     fn inputs(&self) -> Vec<(&'static str, u32)> {
         Vec::new()
@@ -188,8 +184,8 @@ pub trait Task<B: Backend>: Sync + Sized {
     ) -> String;
     /// Learning rate and decay of a run.
     fn schedules(&self, length: Length) -> Schedules;
-    /// A line of metrics from the sums (and, where it must look closer, the last batch), and the
-    /// words beside the progress bar.
+    /// A line of metrics from the sums (and, where it must look closer, the last step's first
+    /// micro-batch), and the words beside the progress bar.
     fn metrics(
         &self,
         bk: &B,
@@ -198,10 +194,14 @@ pub trait Task<B: Backend>: Sync + Sized {
         window: &Self::Window,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String);
-    /// What the weights are worth after an epoch, where the task has images for that.
-    fn validate(&self, _bk: &B, _w: &Params<B>, _extra: &Self::Extra) -> Option<Validation> {
-        None
-    }
+    /// What the weights are worth on data that is kept out of training.
+    fn validate(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        extra: &Self::Extra,
+        data: &Subset<Self::Data>,
+    ) -> Validation;
     /// The figures of the trained weights.
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<Self::Summary>;
     /// What the weights are saved as, and how the views of an encoder were normalised.

@@ -10,7 +10,7 @@ use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::TokenizerRun;
 use crate::data::augment::token_view;
 use crate::data::pixels::Normalise;
-use crate::data::{AugmentConfig, Labelled, Source, Split};
+use crate::data::{AugmentConfig, Labelled, Source, Split, Subset};
 use crate::error::Result;
 use crate::models::dvae::{Dvae, DvaeLosses, Likelihood};
 use crate::models::kind::ModelConfig;
@@ -25,8 +25,9 @@ use crate::rng::{Philox, Purpose};
 use crate::storage::Later;
 use crate::tensor::Master;
 use crate::train::annealing::dvae_step;
+use crate::train::length::Length;
 use crate::train::summary::TokenizerSummary;
-use crate::train::task::{At, Length, Part, Schedules, Task, Trained};
+use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -91,6 +92,8 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     /// The usage term sees the codes of a whole micro-batch, and its noise is numbered there.
     const WHOLE: bool = true;
 
+    const FEWEST: u64 = 300;
+
     fn new(_: &B, config: &TokenizerRun) -> Result<Self> {
         let sizes = config.dvae();
         let augment = AugmentConfig {
@@ -106,8 +109,8 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         &self.dvae.layout
     }
 
-    fn data(&self) -> Result<Source> {
-        Source::open(&self.config.recipe.data, Split::Train, self.config.common.seed)
+    fn open(&self, source: &str, split: Split) -> Result<Source> {
+        Source::open(source, split, self.config.common.seed)
     }
 
     fn extra(&self, _: &B, _: &Params<B>) {}
@@ -189,8 +192,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         let sub_pixels = window.images as f64
             * (self.augment.token_height * self.augment.token_width * 3) as f64;
         let mut hard = HardCodes::default();
-        let part = samples.len() / self.config.recipe.accumulate;
-        add_hard_codes(bk, &self.dvae, &state.w, &samples[..part].concat(), &mut hard);
+        add_hard_codes(bk, &self.dvae, &state.w, &samples.concat(), &mut hard);
         let seen = HardCodes { counts: window.counts.clone(), ..HardCodes::default() };
         let relaxed = window.reconstruction / sub_pixels;
         let kl = window.kl / seen.positions();
@@ -214,9 +216,19 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         (line, format!("PSNR {psnr:.2} dB, perplexity {perplexity:.1}, KL {kl:.2}"))
     }
 
+    fn validate(&self, bk: &B, w: &Params<B>, (): &(), data: &Subset<Source>) -> Validation {
+        let hard = hard_codes(bk, &self.dvae, w, &self.augment, data);
+        let figures = vec![
+            ("val_nll", hard.nll / hard.sub_pixels),
+            ("val_psnr_db", hard.psnr_db()),
+            ("val_codebook_perplexity", hard.perplexity()),
+        ];
+        Validation { figures, score: None }
+    }
+
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<TokenizerSummary> {
         let hard = hard_codes(bk, &self.dvae, trained.w, &self.augment, trained.data);
-        Ok(TokenizerSummary::new(trained.steps, &hard, self.dvae.config.vocab, trained.started))
+        Ok(TokenizerSummary::new(trained, &hard, self.dvae.config.vocab))
     }
 
     fn page(&self, summary: &TokenizerSummary) -> Page {

@@ -2,8 +2,8 @@
 
 use beit::config::{Preset, RunConfig, TokenizerRun};
 use beit::cpu::Cpu;
-use beit::data::Dataset;
 use beit::data::pixels::Normalise;
+use beit::data::{Dataset, Split, Subset};
 use beit::error::{Error, Result};
 use beit::models::config::DvaeConfig;
 use beit::models::kind::ModelConfig;
@@ -11,7 +11,8 @@ use beit::optim::state::State;
 use beit::params::{Decay, Init, Layout, Params, Registry};
 use beit::report::page::Page;
 use beit::train::driver::train;
-use beit::train::task::{At, Extra, Length, Part, Schedules, Task, Trained, Validation};
+use beit::train::length::Length;
+use beit::train::task::{At, Extra, Part, Schedules, Task, Trained, Validation};
 use beit::weights::TensorFile;
 use serde::Serialize;
 use std::path::Path;
@@ -83,6 +84,8 @@ impl Task<Bk> for Toy {
     type Extra = Memory;
     type Summary = Outcome;
 
+    const FEWEST: u64 = 1;
+
     fn new(_: &Bk, config: &TokenizerRun) -> Result<Self> {
         let mut registry = Registry::new();
         registry.add("w", &[1], Decay::No, Init::Constant(0.0));
@@ -93,7 +96,7 @@ impl Task<Bk> for Toy {
         &self.layout
     }
 
-    fn data(&self) -> Result<Numbers> {
+    fn open(&self, _: &str, _: Split) -> Result<Numbers> {
         Ok(Numbers)
     }
 
@@ -167,18 +170,25 @@ impl Task<Bk> for Toy {
         window: &f64,
         _: At,
     ) -> (Vec<(&'static str, f64)>, String) {
-        assert_eq!(samples.len(), 16);
+        assert_eq!(samples.len(), 8);
         (vec![("pull", *window)], String::new())
     }
 
     /// The weight should be 0.3.
-    fn validate(&self, _: &Bk, w: &Params<Bk>, extra: &Memory) -> Option<Validation> {
-        let score = -f64::from((w.master[0] - 0.3).abs());
-        Some(Validation { figures: vec![("teacher", f64::from(extra.teacher))], score })
+    fn validate(
+        &self,
+        _: &Bk,
+        w: &Params<Bk>,
+        extra: &Memory,
+        data: &Subset<Numbers>,
+    ) -> Validation {
+        assert_eq!(data.len(), 32);
+        let score = Some(-f64::from((w.master[0] - 0.3).abs()));
+        Validation { figures: vec![("teacher", f64::from(extra.teacher))], score }
     }
 
     fn evaluate(&self, _: &Bk, trained: &Trained<Bk, Self>) -> Result<Outcome> {
-        assert_eq!(trained.data.len(), 32);
+        assert!(trained.held_out && trained.data.len() == 32);
         let (w, teacher) = (trained.w.master[0], trained.extra.teacher);
         Ok(Outcome { w, teacher, steps: trained.steps })
     }
@@ -197,6 +207,8 @@ fn settings() -> TokenizerRun {
     (config.common.epochs, config.common.batch, config.common.lr) = (6, 16, 0.1);
     (config.common.max_bad, config.recipe.accumulate) = (0.1, 2);
     (config.recipe.ema, config.recipe.log_every) = (0.0, 3);
+    (config.recipe.val, config.recipe.validate_every) = ("others".into(), 2);
+    config.recipe.checkpoint_every = 2;
     config
 }
 
@@ -215,7 +227,7 @@ fn a_run_ends_with_its_best_weights_and_carries_the_rest_through_checkpoints() {
     let outcome = run(&settings(), &whole, false).unwrap().unwrap();
     assert_eq!(outcome.steps, 12);
     let lines = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
-    assert_eq!(lines.matches("\"teacher\"").count(), 6, "one validation an epoch: {lines}");
+    assert_eq!(lines.matches("\"teacher\"").count(), 6, "one validation in two steps: {lines}");
     assert_eq!(lines.matches("\"pull\"").count(), 4, "{lines}");
     let checkpoint = whole.join("checkpoints/step-0000000012.safetensors");
     let last = TensorFile::read(&checkpoint).unwrap();
