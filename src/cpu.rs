@@ -124,9 +124,18 @@ impl<T: Scalar> Storage for Cpu<T> {
     fn forget_peak(&self) {
         self.pool.forget_peak();
     }
+    fn free_bytes(&self) -> Option<u64> {
+        crate::machine::free_memory()
+    }
 }
 
 impl<T: Scalar> Parts for Cpu<T> {
+    fn at_once(&self, samples: usize) -> (usize, usize, usize) {
+        let count = parts(samples);
+        let busy = rayon::current_num_threads().min(count);
+        (busy, samples.min(busy * samples.div_ceil(count)), count - 1)
+    }
+
     fn in_parts<R: Send>(
         &self,
         samples: usize,

@@ -254,6 +254,9 @@ impl<T: Precision> Storage for Cuda<T> {
     fn forget_peak(&self) {
         self.device.forget_peak();
     }
+    fn free_bytes(&self) -> Option<u64> {
+        self.device.free_bytes()
+    }
 }
 
 impl<T: Precision> Parts for Cuda<T> {}

@@ -81,6 +81,13 @@ impl Error {
         Self::Format { path: path.as_ref().to_path_buf(), message: message.into() }
     }
 
+    /// True where the disk, a quota or a limit of the file size left no space.
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+
     /// An unusable setting.
     pub fn config(message: impl Into<String>) -> Self {
         Self::Config(message.into())

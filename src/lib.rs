@@ -70,7 +70,7 @@
 //! | [`storage`] | buffers of a device |
 //! | [`atomic`] | files that appear complete or not at all |
 //! | `words` | enums that are spelt as words |
-//! | [`real`], [`rng`], [`progress`], [`error`] | numbers, random numbers, lines for whoever waits, errors |
+//! | [`real`], [`rng`], [`progress`], [`machine`], [`error`] | numbers, random numbers, lines for whoever waits, memory and disk, errors |
 //!
 //! An [`ops::Backend`] is the sum of the traits of all ops, in two precisions; layers and models are
 //! generic over it and name no device. There are [`cpu::Cpu`], with scalar `f64` (the judge) or `f32`
@@ -95,6 +95,7 @@ pub mod cuda;
 pub mod data;
 pub mod error;
 pub mod layers;
+pub mod machine;
 pub mod models;
 pub mod ops;
 pub mod optim;

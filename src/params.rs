@@ -318,6 +318,22 @@ impl<B: Storage> Params<B> {
         Self { layout: layout.clone(), master, elem }
     }
 
+    /// No parameters: what stands in for some that are taken away for a while.
+    pub fn empty(bk: &B) -> Self {
+        Self { layout: Layout::from([]), master: bk.zeros(0), elem: None }
+    }
+
+    /// Name of the first parameter that holds something not finite, last layers first: the order in which
+    /// backward writes gradients.
+    pub fn first_non_finite(&self, bk: &B) -> String {
+        let host = self.to_host(bk);
+        let broken = |p: &&Param| host[p.range.clone()].iter().any(|x| !x.to_f64().is_finite());
+        match self.layout.iter().rev().find(broken) {
+            Some(p) => format!("the gradient of {}", p.name),
+            None => "no single gradient (their norm overflows)".to_owned(),
+        }
+    }
+
     /// Sets every number to zero.
     pub fn clear(&mut self, bk: &B) {
         bk.clear(&mut self.master);

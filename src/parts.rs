@@ -18,4 +18,10 @@ pub trait Parts: Storage {
     ) -> Vec<R> {
         vec![work(0..samples, g)]
     }
+
+    /// Parts and samples that are worked on at one time in a batch of `samples`, and the buffers of
+    /// gradients that are held for it besides `g`: what the memory of a step follows from.
+    fn at_once(&self, samples: usize) -> (usize, usize, usize) {
+        (1, samples, 0)
+    }
 }

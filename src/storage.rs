@@ -66,4 +66,8 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     }
     /// Counts the peak from what buffers hold now.
     fn forget_peak(&self) {}
+    /// Bytes that buffers may still take, where it is known.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }

@@ -3,9 +3,13 @@
 use super::frozen::{load_all, spread};
 use crate::data::augment::eval_views;
 use crate::data::{AugmentConfig, Dataset, Labelled};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::{Ctx, Params};
+use crate::run::not_interrupted;
 use crate::tensor::{Master, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -83,19 +87,21 @@ pub fn add_hard_codes<B: Backend>(
 }
 
 /// What hard codes do on the central crops of at most 1024 images, spread over the source.
+/// [`Error::Interrupted`] once somebody wants the process to end.
 pub fn hard_codes<B: Backend>(
     bk: &B,
     dvae: &Dvae,
     w: &Params<B>,
     augment: &AugmentConfig,
     source: &impl Dataset<Item = Labelled>,
-) -> HardCodes {
+) -> Result<HardCodes> {
     let mut sums = HardCodes::default();
     for chunk in spread(source, EVALUATED).chunks(64) {
+        not_interrupted()?;
         let pixels = load_all(source, chunk, |item| eval_views(augment, &item.image).tokens);
         if !pixels.is_empty() {
             add_hard_codes(bk, dvae, w, &pixels.concat(), &mut sums);
         }
     }
-    sums
+    Ok(sums)
 }

@@ -3,12 +3,16 @@
 use super::frozen::{Tokenizer, broken_parameter, load_all, spread};
 use crate::data::augment::{Views, eval_views};
 use crate::data::{AugmentConfig, Dataset, Labelled, MaskConfig};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::ops::cross_entropy::Target;
 use crate::params::{Ctx, Params};
 use crate::rng::{Philox, Purpose};
+use crate::run::not_interrupted;
 use crate::tensor::{Ids, Master};
 use std::collections::BTreeMap;
 
@@ -110,18 +114,20 @@ impl<B: Backend> TokenPrediction<B> {
         }
     }
 
-    /// What the model says about fixed views and masks of at most 1024 images.
+    /// What the model says about fixed views and masks of at most 1024 images. [`Error::Interrupted`] once
+    /// somebody wants the process to end.
     pub fn evaluate(
         &self,
         bk: &B,
         w: &Params<B>,
         source: &impl Dataset<Item = Labelled>,
-    ) -> MaskedFigures {
+    ) -> Result<MaskedFigures> {
         let mut seen = MaskedFigures::default();
         let seed = self.seed;
         // No training epoch has this number.
         let mask = |i| self.masks.draw(&mut Philox::new(seed, Purpose::Mask, u32::MAX, i as u32));
         for chunk in spread(source, EVALUATED).chunks(64) {
+            not_interrupted()?;
             let samples = load_all(source, chunk, |item| MaskedSample {
                 views: eval_views(&self.augment, &item.image),
                 mask: mask(item.index),
@@ -140,6 +146,6 @@ impl<B: Backend> TokenPrediction<B> {
             seen.correct += argmax.iter().zip(&labels).filter(|(a, b)| a == b).count() as u64;
             seen.labels.extend(labels);
         }
-        seen
+        Ok(seen)
     }
 }

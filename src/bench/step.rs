@@ -258,7 +258,7 @@ impl<'a, B: Backend> Stepper<'a, B> {
             max_norm: Some(3.0),
         };
         let segments = [Segment { end: usize::MAX, lr_scale: 1.0, decay: 0.05 }];
-        state.update(bk, &segments, &adamw)?;
+        state.update(bk, &segments, &adamw).map_err(crate::Error::Training)?;
         bk.synchronize();
         let end = Instant::now();
         self.loss = parts.iter().map(|(losses, _)| work.loss(losses)).sum();

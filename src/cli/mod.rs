@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use threads::on_threads;
 
 /// Parses the arguments (the first is the program's name), runs the command, and turns an error into
-/// one message and a status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.
+/// one message and a status: 0 done, 1 failed, 2 wrong arguments, 128 + N ended by signal N.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
     match guarded(|| run(cli.command)) {
@@ -31,7 +31,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             crate::run::note(&format!("beit: {error}"));
             match error {
-                crate::Error::Interrupted(_) => ExitCode::from(130),
+                crate::Error::Interrupted(_) => ExitCode::from(crate::run::interrupt_status()),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -16,6 +16,16 @@ words! {
 }
 
 words! {
+    /// What a disk without space means for a run.
+    DiskFull {
+        /// It ends, and can be resumed.
+        Stop = "stop",
+        /// It waits for space.
+        Wait = "wait",
+    }
+}
+
+words! {
     /// Relative-position bias of an encoder.
     RelPos {
         /// One table for all blocks.

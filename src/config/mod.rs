@@ -18,7 +18,7 @@ mod resume;
 mod shared;
 mod tokenizer;
 
-pub use choice::{PrecisionChoice, ProbeNormalise, Recon, RelPos};
+pub use choice::{DiskFull, PrecisionChoice, ProbeNormalise, Recon, RelPos};
 pub use declare::RunConfig;
 pub use key::{ImageSize, Key, Preset, Range};
 pub use layers::{Layers, document};

@@ -13,6 +13,7 @@ run_config! {
         use preset;
         use data;
         use val;
+        use init;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
         use device;
@@ -61,6 +62,8 @@ run_config! {
         /// Weight decay at the end; a cosine leads there.
         weight_decay_end: f64 = Real(0.0, 10.0);
         use clip = "Bound of the global gradient norm; 0 is off (3.0 base, 1.0 large).";
+        use skip_steps;
+        use retreats;
         use ema;
         /// Masks: block (the original, at most masked_patches), block_exact (topped up), random.
         masking: Masking = Choice(Masking::WORDS);
@@ -79,8 +82,10 @@ run_config! {
         normalise: Normalise = Choice(Normalise::WORDS);
         use max_bad;
         use threads;
+        use loader_threads;
         use validate_every;
         use checkpoint_every;
+        use disk_full;
         use log_every;
     }
 }

@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use toml::{Table, Value};
 
 /// Keys that may differ between a run and its continuation: none of them changes a weight.
-pub const FREE_KEYS: &[&str] = &["threads", "checkpoint_every", "log_every", "recompute"];
+pub const FREE_KEYS: &[&str] =
+    &["threads", "loader_threads", "checkpoint_every", "log_every", "recompute", "disk_full"];
 
 /// Refuses to continue under other settings, naming the first key that differs and both values.
 pub fn same_run(saved: &Table, now: &Table) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Settings that commands share.
 
 use super::Range::{Above, Choice, Device, Int, Real, Size, Text};
-use super::{ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
+use super::{DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
 use crate::error::{Error, Result};
 
 shared_settings! {
@@ -41,6 +41,8 @@ shared_settings! {
         /// `data` out of training: 2 % of it, at most 1,024 images and, of a small set, at least 16 or an
         /// eighth. Which ones follows from their number alone.
         val: String = Text;
+        /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
+        init: String = Text;
         /// Optimizer steps of the run; the passes over the images follow from it.
         steps: usize = Int(1, 1 << 40);
         /// Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit.
@@ -61,6 +63,15 @@ shared_settings! {
         clip: f64 = Real(0.0, 1e6);
         /// Coefficient of the running average of the weights; 0 is off.
         ema: f64 = Real(0.0, 0.999999);
+        /// Steps in a row that are skipped where loss or gradient is not finite; one more, and the run goes
+        /// back to its last checkpoint with half the learning rate.
+        skip_steps: usize = Int(0, 1 << 20);
+        /// Times that a run goes back before it stops.
+        retreats: usize = Int(0, 64);
+        /// What a full disk means for a checkpoint: stop, or wait until there is space.
+        disk_full: DiskFull = Choice(DiskFull::WORDS);
+        /// Threads that make samples ahead; 0 is one per core. Never changes a result.
+        loader_threads: usize = Int(0, 4096);
         /// Smallest share of the image's area that a random crop covers.
         crop_min: f64 = Above(0.0, 1.0);
         /// Probability of a horizontal flip.
@@ -111,6 +122,7 @@ impl Recipe {
         Self {
             data: String::new(),
             val: Recipe::AUTO.to_owned(),
+            init: String::new(),
             steps: 1,
             accumulate: 0,
             image_size: image.into(),
@@ -121,6 +133,10 @@ impl Recipe {
             eps: 1e-8,
             clip: 0.0,
             ema: 0.0,
+            skip_steps: 10,
+            retreats: 3,
+            disk_full: DiskFull::Stop,
+            loader_threads: 0,
             crop_min: 1.0,
             flip: 0.5,
             validate_every: 0,

@@ -11,6 +11,7 @@ run_config! {
         use preset;
         use data;
         use val;
+        use init;
         use device;
         use precision;
         use seed;
@@ -59,14 +60,18 @@ run_config! {
         temperature_fraction: f64 = Real(0.0, 1.0);
         /// Straight-through samples: one-hot forward, relaxed backward (off in DALL-E).
         straight_through: bool = Flag;
+        use skip_steps;
+        use retreats;
         use ema =
             "Coefficient of the running average of the weights; 0 is off (0.999 in DALL-E A.2).";
         use crop_min;
         use flip;
         use max_bad;
         use threads;
+        use loader_threads;
         use validate_every;
         use checkpoint_every;
+        use disk_full;
         use log_every;
     }
 }

@@ -175,6 +175,12 @@ impl Device {
         self.peak.store(self.held.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// Bytes that are free on the GPU, if the driver tells.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.bind();
+        result::mem_get_info().ok().map(|(free, _)| free as u64)
+    }
+
     /// Loads the kernels of one precision unless they are there.
     pub(super) fn load(&self, suffix: &'static str, ptx: &str) -> Result<()> {
         let mut modules = lock(&self.modules);

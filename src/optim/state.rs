@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::ops::adamw::{AdamW, Moments, Segment, Update};
-use crate::params::{Layout, Param, Params, arena_len, compact, compact_len, expand};
+use crate::params::{Layout, Params, arena_len, compact, compact_len, expand};
 use crate::real::Float;
 use crate::storage::Later;
 use crate::tensor::Master;
@@ -31,16 +31,23 @@ impl<B: Backend> State<B> {
     }
 
     /// One AdamW step from the accumulated gradients, which are then cleared. Returns their norm
-    /// before clipping. A gradient that is not finite changes nothing and is an error that names the
-    /// first tensor it is in, last layers first, in the order in which backward writes them.
-    pub fn update(&mut self, bk: &B, segments: &[Segment], adamw: &AdamW) -> Result<f64> {
+    /// before clipping. A gradient that is not finite changes no weight and no moment; the error is the
+    /// name of the first tensor that it is in ([`Params::first_non_finite`]).
+    pub fn update(&mut self, bk: &B, segments: &[Segment], adamw: &AdamW) -> Result<f64, String> {
         let norm = self.norm(bk);
         let value = norm.to_f64(bk)[0];
         if !value.is_finite() {
-            return Err(self.not_finite(bk, self.step + 1));
+            let place = self.g.first_non_finite(bk);
+            self.skip(bk);
+            return Err(place);
         }
         self.apply(bk, &norm, segments, adamw);
         Ok(value)
+    }
+
+    /// A step that changes no weight and no moment: its gradients are dropped.
+    pub fn skip(&mut self, bk: &B) {
+        self.follow(bk);
     }
 
     /// The same without waiting: the norm comes later, and where it is not finite, weights and moments
@@ -56,26 +63,20 @@ impl<B: Backend> State<B> {
         norm.read_later(bk)
     }
 
-    /// The error of step `step`, whose gradients are in `g`.
-    pub fn not_finite(&self, bk: &B, step: u64) -> Error {
-        let g = self.g.to_host(bk);
-        let broken = |p: &&Param| g[p.range.clone()].iter().any(|x| !x.to_f64().is_finite());
-        let bad = self.g.layout.iter().rev().find(broken);
-        let name = bad.map_or("(their norm overflows)", |p| &p.name);
-        Error::Training(format!(
-            "step {step}: the gradient of {name} is not finite; nothing of this step was saved. \
-             Start again with a lower lr or a smaller clip"
-        ))
-    }
-
     fn norm(&self, bk: &B) -> Master<B> {
         bk.global_norm(&self.g, 0..arena_len(&self.g.layout))
     }
 
     fn apply(&mut self, bk: &B, norm: &Master<B>, segments: &[Segment], adamw: &AdamW) {
         let range = 0..arena_len(&self.w.layout);
-        let update = Update { adamw: *adamw, segments, norm: Some(norm), range: range.clone() };
+        let update = Update { adamw: *adamw, segments, norm: Some(norm), range };
         bk.adamw_update(&mut self.w, &mut self.moments, &self.g, &update);
+        self.follow(bk);
+    }
+
+    /// What comes after the weights in a step: their running average, empty gradients, the count.
+    fn follow(&mut self, bk: &B) {
+        let range = 0..arena_len(&self.w.layout);
         if let Some((average, decay)) = &mut self.average {
             // Deviation: the dVAE's authors give one coefficient (arXiv 2102.12092, A.2). With it a
             // young average would remember the initial weights: (1 + t)/(10 + t) until it passes the

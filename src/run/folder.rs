@@ -123,6 +123,18 @@ impl RunDir {
         write_checkpoint(&self.path.join("checkpoints"), step, &state, tensors)
     }
 
+    /// The newest undamaged checkpoint, and the logs as they were with it; nothing where there is none, and
+    /// the logs are empty.
+    pub fn back(&mut self, note: impl FnMut(String)) -> Result<Option<Box<Checkpoint>>> {
+        let checkpoint = load_newest(&self.path.join("checkpoints"), note)?;
+        let lengths = match &checkpoint {
+            None => Lengths::default(),
+            Some(found) => found.state::<RunState<Value>>()?.lengths,
+        };
+        self.metrics = Metrics::open(&self.path, lengths)?;
+        Ok(checkpoint.map(Box::new))
+    }
+
     /// The trainer's state in a checkpoint of this folder.
     pub fn state<T: serde::de::DeserializeOwned>(&self, checkpoint: &Checkpoint) -> Result<T> {
         Ok(checkpoint.state::<RunState<T>>()?.trainer)

@@ -4,10 +4,11 @@ use crate::data::Subset;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::optim::state::State;
-use crate::params::{Params, compact, expand, initial_values};
+use crate::params::{Params, compact, expand};
 use crate::real::Float;
 use crate::run::{Checkpoint, RunDir};
 use crate::train::task::{Extra, Task, Validation};
+use crate::train::trend::Trend;
 use crate::weights::{Slice, View};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,6 +23,19 @@ const BEST: &str = "best";
 struct TrainerState<W> {
     inputs: BTreeMap<String, u32>,
     window: W,
+    /// Nothing in checkpoints of runs whose settings say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    micros: Option<usize>,
+    #[serde(default)]
+    skipped: u64,
+    #[serde(default)]
+    skipped_in_a_row: u32,
+    #[serde(default)]
+    retreats: u32,
+    #[serde(default)]
+    trend: Trend,
+    #[serde(default)]
+    validation_due: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
 }
@@ -36,18 +50,63 @@ pub(super) struct Carried<B: Backend, T: Task<B>> {
     pub(super) window: T::Window,
     /// Highest score of a validation and the weights that had it, without the arena's gaps.
     best: Option<(f64, Vec<f32>)>,
+    /// Micro-batches of a step, once they are chosen.
+    pub(super) micros: Option<usize>,
+    /// Steps that were not finite and changed no weight.
+    pub(super) skipped: u64,
+    /// Those of them that came last, one after the other.
+    pub(super) skipped_in_a_row: u32,
+    /// Times that the run went back to a checkpoint with half the learning rate.
+    pub(super) retreats: u32,
+    /// The loss of late.
+    pub(super) trend: Trend,
+    /// Whether a validation of this step is still to come.
+    pub(super) validation_due: bool,
+    /// Step of the checkpoint that was written or read last.
+    saved: Option<u64>,
     inputs: BTreeMap<String, u32>,
 }
 
 impl<B: Backend, T: Task<B>> Carried<B, T> {
     /// The start of a run on data with these checksums, by the setting that says where it is.
-    pub(super) fn new(bk: &B, task: &T, data: &[(&'static str, u32)], seed: u64, ema: f64) -> Self {
-        let layout = task.layout();
-        let state = State::new(bk, layout, &initial_values(layout, seed), ema);
+    pub(super) fn new(
+        bk: &B,
+        task: &T,
+        data: &[(&'static str, u32)],
+        initial: &[f32],
+        ema: f64,
+    ) -> Self {
+        let state = State::new(bk, task.layout(), initial, ema);
         let all = data.iter().copied().chain(task.inputs());
         let inputs = all.map(|(key, sum)| (key.to_owned(), sum)).collect();
         let extra = task.extra(bk, &state.w);
-        Self { state, extra, window: T::Window::default(), best: None, inputs }
+        Self {
+            state,
+            extra,
+            window: T::Window::default(),
+            best: None,
+            micros: None,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            retreats: 0,
+            trend: Trend::default(),
+            validation_due: false,
+            saved: None,
+            inputs,
+        }
+    }
+
+    /// Back to step 0 with these weights.
+    pub(super) fn start_again(&mut self, bk: &B, task: &T, initial: &[f32], ema: f64) {
+        self.state = State::new(bk, task.layout(), initial, ema);
+        self.extra = task.extra(bk, &self.state.w);
+        (self.window, self.trend, self.best) = (T::Window::default(), Trend::default(), None);
+        (self.validation_due, self.saved) = (false, None);
+    }
+
+    /// Whether the checkpoint of this step is the last one, so that nothing is new.
+    pub(super) fn is_saved(&self) -> bool {
+        self.state.step == 0 || self.saved == Some(self.state.step)
     }
 
     /// Continues where a checkpoint was written, if what the run reads is still the same.
@@ -62,7 +121,11 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
             )));
         }
         let find = |name: &str| Ok(saved.tensors.f32s(name)?.1);
-        self.window = kept.window;
+        (self.window, self.micros) = (kept.window, kept.micros);
+        (self.skipped, self.skipped_in_a_row) = (kept.skipped, kept.skipped_in_a_row);
+        (self.retreats, self.trend) = (kept.retreats, kept.trend);
+        self.validation_due = kept.validation_due;
+        self.saved = Some(saved.step);
         self.state.restore(bk, saved.step, find)?;
         self.extra.restore(bk, &|name| find(&format!("{EXTRA}{name}")))?;
         self.best = kept.score.map(|score| Ok::<_, Error>((score, find(BEST)?))).transpose()?;
@@ -87,10 +150,18 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         let kept = TrainerState {
             inputs: self.inputs.clone(),
             window: std::mem::take(&mut self.window),
+            micros: self.micros,
+            skipped: self.skipped,
+            skipped_in_a_row: self.skipped_in_a_row,
+            retreats: self.retreats,
+            trend: self.trend,
+            validation_due: self.validation_due,
             score: self.best.as_ref().map(|best| best.0),
         };
-        run.save(self.state.step, &kept, &views)?;
+        let written = run.save(self.state.step, &kept, &views);
         self.window = kept.window;
+        written?;
+        self.saved = Some(self.state.step);
         Ok(())
     }
 
@@ -103,7 +174,7 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         run: &mut RunDir,
     ) -> Result<()> {
         let w = self.state.best();
-        let Validation { figures, score } = task.validate(bk, w, &self.extra, data);
+        let Validation { figures, score } = task.validate(bk, w, &self.extra, data)?;
         run.log(self.state.step, &figures)?;
         let Some(score) = score else { return Ok(()) };
         if self.best.as_ref().is_none_or(|best| score > best.0) {

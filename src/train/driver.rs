@@ -1,27 +1,22 @@
-//! The only loop: order of the data, micro-batches and their parts, steps, metrics, checkpoints,
-//! interruption, validation, and what is made of the weights in the end. What a step computes is a
-//! [`Task`].
+//! A run from its settings to its report: what it reads, the folder it is kept in, its steps
+//! ([`super::steps`]), and what is made of the weights in the end. What a step computes is a [`Task`].
 //!
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
-use crate::config::{Common, Recipe, RunConfig, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderConfig, Split, Subset};
-use crate::error::{Error, Result};
+use crate::config::{Recipe, TrainConfig};
+use crate::data::{Dataset, Split, Subset};
+use crate::error::Result;
 use crate::ops::Backend;
-use crate::ops::adamw::AdamW;
-use crate::optim::segments;
-use crate::optim::state::State;
-use crate::real::Float;
-use crate::run::{Opened, Progress, RunDir, interrupted, note};
-use crate::storage::Later;
+use crate::params::initial_values;
+use crate::run::{Opened, RunDir, note};
 use crate::train::carried::Carried;
-use crate::train::cut::{BatchCut, micro_batch};
 use crate::train::length::Length;
-use crate::train::task::{At, Schedules, Task, Trained};
-use crate::weights::save_weights;
+use crate::train::memory::{self, PerSample};
+use crate::train::steps::Loop;
+use crate::train::task::{Task, Trained};
+use crate::weights::{save_weights, start_from};
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,10 +41,13 @@ pub fn train<B: Backend, T: Task<B>>(
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
     };
     let (common, recipe) = (config.common(), config.recipe());
+    memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
+    memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
     let mut inputs = vec![("data", data.checksum())];
     let own = held.as_ref().filter(|_| recipe.val != Recipe::AUTO);
     inputs.extend(own.map(|held| ("val", held.checksum())));
-    let mut carried = Carried::new(bk, &task, &inputs, common.seed, recipe.ema);
+    let initial = || initial_weights(&task, common.seed, &recipe.init);
+    let mut carried = Carried::new(bk, &task, &inputs, &initial()?, recipe.ema);
     if let Some(checkpoint) = checkpoint {
         carried.restore(bk, &run, &checkpoint)?;
         let (step, total) = (carried.state.step, length.total);
@@ -57,18 +55,46 @@ pub fn train<B: Backend, T: Task<B>>(
     } else {
         note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len)));
     }
+    if carried.micros.is_none() {
+        let measured = PerSample::measure(bk, &task, &mut carried, &*data, length);
+        let micros = measured.map(|m| m.micros::<B, T>(bk, common, recipe)).transpose()?;
+        carried.micros = Some(micros.unwrap_or(recipe.accumulate.max(1)));
+    }
     let short = length.short(T::FEWEST);
     short.iter().for_each(|line| note(line));
     let schedules = task.schedules(length);
     let held = held.as_ref();
-    let mut all = Loop { bk, task: &task, common, recipe, length, schedules, held, carried };
-    all.steps(&mut run, data.clone())?;
+    let mut all = Loop {
+        bk,
+        task: &task,
+        common,
+        recipe,
+        length,
+        schedules,
+        data: data.clone(),
+        held,
+        initial: &initial,
+        carried,
+        bad: BTreeSet::new(),
+    };
+    all.steps(&mut run)?;
     let (state, extra) = (&all.carried.state, &all.carried.extra);
     let best = all.carried.best_weights(bk);
     let w = best.as_ref().unwrap_or_else(|| state.best());
     let (held_out, data) = (held.is_some(), held.unwrap_or(&data));
     let trained = Trained { w, extra, data, held_out, steps: state.step, started };
     finish(bk, &task, run, &trained, short).map(Some)
+}
+
+/// The weights of step 0: those of the file, where one is named, else random ones.
+fn initial_weights<B: Backend, T: Task<B>>(task: &T, seed: u64, init: &str) -> Result<Vec<f32>> {
+    let random = initial_values(task.layout(), seed);
+    if init.is_empty() {
+        return Ok(random);
+    }
+    let (values, plan) = start_from(Path::new(init), task.layout(), random)?;
+    note(&format!("starting from {init}: {}", plan.in_short()));
+    Ok(values)
 }
 
 /// What is trained on, and what is kept out of training to measure on.
@@ -108,254 +134,4 @@ fn finish<B: Backend, T: Task<B>>(
     page.write(&run.path().join("report.html"))?;
     run.finish(&summary)?;
     Ok(summary)
-}
-
-/// A step whose gradients are under way.
-struct Computed<B: Backend, T: Task<B>> {
-    at: At,
-    samples: Vec<T::Sample>,
-    cuts: Vec<BatchCut>,
-    seen: Vec<T::Seen>, // by cut
-}
-
-/// A step that was given to the device and not yet looked at.
-struct InFlight<B: Backend, T: Task<B>> {
-    step: Computed<B, T>,
-    norm: Later<B::Master>,
-}
-
-/// What waits for the device, and how long the loop has waited, and for what.
-struct Pipeline<B: Backend, T: Task<B>> {
-    flight: Option<InFlight<B, T>>,
-    images: f64,
-    device: f64,
-}
-
-impl<B: Backend, T: Task<B>> Pipeline<B, T> {
-    /// Which of the two a run waits for.
-    fn say(&self) {
-        let binds = if self.images > self.device { "images bind" } else { "device binds" };
-        note(&format!(
-            "waited {:.1} s for images and {:.1} s for the device: the {binds}",
-            self.images, self.device
-        ));
-    }
-}
-
-/// Runs `f` and adds the seconds that it took.
-fn timed<R>(seconds: &mut f64, f: impl FnOnce() -> R) -> R {
-    let start = Instant::now();
-    let result = f();
-    *seconds += start.elapsed().as_secs_f64();
-    result
-}
-
-/// A run between its first and its last step.
-struct Loop<'a, B: Backend, T: Task<B>> {
-    bk: &'a B,
-    task: &'a T,
-    common: &'a Common,
-    recipe: &'a Recipe,
-    length: Length,
-    schedules: Schedules,
-    /// What is kept out of training.
-    held: Option<&'a Subset<T::Data>>,
-    carried: Carried<B, T>,
-}
-
-impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
-    /// All steps that are left.
-    fn steps(&mut self, run: &mut RunDir, data: Arc<Subset<T::Data>>) -> Result<()> {
-        let total = self.length.total;
-        let mut loader = self.loader(data)?;
-        let done = self.carried.state.step;
-        let mut progress = Progress::new(T::Config::KIND, total, done, "steps");
-        let mut named = BTreeSet::new();
-        let mut pipeline = Pipeline { flight: None, images: 0.0, device: 0.0 };
-        let checkpoint_every = self.length.every(self.recipe.checkpoint_every);
-        let validate_every = self.length.every(self.recipe.validate_every);
-        while self.carried.state.step < total {
-            let batch = timed(&mut pipeline.images, || loader.next_batch())?;
-            for (&index, reason) in loader.bad_images() {
-                if named.insert(index) {
-                    progress.note(&format!("skipped: {reason}"));
-                }
-            }
-            let at = At { step: self.carried.state.step, length: self.length };
-            let done = at.step + 1;
-            let log = done.is_multiple_of(self.recipe.log_every as u64) || done == total;
-            let step = self.compute(batch.items, at)?;
-            let stop = interrupted();
-            let keep = done.is_multiple_of(checkpoint_every) || done == total || stop;
-            let (samples, norm) = self.update(step, log || keep, &mut pipeline)?;
-            let words = if log { self.log(run, &samples, norm, at)? } else { String::new() };
-            if let Some(held) = self.held
-                && (done.is_multiple_of(validate_every) || done == total)
-            {
-                self.carried.validate(self.bk, self.task, held, run)?;
-            }
-            progress.advance(1, &words);
-            if keep {
-                self.carried.save(self.bk, run)?;
-            }
-            if stop && done < total {
-                progress.finish();
-                return Err(Error::Interrupted(format!(
-                    "stopped after step {done} of {total}, everything is saved; continue with the \
-                     same command and --resume"
-                )));
-            }
-        }
-        progress.finish();
-        if B::ASYNCHRONOUS {
-            pipeline.say();
-        }
-        if !named.is_empty() {
-            note(&format!("{} unreadable images were skipped", named.len()));
-        }
-        Ok(())
-    }
-
-    fn loader(&self, data: Arc<Subset<T::Data>>) -> Result<Loader<T::Sample>> {
-        let (step, per_epoch) = (self.carried.state.step, self.length.per_epoch);
-        let config = LoaderConfig {
-            epoch: (step / per_epoch) as u32,
-            step: (step % per_epoch) as usize,
-            max_bad: self.common.max_bad,
-            ..LoaderConfig::new(self.common.batch, self.common.seed)
-        };
-        Loader::new(data, config, self.task.sampler())
-    }
-
-    /// What the optimizer does in a step.
-    fn adamw(&self, at: At) -> AdamW {
-        AdamW {
-            lr: self.schedules.lr.at(at.step),
-            beta1: self.recipe.beta1,
-            beta2: self.recipe.beta2,
-            eps: self.recipe.eps,
-            step: at.step + 1,
-            max_norm: (self.recipe.clip > 0.0).then_some(self.recipe.clip),
-        }
-    }
-
-    /// Gradients of a step from what the loader made.
-    fn compute(&mut self, samples: Vec<T::Sample>, at: At) -> Result<Computed<B, T>> {
-        let samples = self.task.collate(samples, at);
-        let (cuts, seen): (_, Vec<_>) = self.gradients(&samples, at)?.into_iter().unzip();
-        self.task.keep(self.bk, &mut self.carried.extra, &seen);
-        Ok(Computed { at, samples, cuts, seen })
-    }
-
-    /// Changes the weights by the gradients of a step. Where `wait`, or where the device makes nobody
-    /// wait, its batch and the norm of its gradient.
-    fn update(
-        &mut self,
-        step: Computed<B, T>,
-        wait: bool,
-        pipeline: &mut Pipeline<B, T>,
-    ) -> Result<(Vec<T::Sample>, f64)> {
-        let at = step.at;
-        let decay = self.schedules.weight_decay.at(at.step);
-        let (segments, adamw) = (segments(self.task.layout(), decay), self.adamw(at));
-        if !B::ASYNCHRONOUS {
-            let samples = self.absorb(step)?;
-            let norm = self.carried.state.update(self.bk, &segments, &adamw)?;
-            self.after_step();
-            return Ok((samples, norm));
-        }
-        // The device is at this step while the next one is prepared.
-        let norm = self.carried.state.update_later(self.bk, &segments, &adamw);
-        self.after_step();
-        let mut settle = |flight| timed(&mut pipeline.device, || self.settle(flight));
-        if let Some(last) = pipeline.flight.replace(InFlight { step, norm }) {
-            settle(last)?;
-        }
-        if !wait {
-            return Ok((Vec::new(), f64::NAN));
-        }
-        settle(pipeline.flight.take().expect("just put there"))
-    }
-
-    /// Micro-batches of a step.
-    fn micros(&self) -> usize {
-        self.recipe.accumulate.max(1)
-    }
-
-    fn after_step(&mut self) {
-        self.task.after_step(self.bk, &self.carried.state, &mut self.carried.extra);
-    }
-
-    /// Adds the gradients of a step, part by part, and returns what each part saw.
-    fn gradients(&mut self, samples: &[T::Sample], at: At) -> Result<Vec<(BatchCut, T::Seen)>> {
-        let (bk, task, extra) = (self.bk, self.task, &self.carried.extra);
-        let terms = task.terms(samples, at)?;
-        let (micros, mut all) = (self.micros(), Vec::new());
-        for number in 0..micros {
-            let micro = micro_batch(samples.len(), micros, number).len();
-            let State { w, g, .. } = &mut self.carried.state;
-            let compute = |range: Range<usize>, g: &mut _| {
-                let cut = BatchCut { number, range };
-                let part = cut.part(samples, micros, terms, at);
-                task.gradients(bk, w, extra, &part, g).map(|seen| (cut, seen))
-            };
-            if T::WHOLE {
-                all.extend(compute(0..micro, g));
-            } else {
-                all.extend(bk.in_parts(micro, g, compute).into_iter().flatten());
-            }
-        }
-        Ok(all)
-    }
-
-    /// Adds what a step saw to the sums and returns its batch, or says why it cannot go on.
-    fn absorb(&mut self, step: Computed<B, T>) -> Result<Vec<T::Sample>> {
-        let Computed { at, samples, cuts, seen } = step;
-        for (cut, seen) in cuts.iter().zip(seen) {
-            if self.task.absorb(seen, &mut self.carried.window) {
-                continue;
-            }
-            let (w, extra) = (&self.carried.state.w, &self.carried.extra);
-            let terms = self.task.terms(&samples, at)?;
-            let part = cut.part(&samples, self.micros(), terms, at);
-            let place = self.task.diagnose(self.bk, w, extra, &part);
-            return Err(Error::Training(format!(
-                "step {}: the loss is not finite; the first tensor that is not finite is {place}. \
-                 Nothing of this step was saved: lower lr and start again",
-                at.step + 1
-            )));
-        }
-        Ok(samples)
-    }
-
-    /// Waits for a step; its batch and the norm of its gradient.
-    fn settle(&mut self, InFlight { step, norm }: InFlight<B, T>) -> Result<(Vec<T::Sample>, f64)> {
-        let at = step.at;
-        let samples = self.absorb(step)?;
-        let norm = norm.wait()[0].to_f64();
-        if !norm.is_finite() {
-            // Its gradients are cleared and its weights are not changed: make them again to name one.
-            self.carried.state.g.clear(self.bk);
-            self.gradients(&samples, at)?;
-            return Err(self.carried.state.not_finite(self.bk, at.step + 1));
-        }
-        Ok((samples, norm))
-    }
-
-    /// Writes a line of metrics and clears their sums; the words beside the progress bar.
-    fn log(
-        &mut self,
-        run: &mut RunDir,
-        samples: &[T::Sample],
-        norm: f64,
-        at: At,
-    ) -> Result<String> {
-        let Carried { state, window, .. } = &self.carried;
-        let first = &samples[micro_batch(samples.len(), self.micros(), 0)];
-        let (mut line, words) = self.task.metrics(self.bk, state, first, window, at);
-        line.extend([("lr", self.schedules.lr.at(at.step)), ("grad_norm", norm)]);
-        run.log(at.step + 1, &line)?;
-        self.carried.window = T::Window::default();
-        Ok(words)
-    }
 }

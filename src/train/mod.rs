@@ -1,4 +1,4 @@
-//! Training: the loop ([`driver`]), what it asks of a kind of training ([`task`]), and what the
+//! Training: a run ([`driver`]), what it asks of a kind of training ([`task`]), and what the
 //! tokenizer and the encoder compute in a step of it.
 
 mod annealing;
@@ -6,10 +6,13 @@ mod carried;
 mod cut;
 pub mod driver;
 pub mod length;
+mod memory;
 pub mod pretrain;
+mod steps;
 pub mod summary;
 pub mod task;
 pub mod tokenizer;
+mod trend;
 
 use crate::models::config::BeitConfig;
 use crate::models::encoder::DropPath;

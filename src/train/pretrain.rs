@@ -5,7 +5,7 @@ use crate::apply::frozen::{Tokenizer, views};
 use crate::apply::masked::{MaskedSample, TokenPrediction};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::PretrainRun;
-use crate::data::augment::two_views;
+use crate::data::augment::{Views, two_views};
 use crate::data::pixels::Normalise;
 use crate::data::{AugmentConfig, Labelled, MaskConfig, Source, Split, Subset};
 use crate::error::{Error, Result};
@@ -110,6 +110,11 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         }
     }
 
+    fn bytes(&self, sample: &MaskedSample) -> usize {
+        let Views { patch, tokens } = &sample.views;
+        size_of_val(&patch[..]) + size_of_val(&tokens[..]) + sample.mask.len()
+    }
+
     /// Masked patches.
     fn terms(&self, samples: &[MaskedSample], at: At) -> Result<usize> {
         match samples.iter().map(|s| s.mask.iter().filter(|m| **m).count()).sum() {
@@ -189,18 +194,24 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         (line, format!("loss {loss:.3}, accuracy {accuracy:.3} (constant guess {most:.3})"))
     }
 
-    fn validate(&self, bk: &B, w: &Params<B>, (): &(), data: &Subset<Source>) -> Validation {
-        let seen = self.predict.evaluate(bk, w, data);
+    fn validate(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        (): &(),
+        data: &Subset<Source>,
+    ) -> Result<Validation> {
+        let seen = self.predict.evaluate(bk, w, data)?;
         let figures = vec![
             ("val_loss", seen.loss / seen.masked()),
             ("val_masked_accuracy", seen.correct as f64 / seen.masked()),
             ("val_majority_accuracy", seen.majority()),
         ];
-        Validation { figures, score: None }
+        Ok(Validation { figures, score: None })
     }
 
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<PretrainSummary> {
-        let seen = self.predict.evaluate(bk, trained.w, trained.data);
+        let seen = self.predict.evaluate(bk, trained.w, trained.data)?;
         Ok(PretrainSummary::new(trained, &seen, self.predict.model.config.vocab))
     }
 

@@ -3,6 +3,8 @@
 use crate::config::TrainConfig;
 use crate::data::pixels::Normalise;
 use crate::data::{Dataset, Split, Subset};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
@@ -125,7 +127,7 @@ pub trait Task<B: Backend>: Sync + Sized {
     /// What a part saw, on its way to the host.
     type Seen: Send;
     /// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
-    type Window: Default + Serialize + DeserializeOwned;
+    type Window: Clone + Default + Serialize + DeserializeOwned;
     /// What it carries from step to step besides weights and moments; `()` where there is nothing.
     type Extra: Extra<B>;
     /// What a finished run reports; goes to `summary.json`.
@@ -153,6 +155,8 @@ pub trait Task<B: Backend>: Sync + Sized {
     fn sampler(
         &self,
     ) -> impl Fn(<Self::Data as Dataset>::Item, u32) -> Self::Sample + Send + Sync + 'static;
+    /// Bytes of a sample that waits for its step.
+    fn bytes(&self, sample: &Self::Sample) -> usize;
     /// The batch of a step from its samples: room to mix them. Random choices follow from `at`.
     fn collate(&self, samples: Vec<Self::Sample>, _at: At) -> Vec<Self::Sample> {
         samples
@@ -168,7 +172,8 @@ pub trait Task<B: Backend>: Sync + Sized {
         part: &Part<Self::Sample>,
         g: &mut Params<B>,
     ) -> Option<Self::Seen>;
-    /// Takes into `extra` what the parts of a step leave there, before the weights change.
+    /// Takes into `extra` what the parts of a step leave there, before the weights change and before anybody
+    /// knows whether the step is finite: what is not must be left out.
     fn keep(&self, _bk: &B, _extra: &mut Self::Extra, _seen: &[Self::Seen]) {}
     /// What follows the weights of a step that is done, as a teacher does.
     fn after_step(&self, _bk: &B, _state: &State<B>, _extra: &mut Self::Extra) {}
@@ -194,14 +199,15 @@ pub trait Task<B: Backend>: Sync + Sized {
         window: &Self::Window,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String);
-    /// What the weights are worth on data that is kept out of training.
+    /// What the weights are worth on data that is kept out of training; [`Error::Interrupted`] once somebody
+    /// wants the process to end.
     fn validate(
         &self,
         bk: &B,
         w: &Params<B>,
         extra: &Self::Extra,
         data: &Subset<Self::Data>,
-    ) -> Validation;
+    ) -> Result<Validation>;
     /// The figures of the trained weights.
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<Self::Summary>;
     /// What the weights are saved as, and how the views of an encoder were normalised.

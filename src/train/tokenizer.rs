@@ -123,6 +123,10 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         }
     }
 
+    fn bytes(&self, sample: &Vec<f32>) -> usize {
+        size_of_val(&sample[..])
+    }
+
     /// Sub-pixels.
     fn terms(&self, samples: &[Vec<f32>], _: At) -> Result<usize> {
         let (h, w) = self.dvae.config.image;
@@ -216,18 +220,24 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         (line, format!("PSNR {psnr:.2} dB, perplexity {perplexity:.1}, KL {kl:.2}"))
     }
 
-    fn validate(&self, bk: &B, w: &Params<B>, (): &(), data: &Subset<Source>) -> Validation {
-        let hard = hard_codes(bk, &self.dvae, w, &self.augment, data);
+    fn validate(
+        &self,
+        bk: &B,
+        w: &Params<B>,
+        (): &(),
+        data: &Subset<Source>,
+    ) -> Result<Validation> {
+        let hard = hard_codes(bk, &self.dvae, w, &self.augment, data)?;
         let figures = vec![
             ("val_nll", hard.nll / hard.sub_pixels),
             ("val_psnr_db", hard.psnr_db()),
             ("val_codebook_perplexity", hard.perplexity()),
         ];
-        Validation { figures, score: None }
+        Ok(Validation { figures, score: None })
     }
 
     fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<TokenizerSummary> {
-        let hard = hard_codes(bk, &self.dvae, trained.w, &self.augment, trained.data);
+        let hard = hard_codes(bk, &self.dvae, trained.w, &self.augment, trained.data)?;
         Ok(TokenizerSummary::new(trained, &hard, self.dvae.config.vocab))
     }
 

@@ -210,6 +210,28 @@ impl fmt::Display for Fate {
 }
 
 /// One line per kind of fate: how many tensors, and which.
+impl LoadPlan {
+    /// How many tensors each fate has, and the names of those that are not taken as they are.
+    pub fn in_short(&self) -> String {
+        let mut words = Vec::new();
+        for (kind, word) in KINDS.iter().enumerate() {
+            let of_kind: Vec<&Planned> =
+                self.tensors.iter().filter(|t| t.fate.kind() == kind).collect();
+            if of_kind.is_empty() {
+                continue;
+            }
+            let names: Vec<String> = of_kind.iter().map(|t| shown(&t.name)).collect();
+            let named = if kind == Fate::Matched.kind() {
+                String::new()
+            } else {
+                format!(" ({})", names.join(", "))
+            };
+            words.push(format!("{} {word}{named}", of_kind.len()));
+        }
+        words.join(", ")
+    }
+}
+
 impl fmt::Display for LoadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, word) in KINDS.iter().enumerate() {

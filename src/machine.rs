@@ -1,0 +1,59 @@
+//! What the machine has to give: memory and disk.
+
+use std::path::Path;
+use sysinfo::{Disks, System};
+
+/// Bytes that this process may still take: what the machine has free, within what its control group and
+/// its address-space limit (`ulimit -v`, Linux) leave. `None` where the machine does not tell.
+pub fn free_memory() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let group = system.cgroup_limits().map(|limits| limits.free_memory);
+    let machine = Some(system.available_memory()).filter(|&bytes| bytes > 0);
+    [machine, group, free_addresses()].into_iter().flatten().min()
+}
+
+/// Bytes that are free on the disk of `folder`, which need not exist yet.
+pub fn free_disk(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find_map(|path| match path.as_os_str().is_empty() {
+        true => Path::new(".").canonicalize().ok(),
+        false => path.canonicalize().ok(),
+    })?;
+    let disks = Disks::new_with_refreshed_list();
+    let holds = |disk: &&sysinfo::Disk| there.starts_with(disk.mount_point());
+    let own = disks.iter().filter(holds).max_by_key(|disk| disk.mount_point().as_os_str().len())?;
+    // File systems that do not count say 0 of 0.
+    (own.total_space() > 0).then(|| own.available_space())
+}
+
+/// What the limit of the address space leaves, where there is one.
+fn free_addresses() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max address space"))?;
+    let limit: u64 = line.split_whitespace().nth(3)?.parse().ok()?; // "unlimited" is no number
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmSize:"))?;
+    let used: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(limit.saturating_sub(used << 10))
+}
+
+/// Bytes in words, as in `1.5 GB`.
+pub fn in_words(bytes: u64) -> String {
+    let mb = bytes as f64 / 1e6;
+    if mb >= 1000.0 { format!("{:.1} GB", mb / 1000.0) } else { format!("{:.0} MB", mb.ceil()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_memory_and_a_disk() {
+        assert!(free_memory().is_none_or(|bytes| bytes > 1 << 20));
+        let folder = std::env::temp_dir();
+        let (there, to_come) = (free_disk(&folder), free_disk(&folder.join("a/b/c")));
+        assert_eq!(there.is_some(), to_come.is_some());
+        assert_eq!(in_words(1_500_000_000), "1.5 GB");
+        assert_eq!(in_words(1), "1 MB");
+    }
+}
