@@ -393,6 +393,21 @@ fn hostile_files() {
             ),
             "tensor u: starts at byte 0, want 4",
         ),
+        (
+            file_of(
+                r#"{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+                &[0; 4],
+            ),
+            "tensor t: there are two tensors of this name",
+        ),
+        (
+            file_of(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]),
+            "__metadata__ is not a map of texts (a is there twice",
+        ),
+        (file_of(r#"{"__metadata__":{},"__metadata__":{}}"#, &[]), "it is there twice"),
+        (file_of(&one("[1]", "[0,4]").replace("F32", "F33"), &[0; 4]), "unknown variant `F33`"),
+        (file_of(&" ".repeat(2 << 20), &[]), "its header claims 2097152 bytes, at most 1048576"),
     ];
     for (bytes, want) in cases {
         let text = message(read_bytes(&bytes));
