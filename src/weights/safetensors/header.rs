@@ -7,6 +7,7 @@
 //! only. Here the first entry that cannot be right ends the reading, and is named.
 
 use super::Dtype;
+use super::sums::HeaderLine;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype as AnyDtype, Metadata, TensorInfo as Entry};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -35,12 +36,18 @@ pub struct TensorInfo {
     /// Element type; nothing for one that this crate does not read.
     pub dtype: Option<Dtype>,
     pub(super) range: Range<usize>,
+    stored: AnyDtype,
 }
 
 impl TensorInfo {
     /// Number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    pub(super) fn described<'a>(&'a self, name: &'a str) -> HeaderLine<'a> {
+        let (dtype, range) = (self.stored.to_string(), self.range.clone());
+        HeaderLine { name, dtype, shape: &self.shape, range }
     }
 }
 
@@ -70,8 +77,7 @@ type Header = (BTreeMap<String, TensorInfo>, BTreeMap<String, String>);
 pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Result<Header> {
     let wrong = |text: String| Error::format(path, text);
     let Screen { tensors, metadata, .. } = screened(header, data_length).map_err(wrong)?;
-    let mut sorted: Vec<(&String, &TensorInfo)> =
-        tensors.iter().map(|(name, (info, _))| (name, info)).collect();
+    let mut sorted: Vec<(&String, &TensorInfo)> = tensors.iter().collect();
     sorted.sort_by_key(|(_, info)| (info.range.start, info.range.end));
     let mut end = 0;
     for (name, TensorInfo { range, .. }) in &sorted {
@@ -85,16 +91,12 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
     if end as u64 != data_length {
         return Err(wrong(format!("the tensors take {end} bytes, the file holds {data_length}")));
     }
-    let theirs = sorted.iter().map(|(name, info)| {
-        let data_offsets = (info.range.start, info.range.end);
-        (
-            (*name).clone(),
-            Entry { dtype: tensors[*name].1, shape: info.shape.clone(), data_offsets },
-        )
+    let theirs = sorted.iter().map(|(name, TensorInfo { shape, range, stored, .. })| {
+        let data_offsets = (range.start, range.end);
+        ((*name).clone(), Entry { dtype: *stored, shape: shape.clone(), data_offsets })
     });
     Metadata::new(None, theirs.collect())
         .map_err(|e| wrong(format!("its header contradicts itself: {e}")))?;
-    let tensors = tensors.into_iter().map(|(name, (info, _))| (name, info)).collect();
     Ok((tensors, metadata))
 }
 
@@ -126,7 +128,7 @@ fn screened(header: &[u8], data_length: u64) -> Result<Screen, String> {
 #[derive(Default)]
 struct Screen {
     data_length: u64,
-    tensors: BTreeMap<String, (TensorInfo, AnyDtype)>,
+    tensors: BTreeMap<String, TensorInfo>,
     metadata: BTreeMap<String, String>,
     /// Key of the entry that is being read.
     current: Option<String>,
@@ -241,7 +243,7 @@ impl<'de> Visitor<'de> for Extents {
     }
 }
 
-fn checked(entry: HeaderEntry, data_length: u64) -> Result<(TensorInfo, AnyDtype), String> {
+fn checked(entry: HeaderEntry, data_length: u64) -> Result<TensorInfo, String> {
     let HeaderEntry { dtype, shape: Extents(shape), data_offsets: (start, end) } = entry;
     if start > end || end as u64 > data_length {
         return Err(format!(
@@ -256,7 +258,7 @@ fn checked(entry: HeaderEntry, data_length: u64) -> Result<(TensorInfo, AnyDtype
     if !bits.is_some_and(|bits| bits.is_multiple_of(8) && bits / 8 == end - start) {
         return Err(format!("shape {shape:?} of {dtype} does not take {} bytes", end - start));
     }
-    Ok((TensorInfo { shape, dtype: Dtype::of(dtype), range: start..end }, dtype))
+    Ok(TensorInfo { shape, dtype: Dtype::of(dtype), range: start..end, stored: dtype })
 }
 
 #[cfg(test)]

@@ -7,11 +7,14 @@
 
 mod header;
 mod read;
+mod sums;
 mod write;
 
 pub use header::TensorInfo;
 pub(crate) use header::shown;
 pub use read::TensorFile;
+pub(super) use sums::hex;
+pub(super) use write::with_checksums;
 pub use write::{Slice, View, encode, write_tensors};
 pub(crate) use write::{checksum_of, refuse_non_finite};
 
