@@ -1,6 +1,8 @@
 //! Models and checkpoints on disks that flip bits, and models of other versions of this program.
 
-use beit::models::config::BeitConfig;
+use beit::cpu::Cpu;
+use beit::data::pixels::Normalise;
+use beit::models::config::{BeitConfig, DvaeConfig};
 use beit::models::kind::ModelConfig;
 use beit::run::{load_newest, write_checkpoint};
 use beit::weights::*;
@@ -141,4 +143,68 @@ fn files_without_checksums_are_read_and_say_so() {
     let bytes = std::fs::read(&weights).unwrap();
     let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(theirs.tensor("a.w").unwrap().shape(), [5, 1]);
+}
+
+/// The models of `fixtures/versions`, each read as the version that wrote it meant it.
+#[test]
+fn models_of_every_version_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/versions");
+    let mut versions: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
+    versions.retain(|entry| entry.path().is_dir());
+    assert_eq!(versions.len(), 1, "a folder for each version");
+    for version in versions {
+        let version = version.file_name().into_string().unwrap();
+        let at = |kind: &str| load_model(&folder.join(&version).join(kind)).unwrap();
+        let (beit, dvae) = (at("beit"), at("dvae"));
+        let sizes = beit.sizes::<BeitConfig>().unwrap();
+        let wanted = BeitConfig {
+            image: (2, 2),
+            patch: 1,
+            width: 8,
+            depth: 1,
+            heads: 1,
+            vocab: 2,
+            ..BeitConfig::base_patch16_224()
+        };
+        assert_eq!((sizes, beit.normalise), (&wanted, Some(Normalise::Half)), "{version}");
+        assert_eq!((sizes.mlp_width(), sizes.parameters()), (32, 974));
+        let dvae_sizes = dvae.sizes::<DvaeConfig>().unwrap();
+        assert_eq!((dvae_sizes.width, dvae_sizes.vocab, dvae_sizes.image), (4, 2, (2, 2)));
+        for model in [&beit, &dvae] {
+            let has_sums = version != "1";
+            assert_eq!(model.checksums == Checksums::Fit, has_sums, "{version}");
+            assert_eq!(model.left_out, [""; 0]);
+            let bk = Cpu::<f32>::new();
+            load_weights(&bk, model, &model.config.layout(&bk)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_newer_version_added_is_named_and_left_out() {
+    let (folder, weights, config) = saved();
+    let good = load_model(folder.path()).unwrap();
+    let newer = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&config, text.replacen(from, to, 1)).unwrap();
+    };
+    let file = TensorFile::read(&weights).unwrap();
+    let (a, b) = (file.f32s("a.w").unwrap().1, file.f32s("b").unwrap().1);
+    let views =
+        [View::new("a.w", &[5, 1], Slice::F32(&a)), View::new("b", &[b.len()], Slice::F32(&b))];
+    let metadata = [("format", "pt"), ("beit_version", "9"), ("beit_colour", "red")];
+    let metadata = metadata.map(|(key, text)| (key.to_owned(), text.to_owned())).into();
+    std::fs::write(&weights, encode(&views, &metadata)).unwrap();
+    newer("\"version\": 2", "\"version\": 9, \"registers\": 4, \"gate\": {\"a\": []}");
+    let model = load_model(folder.path()).unwrap();
+    assert_eq!(model.left_out, ["registers", "gate", "beit_colour"]);
+    assert_eq!(model.config, good.config);
+    newer("\"heads\"", "\"attention_heads\"");
+    let text = load_model(folder.path()).unwrap_err().to_string();
+    assert!(text.contains("version 9 of these files, this program knows 2"), "{text}");
+    assert!(text.contains("missing field `heads`"), "{text}");
+    newer("\"version\": 9", "\"version\": 2");
+    let text = load_model(folder.path()).unwrap_err().to_string();
+    assert!(text.contains("unknown field `registers`"), "{text}");
 }

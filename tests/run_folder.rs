@@ -463,7 +463,10 @@ fn model_pair() {
         assert!(message(model.sizes::<BeitConfig>()).ends_with("is a tokenizer, want an encoder"));
     }
     let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
-    assert!(text.starts_with("{\n  \"format\": \"beit\",\n  \"kind\": \"dvae\","), "{text}");
+    assert!(
+        text.starts_with("{\n  \"format\": \"beit\",\n  \"version\": 2,\n  \"kind\": \"dvae\","),
+        "{text}"
+    );
     assert_eq!(load_model(folder.path()).unwrap().normalise, None);
     save_model(folder.path(), &config, Some(Normalise::Imagenet), &tensors).unwrap();
     assert_eq!(load_model(folder.path()).unwrap().normalise, Some(Normalise::Imagenet));
@@ -492,6 +495,8 @@ fn unusable_pairs() {
         (with("width", json!(16384)), "model of"),
         (with("normalise", json!("max")), "normalise is \"max\", want half or imagenet"),
         (with("two\nlines", json!(3)), r"unknown field `two\nlines`"),
+        (with("version", json!("2")), "version is \"2\", want a number"),
+        (with("edited", json!(3)), "edited is 3, want true or false"),
         (with("groups", json!(0)), "groups = 0 is out of range"),
         (with("width", json!(-1)), "not a model configuration"),
         (full.to_string(), "its config.json describes a model of"),

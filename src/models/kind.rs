@@ -10,6 +10,8 @@ use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::Layout;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Which model a file holds, and its sizes. In `config.json` the key `kind` is the variant's name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,17 @@ impl ModelConfig {
         }
         let other = || format!("is {}, want {}", each!(self, sizes => noun(sizes)), M::NOUN);
         M::of(self).ok_or_else(other)
+    }
+
+    /// Names of the fields of `config.json` for the kind of this name; nothing where there is none.
+    pub fn fields_of(kind: &str) -> Option<BTreeSet<String>> {
+        let one = |config: Self| match serde_json::to_value(config) {
+            Ok(Value::Object(fields)) => fields,
+            other => unreachable!("sizes are a JSON object: {other:?}"),
+        };
+        let all = [Self::Beit(BeitConfig::test()), Self::Dvae(DvaeConfig::test())].map(one);
+        let fields = all.into_iter().find(|fields| fields["kind"] == kind)?;
+        Some(fields.into_iter().map(|(name, _)| name).collect())
     }
 
     /// See [`ModelKind::promised`].
