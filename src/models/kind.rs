@@ -108,10 +108,11 @@ impl ModelKind for BeitConfig {
         format!(
             "encoder, {} parameters\n  \
              image {h}x{w}, patch {}, grid {gh}x{gw}\n  \
-             width {}, depth {}, heads {}, vocabulary {}",
+             width {}, MLP {}, depth {}, heads {}, vocabulary {}",
             self.parameters(),
             self.patch,
             self.width,
+            self.mlp_width,
             self.depth,
             self.heads,
             self.vocab
@@ -157,8 +158,10 @@ mod tests {
 
     #[test]
     fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
+        let uneven = BeitConfig { mlp_width: 136, ..BeitConfig::test().with_width(40) };
         for (name, config) in [
             ("beit", ModelConfig::Beit(BeitConfig::test())),
+            ("beit", ModelConfig::Beit(uneven)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
         ] {
             let layout = config.layout(&Cpu::<f32>::new());

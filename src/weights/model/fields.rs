@@ -5,7 +5,7 @@
 //! | version | what |
 //! | --- | --- |
 //! | 1 | no field `version`, no checksums |
-//! | 2 | `version` in `config.json`, `beit_version` in the metadata; checksums |
+//! | 2 | `version`, `beit_version` in the metadata; checksums; `mlp_width` where 1 has its quotient `mlp_ratio` |
 //!
 //! A file of an older version is brought to this one by [`Fields::read`]. Of a newer one, what is not
 //! understood is left out and named; what this version cannot do without is an error.
@@ -117,6 +117,9 @@ impl Fields {
                 self.wrong(format!("{NORMALISE} is {value}, want {words}"))
             })?),
         };
+        if version == 1 {
+            self.upgrade_from_1()?;
+        }
         let left_out = if version > VERSION { self.leave_out() } else { Vec::new() };
         let config = serde_json::from_value(Value::Object(self.fields)).map_err(|e| {
             let error = not_a_configuration(&self.path, &e);
@@ -127,6 +130,18 @@ impl Fields {
             Error::format(&self.path, format!("{newer}: use a newer program ({e})"))
         })?;
         Ok(Understood { config, normalise, left_out })
+    }
+
+    /// An encoder's `mlp_ratio`, a whole number, becomes `mlp_width`.
+    fn upgrade_from_1(&mut self) -> Result<()> {
+        let Some(ratio) = self.fields.remove("mlp_ratio") else { return Ok(()) };
+        let width = self.fields.get("width").and_then(Value::as_u64);
+        let product = ratio.as_u64().zip(width).and_then(|(ratio, width)| ratio.checked_mul(width));
+        let Some(product) = product else {
+            return Err(self.wrong(format!("mlp_ratio is {ratio}, want a whole number")));
+        };
+        self.fields.insert("mlp_width".to_owned(), Value::from(product));
+        Ok(())
     }
 
     /// Removes the fields that this version does not know.
