@@ -65,7 +65,7 @@ fn gradients(
 
 #[test]
 fn blocks_computed_again_give_the_same_gradients_from_less_memory() {
-    let deep = BeitConfig { depth: 12, width: 32, heads: 4, ..config() };
+    let deep = BeitConfig { depth: 12, heads: 4, ..config().with_width(32) };
     for config in [config(), BeitConfig { layer_scale: 0.0, ..config() }, deep] {
         let bk = Cpu::<f32>::new();
         let (kept, most) = gradients(&bk, &config, 4, false);

@@ -393,6 +393,21 @@ fn hostile_files() {
             ),
             "tensor u: starts at byte 0, want 4",
         ),
+        (
+            file_of(
+                r#"{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+                &[0; 4],
+            ),
+            "tensor t: there are two tensors of this name",
+        ),
+        (
+            file_of(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]),
+            "__metadata__ is not a map of texts (a is there twice",
+        ),
+        (file_of(r#"{"__metadata__":{},"__metadata__":{}}"#, &[]), "it is there twice"),
+        (file_of(&one("[1]", "[0,4]").replace("F32", "F33"), &[0; 4]), "unknown variant `F33`"),
+        (file_of(&" ".repeat(2 << 20), &[]), "its header claims 2097152 bytes, at most 1048576"),
     ];
     for (bytes, want) in cases {
         let text = message(read_bytes(&bytes));
@@ -448,7 +463,10 @@ fn model_pair() {
         assert!(message(model.sizes::<BeitConfig>()).ends_with("is a tokenizer, want an encoder"));
     }
     let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
-    assert!(text.starts_with("{\n  \"format\": \"beit\",\n  \"kind\": \"dvae\","), "{text}");
+    assert!(
+        text.starts_with("{\n  \"format\": \"beit\",\n  \"version\": 2,\n  \"kind\": \"dvae\","),
+        "{text}"
+    );
     assert_eq!(load_model(folder.path()).unwrap().normalise, None);
     save_model(folder.path(), &config, Some(Normalise::Imagenet), &tensors).unwrap();
     assert_eq!(load_model(folder.path()).unwrap().normalise, Some(Normalise::Imagenet));
@@ -477,6 +495,8 @@ fn unusable_pairs() {
         (with("width", json!(16384)), "model of"),
         (with("normalise", json!("max")), "normalise is \"max\", want half or imagenet"),
         (with("two\nlines", json!(3)), r"unknown field `two\nlines`"),
+        (with("version", json!("2")), "version is \"2\", want a number"),
+        (with("edited", json!(3)), "edited is 3, want true or false"),
         (with("groups", json!(0)), "groups = 0 is out of range"),
         (with("width", json!(-1)), "not a model configuration"),
         (full.to_string(), "its config.json describes a model of"),

@@ -14,6 +14,7 @@ mod double;
 mod encoder;
 mod floors;
 mod layout;
+mod model_files;
 mod papers;
 mod precision;
 mod real;

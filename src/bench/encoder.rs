@@ -29,7 +29,7 @@ fn shape(sizes: &[usize]) -> &'static [usize] {
 
 /// The first layer of an MLP.
 pub fn first_of_mlp(config: &BeitConfig, batch: usize) -> LinearGeluCase {
-    let (rows, input, output) = (batch * config.tokens(), config.width, config.mlp_width());
+    let (rows, input, output) = (batch * config.tokens(), config.width, config.mlp_width);
     LinearGeluCase { instance: named(&[rows, input, output]), rows, input, output }
 }
 
@@ -56,12 +56,12 @@ fn block<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
     let (instance, stream) = (named(&[batch, tokens, width]), shape(&[batch, tokens, width]));
     v.visit(LayerNormCase { instance, shape: stream, eps: 1e-6 });
     v.visit(ResidualNormCase { instance, shape: stream, gamma: true, keep: false });
-    for output in [3 * width, config.mlp_width()] {
+    for output in [3 * width, config.mlp_width] {
         let (instance, input) = (named(&[rows, width, output]), width);
         v.visit(LinearCase { instance, rows, input, output, bias: true });
     }
     v.visit(first_of_mlp(config, batch));
-    let hidden = [rows, config.mlp_width()];
+    let hidden = [rows, config.mlp_width];
     v.visit(GeluCase { instance: named(&hidden), shape: shape(&hidden) });
     let instance = named(&[heads, tokens, tokens]);
     v.visit(RelPosBiasCase { instance, grid: config.grid(), heads, made: false });

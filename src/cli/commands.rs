@@ -196,6 +196,7 @@ fn gradcheck_cuda(_: usize, _: &GradcheckArgs) -> Result<ExitCode> {
 pub fn info(args: &InfoArgs) -> Result<()> {
     let model = load_model(&args.path)?;
     say!("{}", model.config.describe());
+    say!("  {}", model.checksums);
     // Reading every tensor shows that the file fits its configuration and holds only finite numbers.
     let bk = Cpu::<f32>::new();
     load_weights(&bk, &model, &model.config.layout(&bk))?;

@@ -159,7 +159,6 @@ impl PretrainRun {
         BeitConfig {
             image: (self.recipe.image_size.0, self.recipe.image_size.1),
             patch: self.patch_size,
-            width: self.width,
             depth: self.depth,
             heads: self.heads,
             vocab: self.vocab,
@@ -168,7 +167,7 @@ impl PretrainRun {
             abs_pos: self.abs_pos,
             layer_scale: self.layer_scale,
             drop_path: self.drop_path,
-            ..BeitConfig::base_patch16_224()
+            ..BeitConfig::base_patch16_224().with_width(self.width)
         }
     }
 

@@ -107,10 +107,10 @@ impl Case for MlpCase {
     }
 }
 
-/// Smallest, odd, and tiny's.
+/// Smallest, odd, no multiple of the width, and tiny's.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, rows, width, hidden) in
-        [("one", 1, 1, 1), ("odd", 5, 3, 7), ("tiny", 65, 128, 512)]
+        [("one", 1, 1, 1), ("odd", 5, 3, 7), ("uneven", 7, 40, 136), ("tiny", 65, 128, 512)]
     {
         v.visit(MlpCase { instance, rows, width, hidden });
     }

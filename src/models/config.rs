@@ -25,8 +25,8 @@ pub struct BeitConfig {
     pub depth: usize,
     /// Attention heads of a block.
     pub heads: usize,
-    /// Hidden width of the MLP as a multiple of `width`.
-    pub mlp_ratio: usize,
+    /// Hidden width of the MLP: four times `width` in the original's models, not in all of others'.
+    pub mlp_width: usize,
     /// Visual tokens that the head chooses from.
     pub vocab: usize,
     /// One relative-position table for all blocks, the original's choice for pretraining.
@@ -55,7 +55,7 @@ impl BeitConfig {
             width: 768,
             depth: 12,
             heads: 12,
-            mlp_ratio: 4,
+            mlp_width: 4 * 768,
             vocab: 8192,
             shared_rel_pos_bias: true,
             rel_pos_bias: false,
@@ -69,25 +69,30 @@ impl BeitConfig {
     /// `beit_large_patch16_224_8k_vocab`: 311,534,016 parameters.
     pub fn large_patch16_224() -> Self {
         let base = Self::base_patch16_224();
-        Self { width: 1024, depth: 24, heads: 16, layer_scale: 1e-5, ..base }
+        Self { depth: 24, heads: 16, layer_scale: 1e-5, ..base }.with_width(1024)
     }
 
     /// 32 px, 8x8 patches, 512 tokens: trains on a laptop in minutes.
     pub fn tiny() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (32, 32), patch: 4, width: 128, depth: 6, heads: 4, vocab: 512, ..base }
+        Self { image: (32, 32), patch: 4, depth: 6, heads: 4, vocab: 512, ..base }.with_width(128)
     }
 
     /// 64 px, 8x8 patches, 2048 tokens: trains on a laptop in hours.
     pub fn small() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (64, 64), patch: 8, width: 384, depth: 6, heads: 6, vocab: 2048, ..base }
+        Self { image: (64, 64), patch: 8, depth: 6, heads: 6, vocab: 2048, ..base }.with_width(384)
     }
 
     /// The smallest that has every part, on a 2x3 grid; fits [`DvaeConfig::test`].
     pub fn test() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (6, 9), patch: 3, width: 8, depth: 2, heads: 2, vocab: 11, ..base }
+        Self { image: (6, 9), patch: 3, depth: 2, heads: 2, vocab: 11, ..base }.with_width(8)
+    }
+
+    /// The same at another width, its MLP four times as wide as the original's.
+    pub fn with_width(self, width: usize) -> Self {
+        Self { width, mlp_width: 4 * width, ..self }
     }
 
     /// What each block is made of.
@@ -95,7 +100,7 @@ impl BeitConfig {
         BlockConfig {
             width: self.width,
             heads: self.heads,
-            mlp_width: self.mlp_width(),
+            mlp_width: self.mlp_width,
             rel_pos_bias: self.rel_pos_bias.then(|| self.grid()),
             layer_scale: self.layer_scale,
             layer_norm_eps: self.layer_norm_eps,
@@ -117,11 +122,6 @@ impl BeitConfig {
         self.patches() + 1
     }
 
-    /// Hidden width of the MLP.
-    pub fn mlp_width(&self) -> usize {
-        self.width * self.mlp_ratio
-    }
-
     /// Rows of a relative-position table: every offset and three for the class token.
     pub fn rel_pos_rows(&self) -> usize {
         let (gh, gw) = self.grid();
@@ -138,7 +138,7 @@ impl BeitConfig {
 
     /// Parameters with the masked-image head.
     pub fn parameters(&self) -> u64 {
-        let [width, mlp, vocab] = [self.width, self.mlp_width(), self.vocab].map(|n| n as u64);
+        let [width, mlp, vocab] = [self.width, self.mlp_width, self.vocab].map(|n| n as u64);
         let table = (self.rel_pos_rows() * self.heads) as u64;
         let when = |present: bool, count: u64| if present { count } else { 0 };
         let block = 4 * width // two layer norms
@@ -160,7 +160,7 @@ impl BeitConfig {
         within("width", self.width, 1, 1 << 14)?;
         within("depth", self.depth, 1, 256)?;
         within("heads", self.heads, 1, 256)?;
-        within("mlp_ratio", self.mlp_ratio, 1, 64)?;
+        within("mlp_width", self.mlp_width, 1, 1 << 18)?;
         within("vocab", self.vocab, 2, 1 << 20)?;
         divides("image_size", self.image, "patch_size", self.patch)?;
         if !self.width.is_multiple_of(self.heads) {
@@ -227,7 +227,7 @@ fn divides(what: &str, (h, w): (usize, usize), by: &str, side: usize) -> Result<
 /// Floating-point operations of one image forward: blocks, patch embedding and the head on `masked`
 /// patches; matrix products only (a multiply-add counts 2).
 pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
-    let [n, c, h] = [config.tokens(), config.width, config.mlp_width()].map(|x| x as f64);
+    let [n, c, h] = [config.tokens(), config.width, config.mlp_width].map(|x| x as f64);
     let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
     let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
     config.depth as f64 * block + patch + 2.0 * (masked * config.vocab) as f64 * c
@@ -263,6 +263,9 @@ mod tests {
         let bad = BeitConfig { image: (30, 32), ..BeitConfig::tiny() };
         let text = bad.validate().unwrap_err().to_string();
         assert_eq!(text, "image_size 30x32 is not divisible by patch_size 4");
+        let none = BeitConfig { mlp_width: 0, ..BeitConfig::tiny() };
+        let text = none.validate().unwrap_err().to_string();
+        assert_eq!(text, "mlp_width = 0 is out of range: allowed is 1 to 262144");
         assert!(BeitConfig { heads: 5, ..BeitConfig::tiny() }.validate().is_err());
         assert!(BeitConfig { drop_path: f64::NAN, ..BeitConfig::tiny() }.validate().is_err());
         assert!(DvaeConfig { groups: 0, ..DvaeConfig::tiny() }.validate().is_err());

@@ -10,6 +10,8 @@ use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::Layout;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Which model a file holds, and its sizes. In `config.json` the key `kind` is the variant's name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,17 @@ impl ModelConfig {
         M::of(self).ok_or_else(other)
     }
 
+    /// Names of the fields of `config.json` for the kind of this name; nothing where there is none.
+    pub fn fields_of(kind: &str) -> Option<BTreeSet<String>> {
+        let one = |config: Self| match serde_json::to_value(config) {
+            Ok(Value::Object(fields)) => fields,
+            other => unreachable!("sizes are a JSON object: {other:?}"),
+        };
+        let all = [Self::Beit(BeitConfig::test()), Self::Dvae(DvaeConfig::test())].map(one);
+        let fields = all.into_iter().find(|fields| fields["kind"] == kind)?;
+        Some(fields.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// See [`ModelKind::promised`].
     pub fn promised(&self) -> Result<u64> {
         each!(self, sizes => sizes.promised())
@@ -95,10 +108,11 @@ impl ModelKind for BeitConfig {
         format!(
             "encoder, {} parameters\n  \
              image {h}x{w}, patch {}, grid {gh}x{gw}\n  \
-             width {}, depth {}, heads {}, vocabulary {}",
+             width {}, MLP {}, depth {}, heads {}, vocabulary {}",
             self.parameters(),
             self.patch,
             self.width,
+            self.mlp_width,
             self.depth,
             self.heads,
             self.vocab
@@ -144,8 +158,10 @@ mod tests {
 
     #[test]
     fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
+        let uneven = BeitConfig { mlp_width: 136, ..BeitConfig::test().with_width(40) };
         for (name, config) in [
             ("beit", ModelConfig::Beit(BeitConfig::test())),
+            ("beit", ModelConfig::Beit(uneven)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
         ] {
             let layout = config.layout(&Cpu::<f32>::new());

@@ -45,7 +45,7 @@ pub fn ten_steps<B: Backend>(bk: &B) -> StepLosses {
 
 fn beit<B: Backend>(bk: &B) -> Vec<f64> {
     // Heads of 8, so that tensor cores take part where there are any.
-    let config = BeitConfig { width: 16, drop_path: 0.3, ..BeitConfig::test() };
+    let config = BeitConfig { drop_path: 0.3, ..BeitConfig::test().with_width(16) };
     let model = MaskedImageModel::new(bk, &config);
     let mut state = State::new(bk, &model.layout, &initial_values(&model.layout, SEED), 0.99);
     let groups = segments(&model.layout, 0.05);

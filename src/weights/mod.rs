@@ -16,7 +16,7 @@ mod names;
 mod plan;
 mod safetensors;
 
-pub use model::{Model, load_model, locate_model, save_model};
+pub use model::{Checksums, Model, load_model, locate_model, save_model};
 pub use names::{Entry, NamedTensor, Naming, ORIGINAL, Rows, Rule};
 pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
 pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};

@@ -1,23 +1,31 @@
 //! Weights for others to use: `model.safetensors` with its `config.json`.
 //!
-//! The bytes of `model.safetensors` depend on the weights alone: no date, no setting of the run.
+//! The bytes of `model.safetensors` depend on weights and sizes alone: no date, no setting of the run.
+//! Its metadata has checksums of itself and one of what `config.json` says (not of how it is spaced), so
+//! that one of the two cannot change without the other.
 
-use super::safetensors::{TensorFile, TensorInfo, View, refuse_non_finite, write_tensors};
+mod fields;
+
+use super::safetensors::{
+    TensorFile, TensorInfo, View, hex, refuse_non_finite, with_checksums, write_tensors,
+};
 use crate::atomic::{write_atomic, write_atomic_with};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::kind::{ModelConfig, ModelKind};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use crate::progress::note;
+use fields::{EDITED, Fields, Understood, VERSION};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
-const NORMALISE: &str = "normalise";
 
-/// Longest `config.json` that is read.
-const MAX_CONFIG: u64 = 1 << 20;
+/// Key of the metadata with the version of the two files.
+const VERSION_KEY: &str = "beit_version";
+
+/// Key of the metadata with the checksum of `config.json`.
+const CONFIG_SUM: &str = "crc32c_config";
 
 /// A model's sizes and the file with its weights.
 #[derive(Debug)]
@@ -28,6 +36,32 @@ pub struct Model {
     pub normalise: Option<Normalise>,
     /// Weights.
     pub tensors: TensorFile,
+    /// What the checksums said.
+    pub checksums: Checksums,
+    /// What only a newer version of this program understands: fields of the configuration, keys of the
+    /// metadata. Empty for files of this version and older ones, where an unknown field is an error.
+    pub left_out: Vec<String>,
+}
+
+/// What the checksums of a model said; a model that does not fit them is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksums {
+    /// Somebody else's file, or an older one.
+    Missing,
+    /// Weights and configuration are as they were written.
+    Fit,
+    /// The weights are, and the configuration says of itself that a person changed it.
+    Edited,
+}
+
+impl fmt::Display for Checksums {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "no checksum",
+            Self::Fit => "checksums fit",
+            Self::Edited => "checksums of the weights fit, config.json was edited",
+        })
+    }
 }
 
 impl Model {
@@ -46,15 +80,16 @@ pub fn save_model(
     tensors: &[View],
 ) -> Result<()> {
     refuse_non_finite("model", tensors)?;
-    let mut fields = Map::from_iter([("format".to_owned(), Value::from("beit"))]);
-    match serde_json::to_value(config) {
-        Ok(Value::Object(sizes)) => fields.extend(sizes),
-        other => unreachable!("sizes are a JSON object: {other:?}"),
-    }
-    fields.extend(normalise.map(|n| (NORMALISE.to_owned(), Value::from(n.word()))));
-    let text = format!("{:#}\n", Value::Object(fields));
-    write_atomic(&folder.join(CONFIG), text.as_bytes())?;
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let path = folder.join(CONFIG);
+    let fields = Fields::of(&path, config, normalise);
+    write_atomic(&path, fields.text().as_bytes())?;
+    let metadata = [
+        ("format", "pt".to_owned()),
+        (VERSION_KEY, VERSION.to_string()),
+        (CONFIG_SUM, hex(fields.sum())),
+    ];
+    let metadata = metadata.map(|(key, text)| (key.to_owned(), text)).into();
+    let metadata = with_checksums(tensors, &metadata);
     write_atomic_with(&folder.join(WEIGHTS), |file| write_tensors(file, tensors, &metadata))
 }
 
@@ -75,14 +110,18 @@ pub fn locate_model(path: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((weights, config))
 }
 
-/// Reads the model that `RUN|FILE` means.
+/// Reads the model that `RUN|FILE` means. What a newer version of this program wrote and this one does
+/// not understand is named on standard error.
 ///
 /// The sizes are believed only when the file has that many values: whoever builds the model next
 /// allocates what they say.
 pub fn load_model(path: &Path) -> Result<Model> {
     let (weights, config_path) = locate_model(path)?;
     let tensors = TensorFile::read(&weights)?;
-    let (config, normalise) = read_config(&config_path)?;
+    let fields = Fields::read(&config_path)?;
+    let checksums = compared(&fields, &config_path, &tensors)?;
+    let Understood { config, normalise, mut left_out } = fields.understood()?;
+    left_out.extend(unknown_metadata(&tensors));
     let promised = config.promised().map_err(|e| Error::format(&config_path, e.to_string()))?;
     let real = |info: &&TensorInfo| info.dtype.is_some_and(|dtype| dtype.is_real());
     let found: u64 = tensors.tensors().values().filter(real).map(|t| t.elements() as u64).sum();
@@ -90,34 +129,39 @@ pub fn load_model(path: &Path) -> Result<Model> {
         let text = format!("holds {found} values, its {CONFIG} describes a model of {promised}");
         return Err(Error::format(&weights, text));
     }
-    Ok(Model { config, normalise, tensors })
-}
-
-fn read_config(path: &Path) -> Result<(ModelConfig, Option<Normalise>)> {
-    let length = std::fs::metadata(path).map_err(Error::io("cannot read", path))?.len();
-    if length > MAX_CONFIG {
-        return Err(Error::format(
-            path,
-            format!("{length} bytes are too many for a configuration"),
+    if !left_out.is_empty() {
+        note(&format!(
+            "{}: of a newer version of this program, which also knows: {}; left out here",
+            config_path.display(),
+            left_out.join(", ")
         ));
     }
-    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-    let wrong = |e: serde_json::Error| {
-        // The reason quotes the file.
-        let reason: String = e.to_string().chars().take(200).flat_map(char::escape_debug).collect();
-        Error::format(path, format!("not a model configuration: {reason}"))
-    };
-    let mut fields: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
-    if fields.remove("format").as_ref().and_then(Value::as_str) != Some("beit") {
-        return Err(Error::format(path, "not a model configuration: want \"format\": \"beit\""));
+    Ok(Model { config, normalise, tensors, checksums, left_out })
+}
+
+/// Keys of the metadata that a newer version added.
+fn unknown_metadata(tensors: &TensorFile) -> Vec<String> {
+    let metadata = tensors.metadata();
+    let version = metadata.get(VERSION_KEY).and_then(|text| text.parse::<u64>().ok());
+    let known = |key: &str| ["format", VERSION_KEY].contains(&key) || key.starts_with("crc32c_");
+    let newer = version.is_some_and(|version| version > VERSION);
+    metadata.keys().filter(|key| newer && !known(key)).cloned().collect()
+}
+
+/// Compares a configuration with the checksum that its weights keep of it.
+fn compared(fields: &Fields, path: &Path, tensors: &TensorFile) -> Result<Checksums> {
+    let edited = fields.edited()?;
+    match tensors.metadata().get(CONFIG_SUM) {
+        _ if !tensors.verified() => Ok(Checksums::Missing),
+        None => Ok(Checksums::Missing),
+        Some(_) if edited => Ok(Checksums::Edited),
+        Some(sum) if *sum == hex(fields.sum()) => Ok(Checksums::Fit),
+        Some(_) => Err(Error::format(
+            path,
+            format!(
+                "is not the one that {WEIGHTS} was written with: damaged, another model's, or edited. \
+                 Take it from a copy; if the edit is meant, add \"{EDITED}\": true to it"
+            ),
+        )),
     }
-    let normalise = match fields.remove(NORMALISE) {
-        None => None,
-        Some(value) => Some(Normalise::deserialize(&value).map_err(|_| {
-            let words = Normalise::WORDS.join(" or ");
-            Error::format(path, format!("{NORMALISE} is {value}, want {words}"))
-        })?),
-    };
-    let config = serde_json::from_value(Value::Object(fields)).map_err(wrong)?;
-    Ok((config, normalise))
 }

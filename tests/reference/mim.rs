@@ -35,9 +35,10 @@ fn config(fx: &Fixture) -> BeitConfig {
     let size = keys(c, ["image_size", "img_size"]);
     let side = |i: usize| size[i].as_u64().or(size.as_u64()).expect("image size") as usize;
     let width = int(["hidden_size", "embed_dim"]);
-    let mlp_ratio = match c["intermediate_size"].as_u64() {
-        Some(hidden) => hidden as usize / width,
-        None => c["mlp_ratio"].as_f64().expect("mlp_ratio") as usize,
+    let mlp_width = match c["intermediate_size"].as_u64() {
+        Some(hidden) => hidden as usize,
+        // As the original does: int(dim * mlp_ratio).
+        None => (width as f64 * c["mlp_ratio"].as_f64().expect("mlp_ratio")) as usize,
     };
     BeitConfig {
         image: (side(0), side(1)),
@@ -45,7 +46,7 @@ fn config(fx: &Fixture) -> BeitConfig {
         width,
         depth: int(["num_hidden_layers", "depth"]),
         heads: int(["num_attention_heads", "num_heads"]),
-        mlp_ratio,
+        mlp_width,
         vocab: int(["vocab_size", "vocab_size"]),
         shared_rel_pos_bias: flag("use_shared_relative_position_bias")
             || flag("use_shared_rel_pos_bias"),

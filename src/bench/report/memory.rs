@@ -35,7 +35,7 @@ pub fn predicted_bytes<B: Storage>(config: &BeitConfig, masked: usize, batch: us
 }
 
 fn of_part(config: &BeitConfig, masked: usize, b: usize, (e, m): (usize, usize)) -> usize {
-    let (n, c, h) = (config.tokens(), config.width, config.mlp_width());
+    let (n, c, h) = (config.tokens(), config.width, config.mlp_width);
     let (heads, v, (ih, iw)) = (config.heads, config.vocab, config.image);
     let image = b * ih * iw * 3 * e;
     let bias = if config.shared_rel_pos_bias { heads * n * n * m } else { 0 };

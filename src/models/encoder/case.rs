@@ -109,9 +109,12 @@ pub fn cases<V: Visitor>(v: &mut V) {
     let (wide, small) = ((3 * p, 5 * p), (2 * p, p));
     // Large enough for tables to be resized geometrically.
     let own_3x4 = BeitConfig { image: (3 * p, 4 * p), ..own.clone() };
+    // An MLP whose width is no multiple of the encoder's, as some projects have.
+    let uneven = BeitConfig { depth: 1, mlp_width: 136, ..test.clone().with_width(40) };
     for (instance, config, image, taps, norm, masked, recompute) in [
         ("taps", &test, image, &[0, 1, 2][..], true, true, false),
         ("no_norm", &own, image, &[1, 2], false, false, false),
+        ("uneven_mlp", &uneven, image, &[1], true, false, false),
         ("wide_grid", &test, wide, &[], true, true, false),
         ("small_grid", &own_3x4, small, &[0, 2], true, false, false),
         ("recompute", &own_3x4, wide, &[1], true, true, true),

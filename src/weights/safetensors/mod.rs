@@ -1,25 +1,27 @@
 //! The safetensors format: 8 bytes of header length, a JSON header, the values.
 //!
-//! Written here and not taken from the `safetensors` crate, because that one keeps metadata in a
-//! hash map (its bytes change from run to run) and does not say which tensor is wrong; it is the
-//! independent reader of the tests. Reading believes nothing: the header is bounded before it is
-//! allocated, every shape is multiplied with overflow checks, and the tensors must tile the file
-//! exactly, as the format demands.
+//! Reading goes through the types and checks of the `safetensors` crate and believes nothing: the
+//! header is bounded before it is allocated and read entry by entry, no name is there twice, the
+//! tensors must tile the file exactly, and whatever is wrong is named ([`header`]). Writing is ours,
+//! because the crate keeps metadata in a hash map: its bytes change from run to run.
 
 mod header;
 mod read;
+mod sums;
 mod write;
 
 pub use header::TensorInfo;
 pub(crate) use header::shown;
 pub use read::TensorFile;
+pub(super) use sums::hex;
+pub(super) use write::with_checksums;
 pub use write::{Slice, View, encode, write_tensors};
 pub(crate) use write::{checksum_of, refuse_non_finite};
 
-use serde::Deserialize;
+use safetensors::tensor::Dtype as AnyDtype;
 
 /// Element types of the format that this crate reads; others are listed but cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the format's own")]
 pub enum Dtype {
     F64,
@@ -32,6 +34,19 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    fn of(any: AnyDtype) -> Option<Self> {
+        Some(match any {
+            AnyDtype::F64 => Self::F64,
+            AnyDtype::I64 => Self::I64,
+            AnyDtype::F32 => Self::F32,
+            AnyDtype::U32 => Self::U32,
+            AnyDtype::BF16 => Self::BF16,
+            AnyDtype::F16 => Self::F16,
+            AnyDtype::U8 => Self::U8,
+            _ => return None,
+        })
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,

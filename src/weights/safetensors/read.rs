@@ -1,6 +1,7 @@
 //! Reading a file into memory and decoding its tensors.
 
 use super::header::{bounded_header, parse_header};
+use super::sums::verify;
 use super::{Dtype, TensorInfo, checksum};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -15,10 +16,11 @@ pub struct TensorFile {
     tensors: BTreeMap<String, TensorInfo>,
     metadata: BTreeMap<String, String>,
     bytes: Vec<u8>,
+    verified: bool,
 }
 
 impl TensorFile {
-    /// Reads and checks a file.
+    /// Reads and checks a file; where it has checksums, it fits them.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::format(path, "is a folder, not a safetensors file"));
@@ -47,7 +49,14 @@ impl TensorFile {
         if bytes.len() != capacity {
             return Err(Error::format(path, "became shorter while it was read"));
         }
-        Ok(Self { path: path.to_path_buf(), tensors, metadata, bytes })
+        let verified =
+            verify(&tensors, &metadata, &bytes).map_err(|text| Error::format(path, text))?;
+        Ok(Self { path: path.to_path_buf(), tensors, metadata, bytes, verified })
+    }
+
+    /// True where the file has checksums; it fits them, or it would not have been read.
+    pub fn verified(&self) -> bool {
+        self.verified
     }
 
     /// Where it was read.

@@ -1,5 +1,6 @@
 //! Writing: the bytes of a file follow from tensors and metadata alone.
 
+use super::sums::{HeaderLine, with_sums};
 use super::{Dtype, checksum};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -75,26 +76,50 @@ pub fn write_tensors(
     tensors: &[View],
     metadata: &BTreeMap<String, String>,
 ) -> std::io::Result<()> {
-    let mut sorted: Vec<&View> = tensors.iter().collect();
-    sorted.sort_by_key(|v| (v.values.dtype(), v.name.as_str()));
+    let sorted = in_order(tensors);
     let mut header = Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), json!(metadata));
     }
-    let mut end = 0;
-    for view in &sorted {
-        let start = end;
-        end += view.values.bytes().len();
-        let dtype = format!("{:?}", view.values.dtype());
-        let entry = json!({ "dtype": dtype, "shape": view.shape, "data_offsets": [start, end] });
-        let twice = header.insert(view.name.clone(), entry).is_some();
-        assert!(!twice, "{}: two tensors of this name", view.name);
+    for HeaderLine { name, dtype, shape, range } in described(&sorted) {
+        let offsets = [range.start, range.end];
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets });
+        let twice = header.insert(name.to_owned(), entry).is_some();
+        assert!(!twice, "{name}: two tensors of this name");
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
     sorted.iter().try_for_each(|view| file.write_all(view.values.bytes()))
+}
+
+fn in_order<'a>(tensors: &'a [View<'a>]) -> Vec<&'a View<'a>> {
+    let mut sorted: Vec<&View> = tensors.iter().collect();
+    sorted.sort_by_key(|v| (v.values.dtype(), v.name.as_str()));
+    sorted
+}
+
+/// What the header says about tensors that lie one behind the other.
+fn described<'a>(sorted: &[&'a View]) -> Vec<HeaderLine<'a>> {
+    let mut end = 0;
+    let place = |view: &&'a View| {
+        let start = end;
+        end += view.values.bytes().len();
+        let dtype = format!("{:?}", view.values.dtype());
+        HeaderLine { name: &view.name, dtype, shape: &view.shape, range: start..end }
+    };
+    sorted.iter().map(place).collect()
+}
+
+/// `metadata` and checksums of the file that [`write_tensors`] writes with them: of each tensor and of
+/// the header.
+pub(in crate::weights) fn with_checksums(
+    tensors: &[View],
+    metadata: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let sorted = in_order(tensors);
+    with_sums(&described(&sorted), sorted.iter().map(|v| v.values.bytes()), metadata)
 }
 
 /// The bytes that [`write_tensors`] writes.

@@ -1,0 +1,91 @@
+//! Checksums of a file in its own metadata, where other readers pass them by.
+//!
+//! | key | text |
+//! | --- | --- |
+//! | `crc32c_tensors` | the CRC32C of each tensor's bytes, in the order in which they lie in the file |
+//! | `crc32c_header` | the CRC32C of names, types, shapes, places and of all other metadata |
+//!
+//! Each sum is eight hexadecimal digits. Between the two of them a flipped bit has nowhere to hide: one of
+//! the keys promises the other. A file with neither is somebody else's, or older, and is read unchecked.
+
+use super::header::{TensorInfo, shown};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const TENSORS: &str = "crc32c_tensors";
+const HEADER: &str = "crc32c_header";
+
+/// What to do about a sum that does not fit.
+const ADVICE: &str = "damaged: take it from a copy (if another program rewrote it, let it leave out \
+                      the metadata whose names begin with crc32c_)";
+
+/// One tensor as the header describes it.
+pub(super) struct HeaderLine<'a> {
+    pub(super) name: &'a str,
+    pub(super) dtype: String,
+    pub(super) shape: &'a [usize],
+    pub(super) range: Range<usize>,
+}
+
+/// `metadata` and the checksums of a file of these tensors, which are in the order of their places.
+pub(super) fn with_sums<'a>(
+    tensors: &[HeaderLine],
+    bytes: impl Iterator<Item = &'a [u8]>,
+    metadata: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut metadata = metadata.clone();
+    let sums: Vec<String> = bytes.map(|bytes| hex(crc32c::crc32c(bytes))).collect();
+    metadata.insert(TENSORS.to_owned(), sums.join(" "));
+    metadata.insert(HEADER.to_owned(), header_sum(tensors, &metadata));
+    metadata
+}
+
+/// Eight digits.
+pub(in crate::weights) fn hex(sum: u32) -> String {
+    format!("{sum:08x}")
+}
+
+/// Whether a file has checksums and its bytes fit them; what does not fit is named.
+pub(super) fn verify(
+    tensors: &BTreeMap<String, TensorInfo>,
+    metadata: &BTreeMap<String, String>,
+    bytes: &[u8],
+) -> Result<bool, String> {
+    let (sums, header) = match (metadata.get(TENSORS), metadata.get(HEADER)) {
+        (None, None) => return Ok(false),
+        (Some(sums), Some(header)) => (sums, header),
+        _ => return Err(format!("has only one of {TENSORS} and {HEADER}; {ADVICE}")),
+    };
+    let mut described: Vec<HeaderLine> =
+        tensors.iter().map(|(n, info)| info.described(n)).collect();
+    described.sort_by_key(|t| (t.range.start, t.range.end));
+    if *header != header_sum(&described, metadata) {
+        return Err(format!("its header does not fit its checksum; {ADVICE}"));
+    }
+    let mut sums = sums.split(' ');
+    for HeaderLine { name, range, .. } in described {
+        if sums.next() != Some(&hex(crc32c::crc32c(&bytes[range]))) {
+            return Err(format!("tensor {} does not fit its checksum; {ADVICE}", shown(name)));
+        }
+    }
+    Ok(true)
+}
+
+/// Checksum of all that a header says, but for itself.
+fn header_sum(tensors: &[HeaderLine], metadata: &BTreeMap<String, String>) -> String {
+    let mut sum = 0;
+    let mut add = |text: &str| {
+        // The length keeps two texts from reading as two others.
+        sum = crc32c::crc32c_append(sum, &(text.len() as u64).to_le_bytes());
+        sum = crc32c::crc32c_append(sum, text.as_bytes());
+    };
+    for HeaderLine { name, dtype, shape, range } in tensors {
+        add(name);
+        add(&format!("{dtype} {shape:?} {range:?}"));
+    }
+    for (key, text) in metadata.iter().filter(|(key, _)| *key != HEADER) {
+        add(key);
+        add(text);
+    }
+    hex(sum)
+}
