@@ -1,5 +1,7 @@
 //! From files to batches: sources, broken images, order, resuming.
 
+mod resize_pillow;
+
 use beit::data::augment::{AugmentConfig, two_views};
 use beit::data::loader::{Batch, epoch_order, map_items};
 use beit::data::synthetic::Scenes;
