@@ -9,7 +9,7 @@ use crate::ops::adamw::AdamW;
 use crate::optim::segments;
 use crate::params::Params;
 use crate::real::Float;
-use crate::run::{Progress, RunDir, interrupted, note};
+use crate::run::{Progress, RunDir, interrupted, is_news, note};
 use crate::storage::Later;
 use crate::train::carried::Carried;
 use crate::train::cut::{BatchCut, micro_batch};
@@ -128,8 +128,9 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         while self.carried.state.step < total {
             let batch = timed(&mut pipeline.images, || loader.next_batch())?;
             for (&index, reason) in loader.bad_images() {
-                if self.bad.insert(index) {
-                    progress.note(&format!("skipped: {reason}"));
+                let line = format!("skipped: {reason}");
+                if self.bad.insert(index) && is_news(&line) {
+                    progress.note(&line);
                 }
             }
             let at = At { step: self.carried.state.step, length: self.length };

@@ -110,7 +110,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     }
 
     fn open(&self, source: &str, split: Split) -> Result<Source> {
-        Source::open(source, split, self.config.common.seed)
+        Source::open_aloud(source, split, self.config.common.seed)
     }
 
     fn extra(&self, _: &B, _: &Params<B>) {}
