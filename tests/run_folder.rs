@@ -2,6 +2,9 @@
 //!
 //! Own harness, because some tests start this program again as a process that can be killed.
 
+#[path = "run_folder/logs.rs"]
+mod logs;
+
 use beit::config::{Preset, PretrainRun, RunConfig};
 use beit::data::pixels::Normalise;
 use beit::models::config::{BeitConfig, DvaeConfig};
@@ -50,7 +53,7 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let trials = tests.into_iter().map(trial).collect();
+    let trials = tests.into_iter().chain(logs::TESTS.iter().copied()).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -146,7 +149,7 @@ fn fifty_kills_lose_nothing() {
                 let step = checkpoint.step;
                 assert!(step == announced || step == announced + 1, "kill {kill}: {step}");
                 assert_eq!(checkpoint.tensors.f32s("w").unwrap().1, weights(step));
-                let points = &run.curves().unwrap()[0].points;
+                let points = &run.curves()[0].points;
                 let steps: Vec<u64> = points.iter().map(|p| p.0 as u64).collect();
                 assert_eq!(steps, (1..=step).collect::<Vec<_>>(), "kill {kill}");
                 last = step;
@@ -298,7 +301,7 @@ fn no_duplicates() {
     for step in checkpoint.step + 1..=7 {
         run.log(step, &[("loss", 2.0), ("lr", 0.1)]).unwrap();
     }
-    let curves = run.curves().unwrap();
+    let curves = run.curves();
     assert_eq!(curves.len(), 2);
     let values: Vec<f64> = curves[0].points.iter().map(|p| p.1).collect();
     assert_eq!(values, [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);

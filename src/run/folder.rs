@@ -1,10 +1,11 @@
 //! The run folder: who may write to it, how it is started and how it is continued.
 
 use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
-use super::metrics::{Curve, Lengths, Metrics, read_curves};
+use super::metrics::{Curve, LINES, Lengths, Metrics, read_curves};
 use crate::atomic::{is_temporary, write_atomic};
 use crate::config::{RunConfig, document, read_document, same_run, to_table};
 use crate::error::{Error, Result};
+use crate::progress::note;
 use crate::weights::View;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,7 +50,7 @@ impl RunDir {
         path: &Path,
         resume: bool,
         config: &C,
-        note: impl FnMut(String),
+        mut note: impl FnMut(String),
     ) -> Result<Opened> {
         refuse_file(path)?;
         let empty = is_empty(path)?;
@@ -73,17 +74,17 @@ impl RunDir {
         let folder = path.join("checkpoints");
         std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
         remove_leftovers(&folder)?;
-        let run = |lengths| -> Result<Self> {
-            let metrics = Metrics::open(path, lengths)?;
-            Ok(Self { path: path.to_path_buf(), metrics, _lock: lock })
+        let checkpoint = load_newest(&folder, &mut note)?;
+        let (step, lengths) = match &checkpoint {
+            None => (0, Lengths::default()),
+            Some(found) => (found.step, found.state::<RunState<Value>>()?.lengths),
         };
-        match load_newest(&folder, note)? {
-            None => Ok(Opened::Fresh(run(Lengths::default())?)),
-            Some(checkpoint) => {
-                let state: RunState<Value> = checkpoint.state()?;
-                Ok(Opened::Resume(run(state.lengths)?, Box::new(checkpoint)))
-            }
-        }
+        let metrics = Metrics::open(path, step, lengths, &mut note)?;
+        let run = Self { path: path.to_path_buf(), metrics, _lock: lock };
+        Ok(match checkpoint {
+            None => Opened::Fresh(run),
+            Some(checkpoint) => Opened::Resume(run, Box::new(checkpoint)),
+        })
     }
 
     /// True where `path` holds a finished run with these settings; nothing else need exist any more.
@@ -128,9 +129,9 @@ impl RunDir {
         Ok(checkpoint.state::<RunState<T>>()?.trainer)
     }
 
-    /// Everything logged so far, for the report.
-    pub fn curves(&self) -> Result<Vec<Curve>> {
-        read_curves(&self.path.join("metrics.jsonl"))
+    /// Everything logged so far that can be read, for the report.
+    pub fn curves(&self) -> Vec<Curve> {
+        read_curves(&self.path.join(LINES), |line| note(&line))
     }
 
     /// Writes `summary.json`, which marks the run as finished; call it last.

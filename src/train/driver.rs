@@ -83,7 +83,7 @@ fn finish<B: Backend, T: Task<B>>(
     let summary = task.evaluate(bk, trained)?;
     let (model, normalise) = task.model();
     save_weights(bk, run.path(), &model, normalise, trained.w)?;
-    let mut page = task.page(&summary).section("Training").curves(&run.curves()?);
+    let mut page = task.page(&summary).section("Training").curves(&run.curves());
     for (caption, picture) in task.pictures(bk, run.path())? {
         page = page.section(caption).picture(caption, &picture);
     }
