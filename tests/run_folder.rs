@@ -2,6 +2,8 @@
 //!
 //! Own harness, because some tests start this program again as a process that can be killed.
 
+#[path = "run_folder/foreign.rs"]
+mod foreign;
 #[path = "run_folder/logs.rs"]
 mod logs;
 
@@ -53,7 +55,8 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let trials = tests.into_iter().chain(logs::TESTS.iter().copied()).map(trial).collect();
+    let others = [logs::TESTS, foreign::TESTS].concat();
+    let trials = tests.into_iter().chain(others).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 

@@ -2,14 +2,17 @@
 
 use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
 use super::metrics::{Curve, LINES, Lengths, Metrics, read_curves};
-use crate::atomic::{is_temporary, write_atomic};
+use crate::atomic::layer::{
+    make_folders, make_own_folder, open_own, remove, sync_entry, sync_folder,
+};
+use crate::atomic::{is_leftover, write_atomic};
 use crate::config::{RunConfig, document, read_document, same_run, to_table};
 use crate::error::{Error, Result};
 use crate::progress::note;
 use crate::weights::View;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".lock";
@@ -72,7 +75,7 @@ impl RunDir {
             return Ok(Opened::Finished);
         }
         let folder = path.join("checkpoints");
-        std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
+        make_own_folder(&folder)?;
         remove_leftovers(&folder)?;
         let checkpoint = load_newest(&folder, &mut note)?;
         let (step, lengths) = match &checkpoint {
@@ -80,6 +83,7 @@ impl RunDir {
             Some(found) => (found.step, found.state::<RunState<Value>>()?.lengths),
         };
         let metrics = Metrics::open(path, step, lengths, &mut note)?;
+        sync_folder(path)?;
         let run = Self { path: path.to_path_buf(), metrics, _lock: lock };
         Ok(match checkpoint {
             None => Opened::Fresh(run),
@@ -121,7 +125,9 @@ impl RunDir {
     /// Saves a checkpoint; see [`write_checkpoint`].
     pub fn save(&mut self, step: u64, state: &impl Serialize, tensors: &[View]) -> Result<()> {
         let state = RunState { trainer: state, lengths: self.metrics.sync()? };
-        write_checkpoint(&self.path.join("checkpoints"), step, &state, tensors)
+        let folder = self.path.join("checkpoints");
+        make_own_folder(&folder)?;
+        write_checkpoint(&folder, step, &state, tensors)
     }
 
     /// The trainer's state in a checkpoint of this folder.
@@ -165,7 +171,7 @@ fn not_empty(path: &Path, hint: &str) -> Error {
     Error::config(format!("{} is not empty: {hint}", path.display()))
 }
 
-/// True when nothing but our own lock and leftovers is there.
+/// True when nothing but our own lock and our own leftovers is there.
 fn is_empty(path: &Path) -> Result<bool> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -173,51 +179,59 @@ fn is_empty(path: &Path) -> Result<bool> {
         Err(e) => return Err(Error::io("cannot read", path)(e)),
     };
     for entry in entries {
-        let name = entry.map_err(Error::io("cannot read", path))?.file_name();
-        let name = name.to_string_lossy();
-        if name != LOCK && !is_temporary(&name) {
+        let entry = entry.map_err(Error::io("cannot read", path))?;
+        if entry.file_name() != LOCK && !is_leftover(&entry) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The operating system's lock on a folder. It ends with the process, whatever ends that.
+/// The operating system's locks on a folder. They end with the process, whatever ends that.
 #[derive(Debug)]
-pub struct Lock(File);
+pub struct Lock(Vec<File>);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file would not be enough: a child process that another thread is about to start has
-        // it open too until then. An error has nowhere to go, and the file is closed anyway.
-        let _ = self.0.unlock();
+        for file in &self.0 {
+            // Closing the file would not be enough: a child process that another thread is about to start
+            // has it open too until then. An error has nowhere to go, and the file is closed anyway.
+            let _ = file.unlock();
+        }
     }
 }
 
+/// Locks `.lock`, which every version does, and on Unix the folder itself, which nobody deletes while a
+/// run is in it. Network file systems that lock no folders leave it at `.lock`.
 fn lock(path: &Path) -> Result<Lock> {
-    std::fs::create_dir_all(path).map_err(Error::io("cannot create", path))?;
-    let name = path.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(Error::io("cannot write", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::config(format!("{} is in use by another process", path.display())))
+    make_folders(path)?;
+    sync_entry(path)?;
+    let used = || Error::config(format!("{} is in use by another process", path.display()));
+    let mut lock = Lock(Vec::new());
+    if cfg!(unix) {
+        let folder = File::open(path).map_err(Error::io("cannot read", path))?;
+        match folder.try_lock() {
+            Ok(()) => lock.0.push(folder),
+            Err(TryLockError::WouldBlock) => return Err(used()),
+            Err(TryLockError::Error(_)) => {}
         }
-        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &name)(e)),
     }
+    let name = path.join(LOCK);
+    let file = open_own(OpenOptions::new().create(true).truncate(false).write(true), &name)?;
+    match file.try_lock() {
+        Ok(()) => lock.0.push(file),
+        Err(TryLockError::WouldBlock) => return Err(used()),
+        Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &name)(e)),
+    }
+    Ok(lock)
 }
 
 /// Removes what a killed process left half written.
 fn remove_leftovers(path: &Path) -> Result<()> {
     for entry in std::fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let entry = entry.map_err(Error::io("cannot read", path))?;
-        if is_temporary(&entry.file_name().to_string_lossy()) {
-            std::fs::remove_file(entry.path()).map_err(Error::io("cannot remove", entry.path()))?;
+        if is_leftover(&entry) {
+            remove(&entry.path())?;
         }
     }
     Ok(())

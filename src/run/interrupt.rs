@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks the loop to finish its step and save, the second ends at once.
+//! Signals. Ctrl-C: the first one asks the loop to finish its step and save, the second ends at once.
 
 use crate::error::{Error, Result};
 use crate::progress::note;
@@ -18,6 +18,15 @@ pub fn install_interrupt() -> Result<()> {
         note("\nfinishing this step and saving; once more to end at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::config(format!("cannot handle Ctrl-C: {e}")))
+}
+
+/// Makes exceeding a file-size limit (`ulimit -f`) an error of the write, like a full disk, where the
+/// system would end the process; called first thing, by the program.
+pub fn survive_file_limit() -> Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(libc::SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)))
+        .map_err(|e| Error::config(format!("cannot handle SIGXFSZ: {e}")))?;
+    Ok(())
 }
 
 /// True once the user has asked to stop; loops look after every step.

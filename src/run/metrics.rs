@@ -4,13 +4,12 @@
 //! of its checkpoint, so that no step appears twice, says what is missing, and goes on appending.
 
 use super::events;
+use crate::atomic::layer::Growing;
 use crate::atomic::write_atomic;
 use crate::error::{Error, Result};
 pub use crate::report::page::Curve;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the lines.
@@ -43,9 +42,9 @@ impl Metrics {
         note: &mut impl FnMut(String),
     ) -> Result<Self> {
         let lines = |bytes: &[u8]| whole_lines(bytes, step, lengths.metrics);
-        let lines = Growing::open(folder.join(LINES), lengths.metrics, lines, note)?;
+        let lines = mended(folder.join(LINES), lengths.metrics, lines, note)?;
         let records = |bytes: &[u8]| events::whole_records(bytes, step);
-        let mut events = Growing::open(folder.join(EVENTS), lengths.events, records, note)?;
+        let mut events = mended(folder.join(EVENTS), lengths.events, records, note)?;
         if events.length()? == 0 {
             events.append(&events::file_version())?;
         }
@@ -85,58 +84,31 @@ pub(super) struct Kept {
     pub(super) damaged: usize,
 }
 
-#[derive(Debug)]
-struct Growing {
+/// Opens a log that was `length` bytes long, and leaves in it what `keep` keeps.
+fn mended(
     path: PathBuf,
-    file: File,
-}
-
-impl Growing {
-    /// Opens a file that was `length` bytes long, and leaves in it what `keep` keeps.
-    fn open(
-        path: PathBuf,
-        length: u64,
-        keep: impl Fn(&[u8]) -> Kept,
-        note: &mut impl FnMut(String),
-    ) -> Result<Self> {
-        let mut growing = Self { file: open_file(&path)?, path };
-        let mut found = Vec::new();
-        growing.file.read_to_end(&mut found).map_err(Error::io("cannot read", &growing.path))?;
-        let kept = keep(&found);
-        let rest = kept.bytes.len() as u64;
-        if rest < length || kept.damaged > 0 {
-            note(format!(
-                "{}: damaged or shortened since the checkpoint ({rest} of {length} bytes are kept, {} \
-                 damaged entries); what is missing is missing in curves alone, the run goes on",
-                growing.path.display(),
-                kept.damaged
-            ));
-        }
-        if found.starts_with(&kept.bytes) {
-            growing.file.set_len(rest).map_err(Error::io("cannot write", &growing.path))?;
-        } else {
-            write_atomic(&growing.path, &kept.bytes)?;
-            growing.file = open_file(&growing.path)?;
-        }
-        Ok(growing)
+    length: u64,
+    keep: impl Fn(&[u8]) -> Kept,
+    note: &mut impl FnMut(String),
+) -> Result<Growing> {
+    let mut log = Growing::open(path)?;
+    let found = log.content()?;
+    let kept = keep(&found);
+    let rest = kept.bytes.len() as u64;
+    if rest < length || kept.damaged > 0 {
+        note(format!(
+            "{}: damaged or shortened since the checkpoint ({rest} of {length} bytes are kept, {} damaged \
+             entries); what is missing is missing in curves alone, the run goes on",
+            log.path().display(),
+            kept.damaged
+        ));
     }
-
-    fn length(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(Error::io("cannot read", &self.path))?.len())
+    if found.starts_with(&kept.bytes) {
+        log.cut(rest)?;
+        return Ok(log);
     }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io("cannot write", &self.path))
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("cannot write", &self.path))
-    }
-}
-
-fn open_file(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true).open(path).map_err(Error::io("cannot write", path))
+    write_atomic(log.path(), &kept.bytes)?;
+    Growing::open(log.path().to_path_buf())
 }
 
 fn entry(line: &[u8]) -> Option<Map<String, Value>> {

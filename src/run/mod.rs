@@ -16,5 +16,5 @@ pub use crate::atomic::{write_atomic, write_atomic_with};
 pub use crate::progress::{Progress, note};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
 pub use folder::{Lock, Opened, RunDir, claim};
-pub use interrupt::{install_interrupt, interrupted};
+pub use interrupt::{install_interrupt, interrupted, survive_file_limit};
 pub use metrics::{Curve, read_curves};
