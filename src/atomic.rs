@@ -4,6 +4,8 @@
 //! leads to the old content or to the new, and after the call returns it leads to the new.
 
 pub(crate) mod layer;
+#[cfg(test)]
+pub(crate) mod record;
 
 use crate::error::{Error, Result};
 use layer::{PREFIX, RANDOM, SUFFIX, Temporary};

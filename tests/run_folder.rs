@@ -199,8 +199,13 @@ fn file_is_refused() {
 fn resume_without_checkpoint() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("a/b");
-    assert!(matches!(open(&missing, true).unwrap(), Opened::Fresh(_)));
-    assert!(matches!(open(&missing, true).unwrap(), Opened::Fresh(_)));
+    for _ in 0..2 {
+        let mut said = Vec::new();
+        let opened = RunDir::open(&missing, true, &settings(), |line| said.push(line)).unwrap();
+        assert!(matches!(opened, Opened::Fresh(_)));
+        assert_eq!(said.len(), 1);
+        assert!(said[0].ends_with("holds no checkpoint: the run starts at step 0"), "{said:?}");
+    }
 }
 
 fn other_settings_are_named() {
@@ -223,8 +228,23 @@ fn other_settings_are_named() {
 
 fn finished_run() {
     let folder = TempDir::new().unwrap();
-    fresh(folder.path()).finish(&json!({ "loss": 1.5 })).unwrap();
+    let mut run = fresh(folder.path());
+    save(&mut run, 1).unwrap();
+    save_model(folder.path(), &ModelConfig::Beit(BeitConfig::test()), None, &[]).unwrap();
+    run.finish(&json!({ "loss": 1.5 })).unwrap();
     assert!(matches!(open(folder.path(), true).unwrap(), Opened::Finished));
+    assert!(RunDir::is_finished(folder.path(), &settings()).unwrap());
+    // Without its model there is something to do, or nothing to do it with.
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    assert!(!RunDir::is_finished(folder.path(), &settings()).unwrap());
+    let mut said = Vec::new();
+    let opened = RunDir::open(folder.path(), true, &settings(), |line| said.push(line)).unwrap();
+    assert!(matches!(opened, Opened::Resume(..)));
+    assert!(said[0].ends_with("holds no model; it is made again from step 1"), "{said:?}");
+    drop(opened);
+    std::fs::remove_file(checkpoint_file(folder.path(), 1)).unwrap();
+    let text = message(open(folder.path(), true));
+    assert!(text.contains("marked as finished but holds no model, and no checkpoint"), "{text}");
 }
 
 fn damage(path: &Path) {

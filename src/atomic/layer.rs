@@ -1,6 +1,8 @@
 //! The operations on files by which a run folder changes: nothing is created over something else, no link
-//! leads out of the folder, and what was created is synced.
+//! leads out of the folder, and what was created is synced. Tests have a record of them all.
 
+#[cfg(test)]
+use super::record::{FileOp, done};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,20 +26,33 @@ impl Temporary {
         // As any other file, not for the owner alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        Ok(Self(builder.tempfile_in(folder)?))
+        let file = builder.tempfile_in(folder)?;
+        #[cfg(test)]
+        done(FileOp::Create(file.path().into()));
+        Ok(Self(file))
     }
 
     /// Makes the content durable and gives it the name `path`, replacing what had that name.
     pub(super) fn rename(self, path: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;
+        #[cfg(test)]
+        let own = self.0.path().to_path_buf();
         self.0.persist(path).map_err(|e| e.error)?;
+        #[cfg(test)]
+        {
+            done(FileOp::Sync(own.clone()));
+            done(FileOp::Rename(own, path.into()));
+        }
         Ok(())
     }
 }
 
 impl Write for Temporary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let count = self.0.write(bytes)?;
+        #[cfg(test)]
+        done(FileOp::Write(self.0.path().into(), bytes[..count].into()));
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -57,6 +72,8 @@ impl Growing {
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let mut options = OpenOptions::new();
         let file = open_own(options.create(true).read(true).append(true), &path)?;
+        #[cfg(test)]
+        done(FileOp::Create(path.clone()));
         Ok(Self { path, file })
     }
 
@@ -79,17 +96,26 @@ impl Growing {
 
     /// Cuts it to this length.
     pub(crate) fn cut(&mut self, length: u64) -> Result<()> {
-        self.file.set_len(length).map_err(Error::io("cannot write", &self.path))
+        self.file.set_len(length).map_err(Error::io("cannot write", &self.path))?;
+        #[cfg(test)]
+        done(FileOp::Cut(self.path.clone(), length));
+        Ok(())
     }
 
     /// Adds to its end.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io("cannot write", &self.path))
+        self.file.write_all(bytes).map_err(Error::io("cannot write", &self.path))?;
+        #[cfg(test)]
+        done(FileOp::Write(self.path.clone(), bytes.into()));
+        Ok(())
     }
 
     /// Makes its content durable.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("cannot write", &self.path))
+        self.file.sync_data().map_err(Error::io("cannot write", &self.path))?;
+        #[cfg(test)]
+        done(FileOp::Sync(self.path.clone()));
+        Ok(())
     }
 }
 
@@ -131,12 +157,17 @@ pub(crate) fn make_folders(path: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made.map_err(Error::io("cannot create", path))?,
     }
+    #[cfg(test)]
+    done(FileOp::MakeFolder(path.into()));
     sync_entry(path)
 }
 
 /// Removes a file.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).map_err(Error::io("cannot remove", path))
+    std::fs::remove_file(path).map_err(Error::io("cannot remove", path))?;
+    #[cfg(test)]
+    done(FileOp::Remove(path.into()));
+    Ok(())
 }
 
 /// Makes the name `path` durable in the folder that holds it.
@@ -160,6 +191,11 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     }
     match File::open(folder) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        opened => opened.and_then(|f| f.sync_all()).map_err(Error::io("cannot sync", folder)),
+        opened => {
+            opened.and_then(|f| f.sync_all()).map_err(Error::io("cannot sync", folder))?;
+            #[cfg(test)]
+            done(FileOp::SyncFolder(folder.into()));
+            Ok(())
+        }
     }
 }

@@ -9,13 +9,15 @@ use crate::atomic::{is_leftover, write_atomic};
 use crate::config::{RunConfig, document, read_document, same_run, to_table};
 use crate::error::{Error, Result};
 use crate::progress::note;
-use crate::weights::View;
+use crate::weights::{View, locate_model};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".lock";
+/// Marks a finished run.
+const SUMMARY: &str = "summary.json";
 
 /// What [`RunDir::open`] found.
 #[derive(Debug)]
@@ -71,13 +73,20 @@ impl RunDir {
         } else {
             write_atomic(&settings, document(config)?.as_bytes())?;
         }
-        if path.join("summary.json").exists() {
+        let marked = path.join(SUMMARY).exists();
+        if marked && locate_model(path).is_ok() {
             return Ok(Opened::Finished);
         }
         let folder = path.join("checkpoints");
         make_own_folder(&folder)?;
         remove_leftovers(&folder)?;
         let checkpoint = load_newest(&folder, &mut note)?;
+        if marked {
+            note(again(path, checkpoint.as_ref())?);
+        }
+        if resume && checkpoint.is_none() {
+            note(format!("{} holds no checkpoint: the run starts at step 0", path.display()));
+        }
         let (step, lengths) = match &checkpoint {
             None => (0, Lengths::default()),
             Some(found) => (found.step, found.state::<RunState<Value>>()?.lengths),
@@ -91,10 +100,11 @@ impl RunDir {
         })
     }
 
-    /// True where `path` holds a finished run with these settings; nothing else need exist any more.
+    /// True where `path` holds a finished run with these settings and its model; nothing else need exist
+    /// any more.
     pub fn is_finished<C: RunConfig>(path: &Path, config: &C) -> Result<bool> {
         let settings = path.join("config.toml");
-        if !settings.exists() || !path.join("summary.json").exists() {
+        if !settings.exists() || !path.join(SUMMARY).exists() || locate_model(path).is_err() {
             return Ok(false);
         }
         same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
@@ -145,7 +155,18 @@ impl RunDir {
         self.metrics.sync()?;
         let text = serde_json::to_string_pretty(summary)
             .map_err(|e| Error::Training(format!("summary cannot be written: {e}")))?;
-        write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())
+        write_atomic(&self.path.join(SUMMARY), format!("{text}\n").as_bytes())
+    }
+}
+
+/// What to say of a finished run whose model is gone; it can be made again from a checkpoint.
+fn again(path: &Path, checkpoint: Option<&Checkpoint>) -> Result<String> {
+    let text = format!("{} is marked as finished but holds no model", path.display());
+    match checkpoint {
+        Some(found) => Ok(format!("{text}; it is made again from step {}", found.step)),
+        None => Err(Error::config(format!(
+            "{text}, and no checkpoint to make it from; start again in another folder"
+        ))),
     }
 }
 

@@ -11,6 +11,8 @@ mod events;
 mod folder;
 mod interrupt;
 mod metrics;
+#[cfg(test)]
+mod powerloss;
 
 pub use crate::atomic::{write_atomic, write_atomic_with};
 pub use crate::progress::{Progress, note};
