@@ -6,6 +6,8 @@
 mod foreign;
 #[path = "run_folder/logs.rs"]
 mod logs;
+#[path = "run_folder/versions.rs"]
+mod versions;
 
 use beit::config::{Preset, PretrainRun, RunConfig};
 use beit::data::pixels::Normalise;
@@ -55,7 +57,7 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let others = [logs::TESTS, foreign::TESTS].concat();
+    let others = [logs::TESTS, foreign::TESTS, versions::TESTS].concat();
     let trials = tests.into_iter().chain(others).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -67,7 +69,7 @@ fn settings() -> PretrainRun {
 }
 
 fn open(folder: &Path, resume: bool) -> beit::Result<Opened> {
-    RunDir::open(folder, resume, &settings(), |line| eprintln!("{line}"))
+    RunDir::open(folder, resume, &settings(), &[], |line| eprintln!("{line}"))
 }
 
 fn fresh(folder: &Path) -> RunDir {
@@ -201,7 +203,8 @@ fn resume_without_checkpoint() {
     let missing = folder.path().join("a/b");
     for _ in 0..2 {
         let mut said = Vec::new();
-        let opened = RunDir::open(&missing, true, &settings(), |line| said.push(line)).unwrap();
+        let opened =
+            RunDir::open(&missing, true, &settings(), &[], |line| said.push(line)).unwrap();
         assert!(matches!(opened, Opened::Fresh(_)));
         assert_eq!(said.len(), 1);
         assert!(said[0].ends_with("holds no checkpoint: the run starts at step 0"), "{said:?}");
@@ -211,7 +214,7 @@ fn resume_without_checkpoint() {
 fn other_settings_are_named() {
     let folder = TempDir::new().unwrap();
     drop(fresh(folder.path()));
-    let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, |_| ());
+    let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, &[], |_| ());
     let mut config = settings();
     let was = std::mem::replace(&mut config.common.lr, 0.25);
     let text = message(open(config));
@@ -222,7 +225,7 @@ fn other_settings_are_named() {
     (free.common.threads, free.recipe.checkpoint_every, free.recipe.log_every) = (7, 3, 2);
     assert!(matches!(open(free).unwrap(), Opened::Fresh(_)));
     let other = beit::config::TokenizerRun::preset(Preset::Tiny);
-    let text = message(RunDir::open(folder.path(), true, &other, |_| ()));
+    let text = message(RunDir::open(folder.path(), true, &other, &[], |_| ()));
     assert!(text.ends_with(r#"settings of "pretrain", not of "train-tokenizer""#), "{text}");
 }
 
@@ -233,12 +236,13 @@ fn finished_run() {
     save_model(folder.path(), &ModelConfig::Beit(BeitConfig::test()), None, &[]).unwrap();
     run.finish(&json!({ "loss": 1.5 })).unwrap();
     assert!(matches!(open(folder.path(), true).unwrap(), Opened::Finished));
-    assert!(RunDir::is_finished(folder.path(), &settings()).unwrap());
+    assert!(RunDir::is_finished(folder.path(), &settings(), &[]).unwrap());
     // Without its model there is something to do, or nothing to do it with.
     std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
-    assert!(!RunDir::is_finished(folder.path(), &settings()).unwrap());
+    assert!(!RunDir::is_finished(folder.path(), &settings(), &[]).unwrap());
     let mut said = Vec::new();
-    let opened = RunDir::open(folder.path(), true, &settings(), |line| said.push(line)).unwrap();
+    let opened =
+        RunDir::open(folder.path(), true, &settings(), &[], |line| said.push(line)).unwrap();
     assert!(matches!(opened, Opened::Resume(..)));
     assert!(said[0].ends_with("holds no model; it is made again from step 1"), "{said:?}");
     drop(opened);
@@ -265,7 +269,8 @@ fn damaged_newest() {
     drop(run);
     damage(&checkpoint_file(folder.path(), 3));
     let mut notes = Vec::new();
-    let opened = RunDir::open(folder.path(), true, &settings(), |line| notes.push(line)).unwrap();
+    let opened =
+        RunDir::open(folder.path(), true, &settings(), &[], |line| notes.push(line)).unwrap();
     assert!(matches!(&opened, Opened::Resume(_, checkpoint) if checkpoint.step == 2));
     assert_eq!(notes.len(), 1);
     assert!(notes[0].contains("step-0000000003.safetensors: damaged"), "{}", notes[0]);

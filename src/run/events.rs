@@ -4,7 +4,7 @@
 //! Sources: `tensorflow/core/lib/io/record_writer.cc` (framing, masked CRC32C) and the field numbers
 //! of `event.proto` and `summary.proto` in the same project.
 
-use super::metrics::Kept;
+use super::mended::Whole;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Length of a record, and the checksum of it, before the message; its own checksum follows.
@@ -48,8 +48,8 @@ pub(super) fn picture(
 
 /// The whole records of a file up to `step`, after a record of the version. What lies between them, in
 /// which no record can be found, counts as one that is damaged; the end of a file may be torn.
-pub(super) fn whole_records(bytes: &[u8], step: u64) -> Kept {
-    let (mut kept, mut at, mut lost) = (Kept { bytes: Vec::new(), damaged: 0 }, 0, false);
+pub(super) fn whole_records(bytes: &[u8], step: u64) -> Whole {
+    let (mut kept, mut at, mut lost) = (Whole { bytes: Vec::new(), damaged: 0 }, 0, false);
     while at < bytes.len() {
         let Some(message) = message(&bytes[at..]) else {
             (at, lost) = (at + 1, true);

@@ -6,14 +6,17 @@ use crate::atomic::layer::{
     make_folders, make_own_folder, open_own, remove, sync_entry, sync_folder,
 };
 use crate::atomic::{is_leftover, write_atomic};
-use crate::config::{RunConfig, document, read_document, same_run, to_table};
+use crate::config::{
+    FORMAT, FREE_KEYS, RunConfig, document, same_run, saved_settings, to_table, words,
+};
 use crate::error::{Error, Result};
 use crate::progress::note;
 use crate::weights::{View, locate_model};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use toml::Table;
 
 const LOCK: &str = ".lock";
 /// Marks a finished run.
@@ -34,27 +37,47 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    settings: Table,
     metrics: Metrics,
     _lock: Lock,
 }
 
-/// What a checkpoint holds beside tensors: the trainer's state and the lengths of the metrics.
+/// What a checkpoint holds beside tensors.
 #[derive(Serialize, Deserialize)]
 struct RunState<T> {
-    trainer: T,
+    #[serde(default = "first_format")]
+    format: i64,
+    /// The program that wrote it, for whoever asks.
+    #[serde(default)]
+    program: String,
+    /// Settings of the run, but for those that change no weight.
+    #[serde(default)]
+    settings: Table,
+    #[serde(default)]
     lengths: Lengths,
+    trainer: T,
+}
+
+/// The fields of [`RunState`].
+const FIELDS: [&str; 5] = ["format", "program", "settings", "lengths", "trainer"];
+const PROGRAM: &str = concat!("beit ", env!("CARGO_PKG_VERSION"));
+
+fn first_format() -> i64 {
+    1
 }
 
 impl RunDir {
     /// Opens `path` for a run with these settings.
     ///
     /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
-    /// of the folder ([`same_run`]); the newest undamaged checkpoint is loaded, and without any the
-    /// run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
+    /// of the folder but for the keys that are `allowed` to differ ([`same_run`]); the newest undamaged
+    /// checkpoint is loaded, and without any the run starts at step 0. `note` gets lines meant for the
+    /// user, such as a skipped checkpoint.
     pub fn open<C: RunConfig>(
         path: &Path,
         resume: bool,
         config: &C,
+        allowed: &[String],
         mut note: impl FnMut(String),
     ) -> Result<Opened> {
         refuse_file(path)?;
@@ -69,7 +92,10 @@ impl RunDir {
         }
         remove_leftovers(path)?;
         if settings.exists() {
-            same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+            let saved = saved_settings::<C>(&settings, &mut note)?;
+            for change in same_run(&saved, &to_table(config)?, allowed)? {
+                note(format!("resuming with another setting: {change}"));
+            }
         } else {
             write_atomic(&settings, document(config)?.as_bytes())?;
         }
@@ -89,11 +115,12 @@ impl RunDir {
         }
         let (step, lengths) = match &checkpoint {
             None => (0, Lengths::default()),
-            Some(found) => (found.step, found.state::<RunState<Value>>()?.lengths),
+            Some(found) => (found.step, lengths(found, &mut note)?),
         };
         let metrics = Metrics::open(path, step, lengths, &mut note)?;
         sync_folder(path)?;
-        let run = Self { path: path.to_path_buf(), metrics, _lock: lock };
+        let settings = to_table(config)?;
+        let run = Self { path: path.to_path_buf(), settings, metrics, _lock: lock };
         Ok(match checkpoint {
             None => Opened::Fresh(run),
             Some(checkpoint) => Opened::Resume(run, Box::new(checkpoint)),
@@ -102,12 +129,13 @@ impl RunDir {
 
     /// True where `path` holds a finished run with these settings and its model; nothing else need exist
     /// any more.
-    pub fn is_finished<C: RunConfig>(path: &Path, config: &C) -> Result<bool> {
+    pub fn is_finished<C: RunConfig>(path: &Path, config: &C, allowed: &[String]) -> Result<bool> {
         let settings = path.join("config.toml");
         if !settings.exists() || !path.join(SUMMARY).exists() || locate_model(path).is_err() {
             return Ok(false);
         }
-        same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+        let saved = saved_settings::<C>(&settings, &mut |line| note(&line))?;
+        same_run(&saved, &to_table(config)?, allowed)?;
         Ok(true)
     }
 
@@ -134,7 +162,11 @@ impl RunDir {
 
     /// Saves a checkpoint; see [`write_checkpoint`].
     pub fn save(&mut self, step: u64, state: &impl Serialize, tensors: &[View]) -> Result<()> {
-        let state = RunState { trainer: state, lengths: self.metrics.sync()? };
+        let mut settings = self.settings.clone();
+        settings.retain(|key, _| !FREE_KEYS.contains(&key));
+        let lengths = self.metrics.sync()?;
+        let program = PROGRAM.to_owned();
+        let state = RunState { format: FORMAT, program, settings, lengths, trainer: state };
         let folder = self.path.join("checkpoints");
         make_own_folder(&folder)?;
         write_checkpoint(&folder, step, &state, tensors)
@@ -153,10 +185,32 @@ impl RunDir {
     /// Writes `summary.json`, which marks the run as finished; call it last.
     pub fn finish(mut self, summary: &impl Serialize) -> Result<()> {
         self.metrics.sync()?;
-        let text = serde_json::to_string_pretty(summary)
+        let summary = serde_json::to_value(summary)
             .map_err(|e| Error::Training(format!("summary cannot be written: {e}")))?;
-        write_atomic(&self.path.join(SUMMARY), format!("{text}\n").as_bytes())
+        let mut fields = Map::from_iter([("format".to_owned(), Value::from(FORMAT))]);
+        if let Value::Object(figures) = summary {
+            fields.extend(figures);
+        }
+        let text = format!("{:#}\n", Value::Object(fields));
+        write_atomic(&self.path.join(SUMMARY), text.as_bytes())
     }
+}
+
+/// How long the logs were at a checkpoint; names what a newer version has put into it.
+fn lengths(checkpoint: &Checkpoint, note: &mut impl FnMut(String)) -> Result<Lengths> {
+    let fields: Map<String, Value> = checkpoint.state()?;
+    let state: RunState<Value> = checkpoint.state()?;
+    if state.format > FORMAT {
+        let unknown = fields.keys().filter(|key| !FIELDS.contains(&key.as_str()));
+        note(format!(
+            "{}: written by a newer version (format {}, this one knows up to {FORMAT}); fields that this \
+             version does not know: {}",
+            checkpoint.tensors.path().display(),
+            state.format,
+            words(unknown)
+        ));
+    }
+    Ok(state.lengths)
 }
 
 /// What to say of a finished run whose model is gone; it can be made again from a checkpoint.

@@ -4,13 +4,13 @@
 //! of its checkpoint, so that no step appears twice, says what is missing, and goes on appending.
 
 use super::events;
+use super::mended::{Whole, mended};
 use crate::atomic::layer::Growing;
-use crate::atomic::write_atomic;
 use crate::error::{Error, Result};
 pub use crate::report::page::Curve;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Name of the lines.
 pub(super) const LINES: &str = "metrics.jsonl";
@@ -76,49 +76,14 @@ impl Metrics {
     }
 }
 
-/// What of a log is whole and belongs to a run's steps so far.
-pub(super) struct Kept {
-    /// The bytes that stay.
-    pub(super) bytes: Vec<u8>,
-    /// Lines or records that cannot be read.
-    pub(super) damaged: usize,
-}
-
-/// Opens a log that was `length` bytes long, and leaves in it what `keep` keeps.
-fn mended(
-    path: PathBuf,
-    length: u64,
-    keep: impl Fn(&[u8]) -> Kept,
-    note: &mut impl FnMut(String),
-) -> Result<Growing> {
-    let mut log = Growing::open(path)?;
-    let found = log.content()?;
-    let kept = keep(&found);
-    let rest = kept.bytes.len() as u64;
-    if rest < length || kept.damaged > 0 {
-        note(format!(
-            "{}: damaged or shortened since the checkpoint ({rest} of {length} bytes are kept, {} damaged \
-             entries); what is missing is missing in curves alone, the run goes on",
-            log.path().display(),
-            kept.damaged
-        ));
-    }
-    if found.starts_with(&kept.bytes) {
-        log.cut(rest)?;
-        return Ok(log);
-    }
-    write_atomic(log.path(), &kept.bytes)?;
-    Growing::open(log.path().to_path_buf())
-}
-
 fn entry(line: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(line).ok()
 }
 
 /// The whole lines of `text` up to `step`. Of those that are not JSON, the ones that were there when
 /// the file was `length` bytes long stay, for whoever wants to mend them.
-fn whole_lines(text: &[u8], step: u64, length: u64) -> Kept {
-    let (mut kept, mut at) = (Kept { bytes: Vec::new(), damaged: 0 }, 0);
+fn whole_lines(text: &[u8], step: u64, length: u64) -> Whole {
+    let (mut kept, mut at) = (Whole { bytes: Vec::new(), damaged: 0 }, 0);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         let entry = entry(line);
         let later = |step_of: f64| step_of > step as f64;

@@ -10,6 +10,7 @@ mod checkpoint;
 mod events;
 mod folder;
 mod interrupt;
+mod mended;
 mod metrics;
 #[cfg(test)]
 mod powerloss;

@@ -35,7 +35,7 @@ struct Disk<'a> {
 }
 
 /// A file's content, or nothing for a folder, by path.
-type Layout = BTreeMap<String, Option<Vec<u8>>>;
+type Remains = BTreeMap<String, Option<Vec<u8>>>;
 
 fn change(entries: &mut BTreeMap<String, usize>, changes: &[(String, Option<usize>)]) {
     for (name, node) in changes {
@@ -115,22 +115,22 @@ impl<'a> Disk<'a> {
 
     /// What is there after a power loss in which `entry` says whether a change of a folder lasts, and
     /// `data` how many quarters of what was written to a file do.
-    fn after(&self, mut entry: impl FnMut() -> bool, mut data: impl FnMut() -> usize) -> Layout {
-        let (mut layout, mut open) = (Layout::new(), vec![(0, String::new())]);
+    fn after(&self, mut entry: impl FnMut() -> bool, mut data: impl FnMut() -> usize) -> Remains {
+        let (mut remains, mut open) = (Remains::new(), vec![(0, String::new())]);
         while let Some((node, path)) = open.pop() {
             let Some(mut entries) = self.nodes[node].folder.clone() else {
                 let Node { content, durable, .. } = &self.nodes[node];
                 let kept = content.len().saturating_sub(durable.len()) * data() / 4;
                 let torn = content.starts_with(durable).then(|| &content[..durable.len() + kept]);
-                layout.insert(path, Some(torn.unwrap_or(durable).to_vec()));
+                remains.insert(path, Some(torn.unwrap_or(durable).to_vec()));
                 continue;
             };
             let lasting = self.nodes[node].changes.iter().filter(|_| entry());
             lasting.for_each(|changes| change(&mut entries, changes));
             open.extend(entries.into_iter().map(|(name, node)| (node, format!("{path}/{name}"))));
-            layout.insert(path, None);
+            remains.insert(path, None);
         }
-        layout
+        remains
     }
 }
 
@@ -152,7 +152,7 @@ fn save(run: &mut RunDir, step: u64) {
 fn recorded(root: &Path) -> Vec<FileOp> {
     take();
     let out = root.join(RUN);
-    let opened = RunDir::open(&out, false, &settings(), |line| panic!("{line}")).unwrap();
+    let opened = RunDir::open(&out, false, &settings(), &[], |line| panic!("{line}")).unwrap();
     let Opened::Fresh(mut run) = opened else { panic!("not fresh") };
     for step in 1..=STEPS {
         save(&mut run, step);
@@ -167,16 +167,16 @@ fn recorded(root: &Path) -> Vec<FileOp> {
 }
 
 /// Opens what a power loss left, which must be at least `step`, and goes on.
-fn check(layout: &Layout, step: u64, finished: bool) -> Result<(), String> {
+fn check(remains: &Remains, step: u64, finished: bool) -> Result<(), String> {
     let root = TempDir::new().unwrap();
-    for (path, content) in layout {
+    for (path, content) in remains {
         let path = root.path().join(path.trim_start_matches('/'));
         match content {
             None => std::fs::create_dir_all(path).unwrap(),
             Some(bytes) => std::fs::write(path, bytes).unwrap(),
         }
     }
-    let opened = RunDir::open(&root.path().join(RUN), true, &settings(), |_| ());
+    let opened = RunDir::open(&root.path().join(RUN), true, &settings(), &[], |_| ());
     match opened.map_err(|e| e.to_string())? {
         Opened::Finished => return Ok(()),
         _ if finished => return Err("a finished run is not".into()),
@@ -206,22 +206,22 @@ fn no_power_loss_takes_a_saved_step() {
             FileOp::Finished => finished = true,
             _ => {}
         }
-        let mut layouts = vec![
+        let mut all = vec![
             disk.after(|| false, || 0),
             disk.after(|| true, || 0),
             disk.after(|| true, || 2),
             disk.after(|| true, || 4),
         ];
-        layouts.extend((0..8).map(|draw| {
+        all.extend((0..8).map(|draw| {
             let (mut a, mut b) = (
                 Philox::new(draw, Purpose::Check, number as u32, 0),
                 Philox::new(draw, Purpose::Check, number as u32, 1),
             );
             disk.after(|| a.integer(1) == 0, || b.integer(4))
         }));
-        for layout in layouts {
-            if seen.insert((layout.clone(), step, finished)) {
-                let result = check(&layout, step, finished);
+        for remains in all {
+            if seen.insert((remains.clone(), step, finished)) {
+                let result = check(&remains, step, finished);
                 lost.extend(result.err().map(|text| format!("after {op:.80?}: {text}")));
             }
         }

@@ -33,13 +33,13 @@ pub fn train<B: Backend, T: Task<B>>(
     resume: bool,
 ) -> Result<Option<T::Summary>> {
     let started = Instant::now();
-    if resume && RunDir::is_finished(out, config)? {
+    if resume && RunDir::is_finished(out, config, &[])? {
         return Ok(None);
     }
     let task = T::new(bk, config)?;
     let data = Arc::new(task.data()?);
     let length = length(config, data.len())?;
-    let (mut run, checkpoint) = match RunDir::open(out, resume, config, |line| note(&line))? {
+    let (mut run, checkpoint) = match RunDir::open(out, resume, config, &[], |line| note(&line))? {
         Opened::Finished => return Ok(None),
         Opened::Fresh(run) => (run, None),
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),

@@ -33,7 +33,7 @@ fn killed() -> TempDir {
 /// Resumes, logs the steps that are left, and returns what was said; events are readable to the end.
 fn go_on(folder: &Path) -> Vec<String> {
     let mut said = Vec::new();
-    let opened = RunDir::open(folder, true, &settings(), |line| said.push(line)).unwrap();
+    let opened = RunDir::open(folder, true, &settings(), &[], |line| said.push(line)).unwrap();
     let Opened::Resume(mut run, checkpoint) = opened else { panic!("{opened:?}") };
     assert_eq!(checkpoint.step, 2);
     for step in 3..=4 {
