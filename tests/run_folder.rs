@@ -4,6 +4,8 @@
 
 #[path = "run_folder/foreign.rs"]
 mod foreign;
+#[path = "run_folder/kills.rs"]
+mod kills;
 #[path = "run_folder/logs.rs"]
 mod logs;
 #[path = "run_folder/versions.rs"]
@@ -57,7 +59,7 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let others = [logs::TESTS, foreign::TESTS, versions::TESTS].concat();
+    let others = [logs::TESTS, foreign::TESTS, versions::TESTS, kills::TESTS].concat();
     let trials = tests.into_iter().chain(others).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
