@@ -2,6 +2,15 @@
 //!
 //! Own harness, because some tests start this program again as a process that can be killed.
 
+#[path = "run_folder/foreign.rs"]
+mod foreign;
+#[path = "run_folder/kills.rs"]
+mod kills;
+#[path = "run_folder/logs.rs"]
+mod logs;
+#[path = "run_folder/versions.rs"]
+mod versions;
+
 use beit::config::{Preset, PretrainRun, RunConfig};
 use beit::data::pixels::Normalise;
 use beit::models::config::{BeitConfig, DvaeConfig};
@@ -50,7 +59,8 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let trials = tests.into_iter().map(trial).collect();
+    let others = [logs::TESTS, foreign::TESTS, versions::TESTS, kills::TESTS].concat();
+    let trials = tests.into_iter().chain(others).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -61,7 +71,7 @@ fn settings() -> PretrainRun {
 }
 
 fn open(folder: &Path, resume: bool) -> beit::Result<Opened> {
-    RunDir::open(folder, resume, &settings(), |line| eprintln!("{line}"))
+    RunDir::open(folder, resume, &settings(), &[], |line| eprintln!("{line}"))
 }
 
 fn fresh(folder: &Path) -> RunDir {
@@ -146,7 +156,7 @@ fn fifty_kills_lose_nothing() {
                 let step = checkpoint.step;
                 assert!(step == announced || step == announced + 1, "kill {kill}: {step}");
                 assert_eq!(checkpoint.tensors.f32s("w").unwrap().1, weights(step));
-                let points = &run.curves().unwrap()[0].points;
+                let points = &run.curves()[0].points;
                 let steps: Vec<u64> = points.iter().map(|p| p.0 as u64).collect();
                 assert_eq!(steps, (1..=step).collect::<Vec<_>>(), "kill {kill}");
                 last = step;
@@ -193,14 +203,20 @@ fn file_is_refused() {
 fn resume_without_checkpoint() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("a/b");
-    assert!(matches!(open(&missing, true).unwrap(), Opened::Fresh(_)));
-    assert!(matches!(open(&missing, true).unwrap(), Opened::Fresh(_)));
+    for _ in 0..2 {
+        let mut said = Vec::new();
+        let opened =
+            RunDir::open(&missing, true, &settings(), &[], |line| said.push(line)).unwrap();
+        assert!(matches!(opened, Opened::Fresh(_)));
+        assert_eq!(said.len(), 1);
+        assert!(said[0].ends_with("holds no checkpoint: the run starts at step 0"), "{said:?}");
+    }
 }
 
 fn other_settings_are_named() {
     let folder = TempDir::new().unwrap();
     drop(fresh(folder.path()));
-    let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, |_| ());
+    let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, &[], |_| ());
     let mut config = settings();
     let was = std::mem::replace(&mut config.common.lr, 0.25);
     let text = message(open(config));
@@ -211,14 +227,30 @@ fn other_settings_are_named() {
     (free.common.threads, free.recipe.checkpoint_every, free.recipe.log_every) = (7, 3, 2);
     assert!(matches!(open(free).unwrap(), Opened::Fresh(_)));
     let other = beit::config::TokenizerRun::preset(Preset::Tiny);
-    let text = message(RunDir::open(folder.path(), true, &other, |_| ()));
+    let text = message(RunDir::open(folder.path(), true, &other, &[], |_| ()));
     assert!(text.ends_with(r#"settings of "pretrain", not of "train-tokenizer""#), "{text}");
 }
 
 fn finished_run() {
     let folder = TempDir::new().unwrap();
-    fresh(folder.path()).finish(&json!({ "loss": 1.5 })).unwrap();
+    let mut run = fresh(folder.path());
+    save(&mut run, 1).unwrap();
+    save_model(folder.path(), &ModelConfig::Beit(BeitConfig::test()), None, &[]).unwrap();
+    run.finish(&json!({ "loss": 1.5 })).unwrap();
     assert!(matches!(open(folder.path(), true).unwrap(), Opened::Finished));
+    assert!(RunDir::is_finished(folder.path(), &settings(), &[]).unwrap());
+    // Without its model there is something to do, or nothing to do it with.
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    assert!(!RunDir::is_finished(folder.path(), &settings(), &[]).unwrap());
+    let mut said = Vec::new();
+    let opened =
+        RunDir::open(folder.path(), true, &settings(), &[], |line| said.push(line)).unwrap();
+    assert!(matches!(opened, Opened::Resume(..)));
+    assert!(said[0].ends_with("holds no model; it is made again from step 1"), "{said:?}");
+    drop(opened);
+    std::fs::remove_file(checkpoint_file(folder.path(), 1)).unwrap();
+    let text = message(open(folder.path(), true));
+    assert!(text.contains("marked as finished but holds no model, and no checkpoint"), "{text}");
 }
 
 fn damage(path: &Path) {
@@ -239,7 +271,8 @@ fn damaged_newest() {
     drop(run);
     damage(&checkpoint_file(folder.path(), 3));
     let mut notes = Vec::new();
-    let opened = RunDir::open(folder.path(), true, &settings(), |line| notes.push(line)).unwrap();
+    let opened =
+        RunDir::open(folder.path(), true, &settings(), &[], |line| notes.push(line)).unwrap();
     assert!(matches!(&opened, Opened::Resume(_, checkpoint) if checkpoint.step == 2));
     assert_eq!(notes.len(), 1);
     assert!(notes[0].contains("step-0000000003.safetensors: damaged"), "{}", notes[0]);
@@ -298,7 +331,7 @@ fn no_duplicates() {
     for step in checkpoint.step + 1..=7 {
         run.log(step, &[("loss", 2.0), ("lr", 0.1)]).unwrap();
     }
-    let curves = run.curves().unwrap();
+    let curves = run.curves();
     assert_eq!(curves.len(), 2);
     let values: Vec<f64> = curves[0].points.iter().map(|p| p.1).collect();
     assert_eq!(values, [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);

@@ -26,7 +26,7 @@ use threads::on_threads;
 /// one message and a status: 0 done, 1 failed, 2 wrong arguments, 128 + N ended by signal N.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
-    match guarded(|| run(cli.command)) {
+    match crate::run::survive_file_limit().and_then(|()| guarded(|| run(cli.command))) {
         Ok(code) => code,
         Err(error) => {
             crate::run::note(&format!("beit: {error}"));

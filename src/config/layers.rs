@@ -1,13 +1,15 @@
 //! Laying settings over each other: preset, file, `--set`, flags.
 
 use super::key::suggestion;
-use super::{Key, Preset, RunConfig};
+use super::{FORMAT, Key, Preset, RunConfig};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Not a setting: says which command a file of settings belongs to.
 const COMMAND: &str = "command";
+/// Not a setting: the version of the file.
+const VERSION: &str = "format";
 
 /// What the command line says about a run's settings, weakest first.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +27,7 @@ impl Layers {
     pub fn resolve<C: RunConfig>(&self) -> Result<C> {
         let mut given = Table::new();
         if let Some(path) = &self.file {
-            for (name, value) in read_document::<C>(path)? {
+            for (name, value) in read_versioned::<C>(path)?.1 {
                 let key = find::<C>(&name).map_err(|e| Error::format(path, e.to_string()))?;
                 let value = key.check(value).map_err(|e| Error::format(path, e.to_string()))?;
                 given.insert(name, value);
@@ -65,6 +67,7 @@ pub fn document<C: RunConfig>(config: &C) -> Result<String> {
     let table = to_table(config)?;
     let mut text =
         format!("# The command that these settings belong to.\n{COMMAND} = \"{}\"\n", C::KIND);
+    text += &format!("\n# Version of the format of this folder.\n{VERSION} = {FORMAT}\n");
     for key in C::KEYS {
         text.push('\n');
         for line in key.doc.trim_end().lines() {
@@ -78,14 +81,23 @@ pub fn document<C: RunConfig>(config: &C) -> Result<String> {
     Ok(text)
 }
 
-/// Reads a flat TOML file of settings, which may say for which command it was written.
-pub(crate) fn read_document<C: RunConfig>(path: &Path) -> Result<Table> {
+/// Reads a flat TOML file of settings, which may say for which command it was written, and the version of
+/// its format.
+pub(super) fn read_versioned<C: RunConfig>(path: &Path) -> Result<(i64, Table)> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
     let mut table: Table = toml::from_str(&text)
         .map_err(|e| Error::format(path, format!("not TOML: {}", first_line(e.message()))))?;
+    let format = match table.remove(VERSION) {
+        None => 1,
+        Some(Value::Integer(format)) if format > 0 => format,
+        Some(other) => {
+            let text = format!("{VERSION} = {other} is not usable: want a whole number above 0");
+            return Err(Error::format(path, text));
+        }
+    };
     match table.remove(COMMAND) {
-        None => Ok(table),
-        Some(Value::String(kind)) if kind == C::KIND => Ok(table),
+        None => Ok((format, table)),
+        Some(Value::String(kind)) if kind == C::KIND => Ok((format, table)),
         Some(kind) => {
             let text = format!("settings of {kind}, not of \"{}\"", C::KIND);
             Err(Error::format(path, text))

@@ -21,13 +21,18 @@ mod tokenizer;
 pub use choice::{DiskFull, PrecisionChoice, ProbeNormalise, Recon, RelPos};
 pub use declare::RunConfig;
 pub use key::{ImageSize, Key, Preset, Range};
+pub(crate) use layers::to_table;
 pub use layers::{Layers, document};
-pub(crate) use layers::{read_document, to_table};
 pub use place::Place;
 pub use pretrain::PretrainRun;
 pub use probe::ProbeRun;
-pub use resume::{FREE_KEYS, same_run};
+pub use resume::{Changed, FREE_KEYS, same_run};
+pub(crate) use resume::{saved_settings, words};
 pub use shared::{Common, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
+
+/// Version of the format of run folders: of their settings, of the state in their checkpoints and of their
+/// summaries. Files that say none are of version 1.
+pub const FORMAT: i64 = 2;
 
 use declare::{run_config, shared_settings};

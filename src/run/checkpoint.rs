@@ -4,8 +4,10 @@
 //! document in the file's metadata; its numbers come back exactly too, as `serde_json` is built with
 //! `float_roundtrip`.
 
+use crate::atomic::layer::remove;
 use crate::atomic::write_atomic_with;
 use crate::error::{Error, Result};
+use crate::progress::note;
 use crate::weights::{TensorFile, View, checksum_of, refuse_non_finite, write_tensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,7 +54,7 @@ impl Checkpoint {
 }
 
 /// Writes the checkpoint of `step` into `folder`, reads it back, and only then removes all but the
-/// last two.
+/// last two; an old one that cannot be removed is reported and stays.
 ///
 /// A non-finite value is refused before a byte is written.
 pub fn write_checkpoint(
@@ -81,7 +83,7 @@ pub fn write_checkpoint(
         ));
     }
     for old in checkpoints(folder)?.iter().rev().skip(KEPT) {
-        std::fs::remove_file(old).map_err(Error::io("cannot remove", old))?;
+        remove(old).unwrap_or_else(|e| note(&format!("an old checkpoint stays: {e}")));
     }
     Ok(())
 }

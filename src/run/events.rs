@@ -4,11 +4,20 @@
 //! Sources: `tensorflow/core/lib/io/record_writer.cc` (framing, masked CRC32C) and the field numbers
 //! of `event.proto` and `summary.proto` in the same project.
 
+use super::mended::Whole;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Length of a record, and the checksum of it, before the message; its own checksum follows.
+const HEAD: usize = 8 + 4;
+
+/// What the first record holds.
+const VERSION: &[u8] = b"brain.Event:2";
+/// Key of the field `step`, a number.
+const STEP: u8 = 2 << 3;
 
 /// The record that every event file begins with.
 pub(super) fn file_version() -> Vec<u8> {
-    record(&event(0, |out| bytes_field(out, 3, b"brain.Event:2")))
+    record(&event(0, |out| bytes_field(out, 3, VERSION)))
 }
 
 /// One record with the scalars of a step.
@@ -35,6 +44,47 @@ pub(super) fn picture(
     let mut summary = Vec::new();
     bytes_field(&mut summary, 1, &value);
     record(&event(step, |out| bytes_field(out, 5, &summary)))
+}
+
+/// The whole records of a file up to `step`, after a record of the version. What lies between them, in
+/// which no record can be found, counts as one that is damaged; the end of a file may be torn.
+pub(super) fn whole_records(bytes: &[u8], step: u64) -> Whole {
+    let (mut kept, mut at, mut lost) = (Whole { bytes: Vec::new(), damaged: 0 }, 0, false);
+    while at < bytes.len() {
+        let Some(message) = message(&bytes[at..]) else {
+            (at, lost) = (at + 1, true);
+            continue;
+        };
+        kept.damaged += usize::from(std::mem::take(&mut lost));
+        let end = at + HEAD + message.len() + 4;
+        if step_of(message).is_some_and(|found| found <= step) {
+            if kept.bytes.is_empty() && !message.ends_with(VERSION) {
+                kept.bytes = file_version();
+            }
+            kept.bytes.extend(&bytes[at..end]);
+        }
+        at = end;
+    }
+    kept
+}
+
+/// The message of the record that `bytes` begin with, if both checksums fit.
+fn message(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (sum, rest) = rest.split_first_chunk()?;
+    if u32::from_le_bytes(*sum) != masked_crc(length) {
+        return None;
+    }
+    let (message, rest) = rest.split_at_checked(u64::from_le_bytes(*length).try_into().ok()?)?;
+    (u32::from_le_bytes(*rest.first_chunk()?) == masked_crc(message)).then_some(message)
+}
+
+/// The step of a message that [`event`] made: the number after its time.
+fn step_of(message: &[u8]) -> Option<u64> {
+    let rest = message.get(9..)?;
+    let Some((&STEP, digits)) = rest.split_first() else { return Some(0) };
+    let last = digits.iter().position(|byte| byte & 0x80 == 0).filter(|last| *last < 10)?;
+    Some(digits[..=last].iter().rev().fold(0, |sum, byte| sum << 7 | u64::from(byte & 0x7f)))
 }
 
 fn scalar(tag: &str, value: f64) -> Vec<u8> {

@@ -1,17 +1,26 @@
 //! The run folder: who may write to it, how it is started and how it is continued.
 
 use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
-use super::metrics::{Curve, Lengths, Metrics, read_curves};
-use crate::atomic::{is_temporary, write_atomic};
-use crate::config::{RunConfig, document, read_document, same_run, to_table};
+use super::metrics::{Curve, LINES, Lengths, Metrics, read_curves};
+use crate::atomic::layer::{
+    make_folders, make_own_folder, open_own, remove, sync_entry, sync_folder,
+};
+use crate::atomic::{is_leftover, write_atomic};
+use crate::config::{
+    FORMAT, FREE_KEYS, RunConfig, document, same_run, saved_settings, to_table, words,
+};
 use crate::error::{Error, Result};
-use crate::weights::View;
+use crate::progress::note;
+use crate::weights::{View, locate_model};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::fs::{File, TryLockError};
+use serde_json::{Map, Value};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use toml::Table;
 
 const LOCK: &str = ".lock";
+/// Marks a finished run.
+const SUMMARY: &str = "summary.json";
 
 /// What [`RunDir::open`] found.
 #[derive(Debug)]
@@ -28,28 +37,48 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    settings: Table,
     metrics: Metrics,
     _lock: Lock,
 }
 
-/// What a checkpoint holds beside tensors: the trainer's state and the lengths of the metrics.
+/// What a checkpoint holds beside tensors.
 #[derive(Serialize, Deserialize)]
 struct RunState<T> {
-    trainer: T,
+    #[serde(default = "first_format")]
+    format: i64,
+    /// The program that wrote it, for whoever asks.
+    #[serde(default)]
+    program: String,
+    /// Settings of the run, but for those that change no weight.
+    #[serde(default)]
+    settings: Table,
+    #[serde(default)]
     lengths: Lengths,
+    trainer: T,
+}
+
+/// The fields of [`RunState`].
+const FIELDS: [&str; 5] = ["format", "program", "settings", "lengths", "trainer"];
+const PROGRAM: &str = concat!("beit ", env!("CARGO_PKG_VERSION"));
+
+fn first_format() -> i64 {
+    1
 }
 
 impl RunDir {
     /// Opens `path` for a run with these settings.
     ///
     /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
-    /// of the folder ([`same_run`]); the newest undamaged checkpoint is loaded, and without any the
-    /// run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
+    /// of the folder but for the keys that are `allowed` to differ ([`same_run`]); the newest undamaged
+    /// checkpoint is loaded, and without any the run starts at step 0. `note` gets lines meant for the
+    /// user, such as a skipped checkpoint.
     pub fn open<C: RunConfig>(
         path: &Path,
         resume: bool,
         config: &C,
-        note: impl FnMut(String),
+        allowed: &[String],
+        mut note: impl FnMut(String),
     ) -> Result<Opened> {
         refuse_file(path)?;
         let empty = is_empty(path)?;
@@ -63,36 +92,50 @@ impl RunDir {
         }
         remove_leftovers(path)?;
         if settings.exists() {
-            same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+            let saved = saved_settings::<C>(&settings, &mut note)?;
+            for change in same_run(&saved, &to_table(config)?, allowed)? {
+                note(format!("resuming with another setting: {change}"));
+            }
         } else {
             write_atomic(&settings, document(config)?.as_bytes())?;
         }
-        if path.join("summary.json").exists() {
+        let marked = path.join(SUMMARY).exists();
+        if marked && locate_model(path).is_ok() {
             return Ok(Opened::Finished);
         }
         let folder = path.join("checkpoints");
-        std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
+        make_own_folder(&folder)?;
         remove_leftovers(&folder)?;
-        let run = |lengths| -> Result<Self> {
-            let metrics = Metrics::open(path, lengths)?;
-            Ok(Self { path: path.to_path_buf(), metrics, _lock: lock })
-        };
-        match load_newest(&folder, note)? {
-            None => Ok(Opened::Fresh(run(Lengths::default())?)),
-            Some(checkpoint) => {
-                let state: RunState<Value> = checkpoint.state()?;
-                Ok(Opened::Resume(run(state.lengths)?, Box::new(checkpoint)))
-            }
+        let checkpoint = load_newest(&folder, &mut note)?;
+        if marked {
+            note(again(path, checkpoint.as_ref())?);
         }
+        if resume && checkpoint.is_none() {
+            note(format!("{} holds no checkpoint: the run starts at step 0", path.display()));
+        }
+        let (step, lengths) = match &checkpoint {
+            None => (0, Lengths::default()),
+            Some(found) => (found.step, lengths(found, &mut note)?),
+        };
+        let metrics = Metrics::open(path, step, lengths, &mut note)?;
+        sync_folder(path)?;
+        let settings = to_table(config)?;
+        let run = Self { path: path.to_path_buf(), settings, metrics, _lock: lock };
+        Ok(match checkpoint {
+            None => Opened::Fresh(run),
+            Some(checkpoint) => Opened::Resume(run, Box::new(checkpoint)),
+        })
     }
 
-    /// True where `path` holds a finished run with these settings; nothing else need exist any more.
-    pub fn is_finished<C: RunConfig>(path: &Path, config: &C) -> Result<bool> {
+    /// True where `path` holds a finished run with these settings and its model; nothing else need exist
+    /// any more.
+    pub fn is_finished<C: RunConfig>(path: &Path, config: &C, allowed: &[String]) -> Result<bool> {
         let settings = path.join("config.toml");
-        if !settings.exists() || !path.join("summary.json").exists() {
+        if !settings.exists() || !path.join(SUMMARY).exists() || locate_model(path).is_err() {
             return Ok(false);
         }
-        same_run(&read_document::<C>(&settings)?, &to_table(config)?)?;
+        let saved = saved_settings::<C>(&settings, &mut |line| note(&line))?;
+        same_run(&saved, &to_table(config)?, allowed)?;
         Ok(true)
     }
 
@@ -119,19 +162,25 @@ impl RunDir {
 
     /// Saves a checkpoint; see [`write_checkpoint`].
     pub fn save(&mut self, step: u64, state: &impl Serialize, tensors: &[View]) -> Result<()> {
-        let state = RunState { trainer: state, lengths: self.metrics.sync()? };
-        write_checkpoint(&self.path.join("checkpoints"), step, &state, tensors)
+        let mut settings = self.settings.clone();
+        settings.retain(|key, _| !FREE_KEYS.contains(&key));
+        let lengths = self.metrics.sync()?;
+        let program = PROGRAM.to_owned();
+        let state = RunState { format: FORMAT, program, settings, lengths, trainer: state };
+        let folder = self.path.join("checkpoints");
+        make_own_folder(&folder)?;
+        write_checkpoint(&folder, step, &state, tensors)
     }
 
     /// The newest undamaged checkpoint, and the logs as they were with it; nothing where there is none, and
     /// the logs are empty.
-    pub fn back(&mut self, note: impl FnMut(String)) -> Result<Option<Box<Checkpoint>>> {
-        let checkpoint = load_newest(&self.path.join("checkpoints"), note)?;
-        let lengths = match &checkpoint {
-            None => Lengths::default(),
-            Some(found) => found.state::<RunState<Value>>()?.lengths,
+    pub fn back(&mut self, mut note: impl FnMut(String)) -> Result<Option<Box<Checkpoint>>> {
+        let checkpoint = load_newest(&self.path.join("checkpoints"), &mut note)?;
+        let (step, lengths) = match &checkpoint {
+            None => (0, Lengths::default()),
+            Some(found) => (found.step, lengths(found, &mut note)?),
         };
-        self.metrics = Metrics::open(&self.path, lengths)?;
+        self.metrics = Metrics::open(&self.path, step, lengths, &mut note)?;
         Ok(checkpoint.map(Box::new))
     }
 
@@ -140,17 +189,50 @@ impl RunDir {
         Ok(checkpoint.state::<RunState<T>>()?.trainer)
     }
 
-    /// Everything logged so far, for the report.
-    pub fn curves(&self) -> Result<Vec<Curve>> {
-        read_curves(&self.path.join("metrics.jsonl"))
+    /// Everything logged so far that can be read, for the report.
+    pub fn curves(&self) -> Vec<Curve> {
+        read_curves(&self.path.join(LINES), |line| note(&line))
     }
 
     /// Writes `summary.json`, which marks the run as finished; call it last.
     pub fn finish(mut self, summary: &impl Serialize) -> Result<()> {
         self.metrics.sync()?;
-        let text = serde_json::to_string_pretty(summary)
+        let summary = serde_json::to_value(summary)
             .map_err(|e| Error::Training(format!("summary cannot be written: {e}")))?;
-        write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())
+        let mut fields = Map::from_iter([("format".to_owned(), Value::from(FORMAT))]);
+        if let Value::Object(figures) = summary {
+            fields.extend(figures);
+        }
+        let text = format!("{:#}\n", Value::Object(fields));
+        write_atomic(&self.path.join(SUMMARY), text.as_bytes())
+    }
+}
+
+/// How long the logs were at a checkpoint; names what a newer version has put into it.
+fn lengths(checkpoint: &Checkpoint, note: &mut impl FnMut(String)) -> Result<Lengths> {
+    let fields: Map<String, Value> = checkpoint.state()?;
+    let state: RunState<Value> = checkpoint.state()?;
+    if state.format > FORMAT {
+        let unknown = fields.keys().filter(|key| !FIELDS.contains(&key.as_str()));
+        note(format!(
+            "{}: written by a newer version (format {}, this one knows up to {FORMAT}); fields that this \
+             version does not know: {}",
+            checkpoint.tensors.path().display(),
+            state.format,
+            words(unknown)
+        ));
+    }
+    Ok(state.lengths)
+}
+
+/// What to say of a finished run whose model is gone; it can be made again from a checkpoint.
+fn again(path: &Path, checkpoint: Option<&Checkpoint>) -> Result<String> {
+    let text = format!("{} is marked as finished but holds no model", path.display());
+    match checkpoint {
+        Some(found) => Ok(format!("{text}; it is made again from step {}", found.step)),
+        None => Err(Error::config(format!(
+            "{text}, and no checkpoint to make it from; start again in another folder"
+        ))),
     }
 }
 
@@ -176,7 +258,7 @@ fn not_empty(path: &Path, hint: &str) -> Error {
     Error::config(format!("{} is not empty: {hint}", path.display()))
 }
 
-/// True when nothing but our own lock and leftovers is there.
+/// True when nothing but our own lock and our own leftovers is there.
 fn is_empty(path: &Path) -> Result<bool> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -184,51 +266,59 @@ fn is_empty(path: &Path) -> Result<bool> {
         Err(e) => return Err(Error::io("cannot read", path)(e)),
     };
     for entry in entries {
-        let name = entry.map_err(Error::io("cannot read", path))?.file_name();
-        let name = name.to_string_lossy();
-        if name != LOCK && !is_temporary(&name) {
+        let entry = entry.map_err(Error::io("cannot read", path))?;
+        if entry.file_name() != LOCK && !is_leftover(&entry) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The operating system's lock on a folder. It ends with the process, whatever ends that.
+/// The operating system's locks on a folder. They end with the process, whatever ends that.
 #[derive(Debug)]
-pub struct Lock(File);
+pub struct Lock(Vec<File>);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file would not be enough: a child process that another thread is about to start has
-        // it open too until then. An error has nowhere to go, and the file is closed anyway.
-        let _ = self.0.unlock();
+        for file in &self.0 {
+            // Closing the file would not be enough: a child process that another thread is about to start
+            // has it open too until then. An error has nowhere to go, and the file is closed anyway.
+            let _ = file.unlock();
+        }
     }
 }
 
+/// Locks `.lock`, which every version does, and on Unix the folder itself, which nobody deletes while a
+/// run is in it. Network file systems that lock no folders leave it at `.lock`.
 fn lock(path: &Path) -> Result<Lock> {
-    std::fs::create_dir_all(path).map_err(Error::io("cannot create", path))?;
-    let name = path.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(Error::io("cannot write", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::config(format!("{} is in use by another process", path.display())))
+    make_folders(path)?;
+    sync_entry(path)?;
+    let used = || Error::config(format!("{} is in use by another process", path.display()));
+    let mut lock = Lock(Vec::new());
+    if cfg!(unix) {
+        let folder = File::open(path).map_err(Error::io("cannot read", path))?;
+        match folder.try_lock() {
+            Ok(()) => lock.0.push(folder),
+            Err(TryLockError::WouldBlock) => return Err(used()),
+            Err(TryLockError::Error(_)) => {}
         }
-        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &name)(e)),
     }
+    let name = path.join(LOCK);
+    let file = open_own(OpenOptions::new().create(true).truncate(false).write(true), &name)?;
+    match file.try_lock() {
+        Ok(()) => lock.0.push(file),
+        Err(TryLockError::WouldBlock) => return Err(used()),
+        Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &name)(e)),
+    }
+    Ok(lock)
 }
 
 /// Removes what a killed process left half written.
 fn remove_leftovers(path: &Path) -> Result<()> {
     for entry in std::fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let entry = entry.map_err(Error::io("cannot read", path))?;
-        if is_temporary(&entry.file_name().to_string_lossy()) {
-            std::fs::remove_file(entry.path()).map_err(Error::io("cannot remove", entry.path()))?;
+        if is_leftover(&entry) {
+            remove(&entry.path())?;
         }
     }
     Ok(())

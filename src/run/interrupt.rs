@@ -1,7 +1,10 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP: the first asks the loops to save and end, the second ends at once.
+//! Signals. SIGINT (Ctrl-C), SIGTERM and SIGHUP: the first asks the loops to save and end, the second ends at
+//! once.
 
 use crate::error::{Error, Result};
 use crate::progress::note;
+#[cfg(unix)]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The signal that came first; 0 while there was none.
@@ -51,4 +54,13 @@ pub fn not_interrupted() -> Result<()> {
 /// Status of a process that was interrupted, as shells report it: 128 and the signal's number.
 pub fn interrupt_status() -> u8 {
     128 + ASKED.load(Ordering::SeqCst) as u8
+}
+
+/// Makes exceeding a file-size limit (`ulimit -f`) an error of the write, like a full disk, where the
+/// system would end the process; called first thing, by the program.
+pub fn survive_file_limit() -> Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(libc::SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)))
+        .map_err(|e| Error::config(format!("cannot handle SIGXFSZ: {e}")))?;
+    Ok(())
 }

@@ -1,19 +1,25 @@
 //! Metrics of a run: `metrics.jsonl` and the TensorBoard events beside it.
 //!
-//! Both only ever grow. A checkpoint records how long they were, and a resumed run cuts them back to
-//! that, so that no step appears twice.
+//! Both only ever grow, and neither is state: a resumed run keeps what is whole in them up to the step
+//! of its checkpoint, so that no step appears twice, says what is missing, and goes on appending.
 
 use super::events;
+use super::mended::{Whole, mended};
+use crate::atomic::layer::Growing;
 use crate::error::{Error, Result};
 pub use crate::report::page::Curve;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Lengths of both files in bytes.
+/// Name of the lines.
+pub(super) const LINES: &str = "metrics.jsonl";
+/// The name needs `tfevents` in it to be found; the number is where the time would be.
+const EVENTS: &str = "events.out.tfevents.0.beit";
+
+/// Lengths of both files in bytes, by which a resumed run knows whether something is missing.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Lengths {
     metrics: u64,
     events: u64,
@@ -27,12 +33,19 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Opens both files and cuts them back to `lengths`; a fresh run passes zeros.
-    pub(super) fn open(folder: &Path, lengths: Lengths) -> Result<Self> {
-        let lines = Growing::open(folder.join("metrics.jsonl"), lengths.metrics)?;
-        // The name needs `tfevents` in it to be found; the number is where the time would be.
-        let mut events = Growing::open(folder.join("events.out.tfevents.0.beit"), lengths.events)?;
-        if events.length == 0 {
+    /// Opens both files for a run that goes on after `step`, when they were so long; a fresh run passes
+    /// zeros. What had to be mended is said through `note`.
+    pub(super) fn open(
+        folder: &Path,
+        step: u64,
+        lengths: Lengths,
+        note: &mut impl FnMut(String),
+    ) -> Result<Self> {
+        let lines = |bytes: &[u8]| whole_lines(bytes, step, lengths.metrics);
+        let lines = mended(folder.join(LINES), lengths.metrics, lines, note)?;
+        let records = |bytes: &[u8]| events::whole_records(bytes, step);
+        let mut events = mended(folder.join(EVENTS), lengths.events, records, note)?;
+        if events.length()? == 0 {
             events.append(&events::file_version())?;
         }
         Ok(Self { lines, events })
@@ -59,58 +72,47 @@ impl Metrics {
     pub(super) fn sync(&mut self) -> Result<Lengths> {
         self.lines.sync()?;
         self.events.sync()?;
-        Ok(Lengths { metrics: self.lines.length, events: self.events.length })
+        Ok(Lengths { metrics: self.lines.length()?, events: self.events.length()? })
     }
 }
 
-#[derive(Debug)]
-struct Growing {
-    path: PathBuf,
-    file: File,
-    length: u64,
+fn entry(line: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(line).ok()
 }
 
-impl Growing {
-    fn open(path: PathBuf, length: u64) -> Result<Self> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("cannot write", &path))?;
-        let found = file.metadata().map_err(Error::io("cannot read", &path))?.len();
-        if found < length {
-            return Err(Error::format(
-                &path,
-                format!(
-                    "{found} bytes long, the checkpoint recorded {length}: it was changed outside"
-                ),
-            ));
+/// The whole lines of `text` up to `step`. Of those that are not JSON, the ones that were there when
+/// the file was `length` bytes long stay, for whoever wants to mend them.
+fn whole_lines(text: &[u8], step: u64, length: u64) -> Whole {
+    let (mut kept, mut at) = (Whole { bytes: Vec::new(), damaged: 0 }, 0);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let entry = entry(line);
+        let later = |step_of: f64| step_of > step as f64;
+        let stays = match &entry {
+            Some(entry) => !entry.get("step").and_then(Value::as_f64).is_some_and(later),
+            None => at < length,
+        };
+        if stays && line.ends_with(b"\n") {
+            kept.bytes.extend(line);
+            kept.damaged += usize::from(entry.is_none());
         }
-        file.set_len(length)
-            .and_then(|()| file.seek(SeekFrom::End(0)))
-            .map_err(Error::io("cannot write", &path))?;
-        Ok(Self { path, file, length })
+        at += line.len() as u64;
     }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io("cannot write", &self.path))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("cannot write", &self.path))
-    }
+    kept
 }
 
-/// Every curve of a `metrics.jsonl`, in the order in which the names first appear.
-pub fn read_curves(path: &Path) -> Result<Vec<Curve>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    let mut curves: Vec<Curve> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line: Map<String, Value> = serde_json::from_str(line)
-            .map_err(|e| Error::format(path, format!("line {}: not JSON ({e})", number + 1)))?;
+/// Every curve of a `metrics.jsonl`, in the order in which the names first appear. Lines that are not
+/// JSON are skipped and counted through `note`; so is a file that cannot be read at all.
+pub fn read_curves(path: &Path, mut note: impl FnMut(String)) -> Vec<Curve> {
+    let text = std::fs::read(path).unwrap_or_else(|e| {
+        note(format!("no curves: {}", Error::io("cannot read", path)(e)));
+        Vec::new()
+    });
+    let (mut curves, mut damaged): (Vec<Curve>, _) = (Vec::new(), 0);
+    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = entry(line) else {
+            damaged += 1;
+            continue;
+        };
         let step = line.get("step").and_then(Value::as_f64).unwrap_or(number as f64);
         for (name, value) in line.iter().filter(|(name, _)| *name != "step") {
             let Some(value) = value.as_f64() else { continue };
@@ -120,5 +122,8 @@ pub fn read_curves(path: &Path) -> Result<Vec<Curve>> {
             }
         }
     }
-    Ok(curves)
+    if damaged > 0 {
+        note(format!("{}: lines skipped as they are not JSON: {damaged}", path.display()));
+    }
+    curves
 }

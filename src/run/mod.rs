@@ -10,11 +10,16 @@ mod checkpoint;
 mod events;
 mod folder;
 mod interrupt;
+mod mended;
 mod metrics;
+#[cfg(test)]
+mod powerloss;
 
 pub use crate::atomic::{write_atomic, write_atomic_with};
 pub use crate::progress::{Progress, is_news, note};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
 pub use folder::{Lock, Opened, RunDir, claim};
-pub use interrupt::{install_interrupt, interrupt_status, interrupted, not_interrupted};
+pub use interrupt::{
+    install_interrupt, interrupt_status, interrupted, not_interrupted, survive_file_limit,
+};
 pub use metrics::{Curve, read_curves};

@@ -29,13 +29,13 @@ pub fn train<B: Backend, T: Task<B>>(
     resume: bool,
 ) -> Result<Option<T::Summary>> {
     let started = Instant::now();
-    if resume && RunDir::is_finished(out, config)? {
+    if resume && RunDir::is_finished(out, config, &[])? {
         return Ok(None);
     }
     let task = T::new(bk, config)?;
     let (data, held) = sources(&task, config)?;
     let length = Length::of(config, data.len())?;
-    let (mut run, checkpoint) = match RunDir::open(out, resume, config, |line| note(&line))? {
+    let (mut run, checkpoint) = match RunDir::open(out, resume, config, &[], |line| note(&line))? {
         Opened::Finished => return Ok(None),
         Opened::Fresh(run) => (run, None),
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
@@ -127,7 +127,7 @@ fn finish<B: Backend, T: Task<B>>(
     let (model, normalise) = task.model();
     save_weights(bk, run.path(), &model, normalise, trained.w)?;
     let page = short.iter().fold(task.page(&summary), |page, line| page.text(line));
-    let mut page = page.section("Training").curves(&run.curves()?);
+    let mut page = page.section("Training").curves(&run.curves());
     for (caption, picture) in task.pictures(bk, run.path())? {
         page = page.section(caption).picture(caption, &picture);
     }

@@ -271,7 +271,7 @@ fn settings_of(seed: u64, skip_steps: usize, retreats: usize) -> TokenizerRun {
 }
 
 fn skipped(out: &Path) -> Vec<f64> {
-    let curves = beit::run::read_curves(&out.join("metrics.jsonl")).unwrap();
+    let curves = beit::run::read_curves(&out.join("metrics.jsonl"), |line| panic!("{line}"));
     let own = curves.into_iter().find(|curve| curve.name == "skipped");
     own.map_or(Vec::new(), |curve| curve.points.into_iter().map(|(_, y)| y).collect())
 }
@@ -316,7 +316,7 @@ fn a_run_goes_back_with_half_the_learning_rate() {
     let out = folder.path().join("again");
     let outcome = run(&settings_of(FRAGILE, 0, 9), &out, false).unwrap().unwrap();
     assert_eq!(outcome.steps, 12);
-    let curves = beit::run::read_curves(&out.join("metrics.jsonl")).unwrap();
+    let curves = beit::run::read_curves(&out.join("metrics.jsonl"), |line| panic!("{line}"));
     let lr = &curves.iter().find(|curve| curve.name == "lr").unwrap().points;
     let steps: Vec<f64> = lr.iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, [3.0, 6.0, 9.0, 12.0], "no step appears twice");
