@@ -70,8 +70,12 @@ fn settings() -> PretrainRun {
     config
 }
 
+fn begin(resume: bool) -> Begin {
+    Begin { resume, ..Begin::default() }
+}
+
 fn open(folder: &Path, resume: bool) -> beit::Result<Opened> {
-    RunDir::open(folder, resume, &settings(), &[], |line| eprintln!("{line}"))
+    RunDir::open(folder, &begin(resume), &settings(), |line| eprintln!("{line}"))
 }
 
 fn fresh(folder: &Path) -> RunDir {
@@ -206,7 +210,7 @@ fn resume_without_checkpoint() {
     for _ in 0..2 {
         let mut said = Vec::new();
         let opened =
-            RunDir::open(&missing, true, &settings(), &[], |line| said.push(line)).unwrap();
+            RunDir::open(&missing, &Begin::resume(), &settings(), |line| said.push(line)).unwrap();
         assert!(matches!(opened, Opened::Fresh(_)));
         assert_eq!(said.len(), 1);
         assert!(said[0].ends_with("holds no checkpoint: the run starts at step 0"), "{said:?}");
@@ -216,7 +220,7 @@ fn resume_without_checkpoint() {
 fn other_settings_are_named() {
     let folder = TempDir::new().unwrap();
     drop(fresh(folder.path()));
-    let open = |config: PretrainRun| RunDir::open(folder.path(), true, &config, &[], |_| ());
+    let open = |config: PretrainRun| RunDir::open(folder.path(), &Begin::resume(), &config, |_| ());
     let mut config = settings();
     let was = std::mem::replace(&mut config.common.lr, 0.25);
     let text = message(open(config));
@@ -227,7 +231,7 @@ fn other_settings_are_named() {
     (free.common.threads, free.recipe.checkpoint_every, free.recipe.log_every) = (7, 3, 2);
     assert!(matches!(open(free).unwrap(), Opened::Fresh(_)));
     let other = beit::config::TokenizerRun::preset(Preset::Tiny);
-    let text = message(RunDir::open(folder.path(), true, &other, &[], |_| ()));
+    let text = message(RunDir::open(folder.path(), &Begin::resume(), &other, |_| ()));
     assert!(text.ends_with(r#"settings of "pretrain", not of "train-tokenizer""#), "{text}");
 }
 
@@ -244,7 +248,7 @@ fn finished_run() {
     assert!(!RunDir::is_finished(folder.path(), &settings(), &[]).unwrap());
     let mut said = Vec::new();
     let opened =
-        RunDir::open(folder.path(), true, &settings(), &[], |line| said.push(line)).unwrap();
+        RunDir::open(folder.path(), &Begin::resume(), &settings(), |line| said.push(line)).unwrap();
     assert!(matches!(opened, Opened::Resume(..)));
     assert!(said[0].ends_with("holds no model; it is made again from step 1"), "{said:?}");
     drop(opened);
@@ -272,7 +276,8 @@ fn damaged_newest() {
     damage(&checkpoint_file(folder.path(), 3));
     let mut notes = Vec::new();
     let opened =
-        RunDir::open(folder.path(), true, &settings(), &[], |line| notes.push(line)).unwrap();
+        RunDir::open(folder.path(), &Begin::resume(), &settings(), |line| notes.push(line))
+            .unwrap();
     assert!(matches!(&opened, Opened::Resume(_, checkpoint) if checkpoint.step == 2));
     assert_eq!(notes.len(), 1);
     assert!(notes[0].contains("step-0000000003.safetensors: damaged"), "{}", notes[0]);

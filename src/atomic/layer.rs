@@ -170,6 +170,14 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives a file another name in its folder.
+pub(crate) fn rename(path: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(path, to).map_err(Error::io("cannot rename", path))?;
+    #[cfg(test)]
+    done(FileOp::Rename(path.into(), to.into()));
+    sync_entry(to)
+}
+
 /// Makes the name `path` durable in the folder that holds it.
 pub(crate) fn sync_entry(path: &Path) -> Result<()> {
     sync_folder(folder_of(path))

@@ -14,7 +14,7 @@ use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::report::page::Page;
-use crate::run::{claim, install_interrupt, write_atomic};
+use crate::run::{Begin, claim, install_interrupt, write_atomic};
 use crate::train::driver::train;
 use crate::train::pretrain::Pretraining;
 use crate::train::summary::{PretrainSummary, TokenizerSummary};
@@ -29,10 +29,10 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, resume) = (&args.out, args.resume);
+    let (out, begin) = (&args.out, Begin { resume: args.resume, ..Begin::default() });
     let summary = on_threads(
         config.common.threads,
-        || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, resume)),
+        || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, &begin)),
     )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
@@ -49,10 +49,10 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, resume) = (&args.train.out, args.train.resume);
+    let (out, begin) = (&args.train.out, Begin { resume: args.train.resume, ..Begin::default() });
     let summary = on_threads(
         config.common.threads,
-        || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, resume)),
+        || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, &begin)),
     )?;
     match summary {
         Some(summary) => print_pretrain(&summary),

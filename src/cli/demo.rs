@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
-use crate::run::{install_interrupt, write_atomic};
+use crate::run::{Begin, install_interrupt, write_atomic};
 use crate::train::driver::train;
 use crate::train::pretrain::Pretraining;
 use crate::train::summary::{PretrainSummary, TokenizerSummary};
@@ -77,13 +77,13 @@ fn road<B: Backend>(
 ) -> Result<()> {
     let out = &args.out;
     let (tok, enc) = folders(out);
-    let tokenizer: TokenizerSummary = match train::<B, TokenizerTraining>(bk, t, &tok, args.resume)?
-    {
+    let begin = Begin { resume: args.resume, ..Begin::default() };
+    let tokenizer: TokenizerSummary = match train::<B, TokenizerTraining>(bk, t, &tok, &begin)? {
         Some(summary) => summary,
         None => read_summary(&tok)?,
     };
     print_tokenizer(&tokenizer);
-    let encoder: PretrainSummary = match train::<B, Pretraining<B>>(bk, p, &enc, args.resume)? {
+    let encoder: PretrainSummary = match train::<B, Pretraining<B>>(bk, p, &enc, &begin)? {
         Some(summary) => summary,
         None => read_summary(&enc)?,
     };

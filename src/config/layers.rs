@@ -1,6 +1,7 @@
 //! Laying settings over each other: preset, file, `--set`, flags.
 
 use super::key::suggestion;
+use super::resume::saved_settings;
 use super::{FORMAT, Key, Preset, RunConfig};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,20 @@ pub struct Layers {
 impl Layers {
     /// The resolved settings, checked key by key and as a whole. Without any preset, `tiny`.
     pub fn resolve<C: RunConfig>(&self) -> Result<C> {
+        self.resolve_over(None)
+    }
+
+    /// The same for a run that continues in `folder`: what is not given is as it was there.
+    pub fn resolve_in<C: RunConfig>(&self, folder: &Path) -> Result<C> {
+        let settings = folder.join("config.toml");
+        if !settings.exists() {
+            return self.resolve();
+        }
+        // What is to be said about the file is said when the folder is opened.
+        self.resolve_over(Some(saved_settings::<C>(&settings, &mut |_| ())?))
+    }
+
+    fn resolve_over<C: RunConfig>(&self, saved: Option<Table>) -> Result<C> {
         let mut given = Table::new();
         if let Some(path) = &self.file {
             for (name, value) in read_versioned::<C>(path)?.1 {
@@ -47,7 +62,8 @@ impl Layers {
             Some(name) => name.parse()?,
             None => Preset::Tiny,
         };
-        let mut table = to_table(&C::preset(preset))?;
+        let mut table = saved.map_or_else(|| to_table(&C::preset(preset)), Ok)?;
+        table.retain(|name, _| C::KEYS.iter().any(|key| key.name == name));
         table.extend(given);
         let config: C = table.try_into().map_err(|e| Error::config(first_line(e.message())))?;
         config.validate()?;

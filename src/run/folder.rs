@@ -1,9 +1,10 @@
 //! The run folder: who may write to it, how it is started and how it is continued.
 
+use super::changes::{record, refuse_edited};
 use super::checkpoint::{Checkpoint, load_newest, write_checkpoint};
 use super::metrics::{Curve, LINES, Lengths, Metrics, read_curves};
 use crate::atomic::layer::{
-    make_folders, make_own_folder, open_own, remove, sync_entry, sync_folder,
+    make_folders, make_own_folder, open_own, remove, rename, sync_entry, sync_folder,
 };
 use crate::atomic::{is_leftover, write_atomic};
 use crate::config::{
@@ -38,13 +39,33 @@ pub enum Opened {
 pub struct RunDir {
     path: PathBuf,
     settings: Table,
+    changed: Vec<String>,
     metrics: Metrics,
     _lock: Lock,
 }
 
+/// How a run takes its folder.
+#[derive(Clone, Debug, Default)]
+pub struct Begin {
+    /// Whether to continue the run that is in it; else it must be new or empty.
+    pub resume: bool,
+    /// Settings that may then differ from those of the run, by key.
+    pub allow: Vec<String>,
+}
+
+impl Begin {
+    /// Continues with the settings as they were.
+    pub fn resume() -> Self {
+        Self { resume: true, allow: Vec::new() }
+    }
+}
+
+/// Settings that say how long a run is: a finished one may be made longer.
+const LENGTH: [&str; 2] = ["epochs", "steps"];
+
 /// What a checkpoint holds beside tensors.
 #[derive(Serialize, Deserialize)]
-struct RunState<T> {
+pub(super) struct RunState<T> {
     #[serde(default = "first_format")]
     format: i64,
     /// The program that wrote it, for whoever asks.
@@ -52,7 +73,7 @@ struct RunState<T> {
     program: String,
     /// Settings of the run, but for those that change no weight.
     #[serde(default)]
-    settings: Table,
+    pub(super) settings: Table,
     #[serde(default)]
     lengths: Lengths,
     trainer: T,
@@ -70,14 +91,13 @@ impl RunDir {
     /// Opens `path` for a run with these settings.
     ///
     /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
-    /// of the folder but for the keys that are `allowed` to differ ([`same_run`]); the newest undamaged
-    /// checkpoint is loaded, and without any the run starts at step 0. `note` gets lines meant for the
-    /// user, such as a skipped checkpoint.
+    /// of the folder but for the keys that are allowed to differ ([`same_run`]), and the length of a finished
+    /// run; what differs is recorded in the folder. The newest undamaged checkpoint is loaded, and without
+    /// any the run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
     pub fn open<C: RunConfig>(
         path: &Path,
-        resume: bool,
+        begin: &Begin,
         config: &C,
-        allowed: &[String],
         mut note: impl FnMut(String),
     ) -> Result<Opened> {
         refuse_file(path)?;
@@ -87,30 +107,37 @@ impl RunDir {
             return Err(not_empty(path, "it holds other files; give an empty or new folder"));
         }
         let lock = lock(path)?;
-        if !empty && !resume {
+        if !empty && !begin.resume {
             return Err(not_empty(path, "give --resume to continue that run, or another folder"));
         }
         remove_leftovers(path)?;
+        let marked = path.join(SUMMARY).exists();
+        let finished = marked && locate_model(path).is_ok();
+        let mut allowed = begin.allow.clone();
+        allowed.extend(LENGTH.iter().filter(|_| finished).map(|key| (*key).to_owned()));
+        let (mut saved, mut changes) = (None, Vec::new());
         if settings.exists() {
-            let saved = saved_settings::<C>(&settings, &mut note)?;
-            for change in same_run(&saved, &to_table(config)?, allowed)? {
-                note(format!("resuming with another setting: {change}"));
-            }
+            let was = saved_settings::<C>(&settings, &mut note)?;
+            changes = same_run(&was, &to_table(config)?, &allowed)?;
+            saved = Some(was);
         } else {
             write_atomic(&settings, document(config)?.as_bytes())?;
         }
-        let marked = path.join(SUMMARY).exists();
-        if marked && locate_model(path).is_ok() {
+        let longer = changes.iter().any(|c| LENGTH.contains(&c.key.as_str()));
+        if finished && !longer {
             return Ok(Opened::Finished);
         }
         let folder = path.join("checkpoints");
         make_own_folder(&folder)?;
         remove_leftovers(&folder)?;
         let checkpoint = load_newest(&folder, &mut note)?;
-        if marked {
+        if marked && !finished {
             note(again(path, checkpoint.as_ref())?);
         }
-        if resume && checkpoint.is_none() {
+        if let (Some(saved), Some(checkpoint)) = (&saved, &checkpoint) {
+            refuse_edited(path, checkpoint, saved, &allowed)?;
+        }
+        if begin.resume && checkpoint.is_none() {
             note(format!("{} holds no checkpoint: the run starts at step 0", path.display()));
         }
         let (step, lengths) = match &checkpoint {
@@ -118,9 +145,18 @@ impl RunDir {
             Some(found) => (found.step, lengths(found, &mut note)?),
         };
         let metrics = Metrics::open(path, step, lengths, &mut note)?;
+        if !changes.is_empty() {
+            changes.iter().for_each(|c| note(format!("resuming with another setting: {c}")));
+            record(path, step, &changes)?;
+            write_atomic(&settings, document(config)?.as_bytes())?;
+        }
+        if finished {
+            let before = path.join(format!("summary-step-{step}.json"));
+            rename(&path.join(SUMMARY), &before)?;
+        }
         sync_folder(path)?;
-        let settings = to_table(config)?;
-        let run = Self { path: path.to_path_buf(), settings, metrics, _lock: lock };
+        let (settings, changed) = (to_table(config)?, changes.into_iter().map(|c| c.key).collect());
+        let run = Self { path: path.to_path_buf(), settings, changed, metrics, _lock: lock };
         Ok(match checkpoint {
             None => Opened::Fresh(run),
             Some(checkpoint) => Opened::Resume(run, Box::new(checkpoint)),
@@ -129,19 +165,25 @@ impl RunDir {
 
     /// True where `path` holds a finished run with these settings and its model; nothing else need exist
     /// any more.
-    pub fn is_finished<C: RunConfig>(path: &Path, config: &C, allowed: &[String]) -> Result<bool> {
+    pub fn is_finished<C: RunConfig>(path: &Path, config: &C, allow: &[String]) -> Result<bool> {
         let settings = path.join("config.toml");
         if !settings.exists() || !path.join(SUMMARY).exists() || locate_model(path).is_err() {
             return Ok(false);
         }
         let saved = saved_settings::<C>(&settings, &mut |line| note(&line))?;
-        same_run(&saved, &to_table(config)?, allowed)?;
-        Ok(true)
+        let allowed: Vec<String> = allow.iter().cloned().chain(LENGTH.map(str::to_owned)).collect();
+        let changes = same_run(&saved, &to_table(config)?, &allowed)?;
+        Ok(!changes.iter().any(|c| LENGTH.contains(&c.key.as_str())))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a setting has another value than it had when the checkpoint was written.
+    pub fn changed(&self, key: &str) -> bool {
+        self.changed.iter().any(|changed| changed == key)
     }
 
     /// Appends a line to `metrics.jsonl` and a record to the TensorBoard events.

@@ -6,6 +6,7 @@
 //! are read by [`TensorFile`](crate::weights::TensorFile), which believes nothing a header says before it was checked against
 //! the length of the file.
 
+mod changes;
 mod checkpoint;
 mod events;
 mod folder;
@@ -18,7 +19,7 @@ mod powerloss;
 pub use crate::atomic::{write_atomic, write_atomic_with};
 pub use crate::progress::{Progress, is_news, note};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
-pub use folder::{Lock, Opened, RunDir, claim};
+pub use folder::{Begin, Lock, Opened, RunDir, claim};
 pub use interrupt::{
     install_interrupt, interrupt_status, interrupted, not_interrupted, survive_file_limit,
 };

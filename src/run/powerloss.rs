@@ -4,6 +4,7 @@
 //! every point, what is not is dropped, kept, torn or drawn by lot, the folder is laid out as the disk
 //! would then show it, and must open with what the caller relied on.
 
+use super::folder::Begin;
 use super::{Opened, RunDir};
 use crate::atomic::record::{FileOp, done, take};
 use crate::config::{Preset, PretrainRun, RunConfig};
@@ -152,7 +153,8 @@ fn save(run: &mut RunDir, step: u64) {
 fn recorded(root: &Path) -> Vec<FileOp> {
     take();
     let out = root.join(RUN);
-    let opened = RunDir::open(&out, false, &settings(), &[], |line| panic!("{line}")).unwrap();
+    let opened =
+        RunDir::open(&out, &Begin::default(), &settings(), |line| panic!("{line}")).unwrap();
     let Opened::Fresh(mut run) = opened else { panic!("not fresh") };
     for step in 1..=STEPS {
         save(&mut run, step);
@@ -176,7 +178,7 @@ fn check(remains: &Remains, step: u64, finished: bool) -> Result<(), String> {
             Some(bytes) => std::fs::write(path, bytes).unwrap(),
         }
     }
-    let opened = RunDir::open(&root.path().join(RUN), true, &settings(), &[], |_| ());
+    let opened = RunDir::open(&root.path().join(RUN), &Begin::resume(), &settings(), |_| ());
     match opened.map_err(|e| e.to_string())? {
         Opened::Finished => return Ok(()),
         _ if finished => return Err("a finished run is not".into()),

@@ -6,10 +6,10 @@
 
 use crate::config::{Recipe, TrainConfig};
 use crate::data::{Dataset, Split, Subset};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::params::initial_values;
-use crate::run::{Opened, RunDir, note};
+use crate::run::{Begin, Opened, RunDir, note};
 use crate::train::carried::Carried;
 use crate::train::length::Length;
 use crate::train::memory::{self, PerSample};
@@ -26,16 +26,16 @@ pub fn train<B: Backend, T: Task<B>>(
     bk: &B,
     config: &T::Config,
     out: &Path,
-    resume: bool,
+    begin: &Begin,
 ) -> Result<Option<T::Summary>> {
     let started = Instant::now();
-    if resume && RunDir::is_finished(out, config, &[])? {
+    if begin.resume && RunDir::is_finished(out, config, &begin.allow)? {
         return Ok(None);
     }
     let task = T::new(bk, config)?;
     let (data, held) = sources(&task, config)?;
     let length = Length::of(config, data.len())?;
-    let (mut run, checkpoint) = match RunDir::open(out, resume, config, &[], |line| note(&line))? {
+    let (mut run, checkpoint) = match RunDir::open(out, begin, config, |line| note(&line))? {
         Opened::Finished => return Ok(None),
         Opened::Fresh(run) => (run, None),
         Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
@@ -50,6 +50,20 @@ pub fn train<B: Backend, T: Task<B>>(
     let mut carried = Carried::new(bk, &task, &inputs, &initial()?, recipe.ema);
     if let Some(checkpoint) = checkpoint {
         carried.restore(bk, &run, &checkpoint)?;
+        if carried.state.step > length.total {
+            return Err(Error::config(format!(
+                "{} is at step {} already; {} steps are fewer",
+                out.display(),
+                carried.state.step,
+                length.total
+            )));
+        }
+        if run.changed("lr") {
+            carried.retreats = 0;
+        }
+        if run.changed("batch") || run.changed("accumulate") {
+            carried.micros = None;
+        }
         let (step, total) = (carried.state.step, length.total);
         note(&format!("resuming {} at step {step} of {total}", out.display()));
     } else {

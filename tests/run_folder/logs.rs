@@ -1,7 +1,7 @@
 //! Logs are not state: whatever became of them, a run goes on from its newest checkpoint and ends.
 
 use super::{open, records, save, settings};
-use beit::run::{Opened, RunDir, read_curves};
+use beit::run::{Begin, Opened, RunDir, read_curves};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -33,7 +33,8 @@ fn killed() -> TempDir {
 /// Resumes, logs the steps that are left, and returns what was said; events are readable to the end.
 fn go_on(folder: &Path) -> Vec<String> {
     let mut said = Vec::new();
-    let opened = RunDir::open(folder, true, &settings(), &[], |line| said.push(line)).unwrap();
+    let opened =
+        RunDir::open(folder, &Begin::resume(), &settings(), |line| said.push(line)).unwrap();
     let Opened::Resume(mut run, checkpoint) = opened else { panic!("{opened:?}") };
     assert_eq!(checkpoint.step, 2);
     for step in 3..=4 {

@@ -2,7 +2,7 @@
 
 use super::{fresh, message, save, settings};
 use beit::config::FORMAT;
-use beit::run::{Opened, RunDir};
+use beit::run::{Begin, Opened, RunDir};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,7 +71,7 @@ fn edit(folder: &Path, key: &str, line: &str) {
 
 fn resume(folder: &Path) -> (beit::Result<Opened>, String) {
     let mut said = Vec::new();
-    let opened = RunDir::open(folder, true, &settings(), &[], |line| said.push(line));
+    let opened = RunDir::open(folder, &Begin::resume(), &settings(), |line| said.push(line));
     (opened, said.join("\n"))
 }
 
@@ -103,7 +103,13 @@ fn newer_version() {
         text.contains("whirl was 3 and is now not set") && text.contains("--allow-change whirl ")
     );
     let allowed = ["whirl".to_owned()];
-    RunDir::open(folder.path(), true, &settings(), &allowed, |_| ()).unwrap();
+    RunDir::open(
+        folder.path(),
+        &Begin { resume: true, allow: allowed.to_vec() },
+        &settings(),
+        |_| (),
+    )
+    .unwrap();
     edit(folder.path(), "format", "format = \"two\"\n");
     assert!(message(resume(folder.path()).0).contains("format = \"two\" is not usable"));
 }

@@ -10,6 +10,7 @@ use beit::models::kind::ModelConfig;
 use beit::optim::state::State;
 use beit::params::{Decay, Init, Layout, Params, Registry};
 use beit::report::page::Page;
+use beit::run::Begin;
 use beit::train::driver::train;
 use beit::train::length::Length;
 use beit::train::task::{At, Extra, Part, Schedules, Task, Trained, Validation};
@@ -228,7 +229,7 @@ fn settings() -> TokenizerRun {
 }
 
 fn run(config: &TokenizerRun, out: &Path, resume: bool) -> Result<Option<Outcome>> {
-    train::<Bk, Toy>(&Bk::new(), config, out, resume)
+    train::<Bk, Toy>(&Bk::new(), config, out, &Begin { resume, ..Begin::default() })
 }
 
 fn weight(out: &Path) -> f32 {
