@@ -22,15 +22,12 @@ fn seed() -> u64 {
 fn beit(out: &Path, threads: usize, every: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_beit"));
     command
-        .args(
-            "train-tokenizer --data synthetic:16 --batch 4 --epochs 4 --device cpu --resume"
-                .split(' '),
-        )
+        .args("train-tokenizer --data synthetic:16 --batch 4 --device cpu --resume".split(' '))
         .args(["--threads", &threads.to_string(), "--out"])
         .arg(out)
         .args(["--set".to_owned(), format!("checkpoint_every={every}")]);
     for setting in
-        "width=4 init_width=4 vocab=4 blocks=1 groups=2 image_size=8 log_every=2".split(' ')
+        "steps=16 validate_every=3 width=4 init_width=4 vocab=4 blocks=1 groups=2 image_size=8 log_every=2".split(' ')
     {
         command.args(["--set", setting]);
     }
