@@ -15,7 +15,8 @@ pub fn install_interrupt() -> Result<()> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(STATUS);
         }
-        note("\nfinishing this step and saving; once more to end at once");
+        note(""); // Ends the line that a terminal has put ^C on.
+        note("finishing this step and saving; once more to end at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::config(format!("cannot handle Ctrl-C: {e}")))
 }

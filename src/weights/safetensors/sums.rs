@@ -8,7 +8,8 @@
 //! Each sum is eight hexadecimal digits. Between the two of them a flipped bit has nowhere to hide: one of
 //! the keys promises the other. A file with neither is somebody else's, or older, and is read unchecked.
 
-use super::header::{TensorInfo, shown};
+use super::header::TensorInfo;
+use crate::shown;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -65,7 +66,10 @@ pub(super) fn verify(
     let mut sums = sums.split(' ');
     for HeaderLine { name, range, .. } in described {
         if sums.next() != Some(&hex(crc32c::crc32c(&bytes[range]))) {
-            return Err(format!("tensor {} does not fit its checksum; {ADVICE}", shown(name)));
+            return Err(format!(
+                "tensor {} does not fit its checksum; {ADVICE}",
+                shown::name(name)
+            ));
         }
     }
     Ok(true)
