@@ -7,7 +7,6 @@
 //! only. Here the first entry that cannot be right ends the reading, and is named.
 
 use super::Dtype;
-use super::sums::HeaderLine;
 use crate::error::{Error, Result};
 use crate::shown;
 use safetensors::tensor::{Dtype as AnyDtype, Metadata, TensorInfo as Entry};
@@ -50,6 +49,14 @@ impl TensorInfo {
         let (dtype, range) = (self.stored.to_string(), self.range.clone());
         HeaderLine { name, dtype, shape: &self.shape, range }
     }
+}
+
+/// One tensor as the header describes it.
+pub(super) struct HeaderLine<'a> {
+    pub(super) name: &'a str,
+    pub(super) dtype: String,
+    pub(super) shape: &'a [usize],
+    pub(super) range: Range<usize>,
 }
 
 pub(super) fn bounded_header(path: &Path, prefix: [u8; 8], file_length: u64) -> Result<usize> {
