@@ -18,8 +18,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// Longest header that is read, twenty times that of the large model. What is kept of a header takes
-/// less than ten times its length, so that no file costs more than 10 MiB before its values are read.
+/// Longest header that is read, twenty times that of the large model. What is kept of the
+/// densest header takes about ten times its length, so that no file costs more than some 10 MiB before its
+/// values are read.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Most axes of a tensor.
