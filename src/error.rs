@@ -3,6 +3,7 @@
 //! Mistakes in shapes and indices are bugs of the caller and panic at the entry of the op; files,
 //! images, configurations and checkpoints return [`Error`], whose text says what to do.
 
+use crate::shown;
 use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -94,15 +95,22 @@ impl Error {
     }
 }
 
+fn shown_path(path: &Path) -> String {
+    shown::line(&path.to_string_lossy())
+}
+
+/// One line without anything that acts on a terminal, whatever it quotes.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { action, path, source } => {
-                write!(f, "{action} {}: {source}", path.display())
+                write!(f, "{action} {}: {source}", shown_path(path))
             }
-            Self::Format { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Format { path, message } => {
+                write!(f, "{}: {}", shown_path(path), shown::line(message))
+            }
             Self::Device(m) | Self::Config(m) | Self::Training(m) | Self::Interrupted(m) => {
-                f.write_str(m)
+                f.write_str(&shown::line(m))
             }
         }
     }

@@ -71,6 +71,7 @@
 //! | [`atomic`] | files that appear complete or not at all |
 //! | `words` | enums that are spelt as words |
 //! | [`real`], [`rng`], [`progress`], [`machine`], [`error`] | numbers, random numbers, lines for whoever waits, memory and disk, errors |
+//! | [`shown`] | text from outside on a terminal |
 //!
 //! An [`ops::Backend`] is the sum of the traits of all ops, in two precisions; layers and models are
 //! generic over it and name no device. There are [`cpu::Cpu`], with scalar `f64` (the judge) or `f32`
@@ -107,6 +108,7 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod selfcheck;
+pub mod shown;
 pub mod storage;
 pub mod tensor;
 pub mod train;

@@ -1,15 +1,16 @@
 //! Progress with rate and time left: a bar on a terminal, plain lines elsewhere.
 
+use crate::shown;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Writes a line to standard error. Nobody may be reading there: that is no reason to stop, as
+/// Writes a line to standard error, made safe for a terminal. Nobody may be reading there: that is no reason to stop, as
 /// `eprintln!` would.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", shown::line(line));
 }
 
 /// Whether this program has not asked the same about this line before: an unreadable image is met in every

@@ -12,6 +12,7 @@ mod cuda_sources;
 mod data;
 mod double;
 mod encoder;
+mod escapes;
 mod floors;
 mod layout;
 mod model_files;

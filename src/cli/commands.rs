@@ -15,6 +15,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::report::page::Page;
 use crate::run::{Begin, claim, install_interrupt, write_atomic};
+use crate::shown;
 use crate::train::driver::train;
 use crate::train::pretrain::Pretraining;
 use crate::train::summary::{PretrainSummary, TokenizerSummary};
@@ -36,7 +37,7 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
-        None => say!("{} holds a finished run; nothing to do", args.out.display()),
+        None => say!("{} holds a finished run; nothing to do", path(&args.out)),
     }
     print_report(&args.out);
     Ok(())
@@ -56,7 +57,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     )?;
     match summary {
         Some(summary) => print_pretrain(&summary),
-        None => say!("{} holds a finished run; nothing to do", out.display()),
+        None => say!("{} holds a finished run; nothing to do", path(out)),
     }
     print_report(out);
     Ok(())
@@ -96,7 +97,7 @@ pub fn attention(args: &AttentionArgs) -> Result<()> {
     let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
     let picture = on_device!(chosen, bk => attention_picture(&bk, &map))?;
     picture.save(&args.out)?;
-    say!("{}", args.out.display());
+    say!("{}", path(&args.out));
     Ok(())
 }
 
@@ -114,7 +115,7 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
     let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
     let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
     picture.save(&args.out)?;
-    say!("{}", args.out.display());
+    say!("{}", path(&args.out));
     Ok(())
 }
 
@@ -133,7 +134,7 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     }
     if let Some(folder) = &args.out {
         crate::selfcheck::page::write(&summary, folder)?;
-        say!("{}", folder.join("index.html").display());
+        say!("{}", path(&folder.join("index.html")));
     }
     Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -201,10 +202,14 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     let bk = Cpu::<f32>::new();
     load_weights(&bk, &model, &model.config.layout(&bk))?;
     for (name, tensor) in model.tensors.tensors() {
-        say!("  {name} {:?}", tensor.shape);
+        say!("  {} {:?}", shown::name(name), tensor.shape);
     }
     if let Ok(text) = std::fs::read_to_string(args.path.join("summary.json")) {
-        say!("summary: {}", text.trim());
+        // Written anew, so that no line of it is but JSON.
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(summary) => say!("summary: {summary:#}"),
+            Err(e) => say!("summary: summary.json is not JSON ({})", shown::name(&e.to_string())),
+        }
     }
     Ok(())
 }
@@ -230,7 +235,7 @@ pub fn print_pretrain(s: &PretrainSummary) {
 /// The table of a probe.
 pub fn print_probe(s: &ProbeSummary) {
     let (train, test) = s.images;
-    say!("probe of {}: {train} images fitted, {test} measured", s.model);
+    say!("probe of {}: {train} images fitted, {test} measured", shown::line(&s.model));
     say!("  block   linear     k-NN");
     for (l, (linear, knn)) in s.linear.iter().zip(&s.knn).enumerate() {
         say!("  {:>5} {linear:>8.3} {knn:>8.3}", l + 1);
@@ -242,5 +247,10 @@ pub fn print_probe(s: &ProbeSummary) {
 
 /// Where the report is.
 pub fn print_report(out: &Path) {
-    say!("report: {}", out.join("report.html").display());
+    say!("report: {}", path(&out.join("report.html")));
+}
+
+/// A path on one line.
+fn path(path: &Path) -> String {
+    shown::line(&path.to_string_lossy())
 }

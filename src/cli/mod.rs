@@ -1,6 +1,6 @@
 //! The command line: arguments in, library calls, tables out.
 
-/// Prints a line. Whoever reads our output may stop reading (`beit info run | head`): that ends the
+/// Prints lines, made safe for a terminal but for their line breaks. Whoever reads our output may stop reading (`beit info run | head`): that ends the
 /// program quietly, where `println!` would panic.
 macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print(format_args!($($text)*)) };
@@ -71,6 +71,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
 
 /// What `say!` does.
 fn print(text: std::fmt::Arguments) {
+    let text = crate::shown::lines(&text.to_string());
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(1);
     }

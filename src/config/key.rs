@@ -136,12 +136,17 @@ const fn equal(a: &str, b: &str) -> bool {
 
 /// `; did you mean X?` for the nearest of `names`, or nothing when none is near.
 pub(super) fn suggestion<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(given, names).map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// The nearest of `names`, where one is near.
+pub(super) fn nearest<'a>(
+    given: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let distance = |name: &str| strsim::damerau_levenshtein(given, name);
     let nearest = names.into_iter().min_by_key(|name| distance(name));
-    match nearest {
-        Some(name) if distance(name) <= 2 + name.len() / 3 => format!("; did you mean {name}?"),
-        _ => String::new(),
-    }
+    nearest.filter(|name| distance(name) <= 2 + name.len() / 3)
 }
 
 /// A named set of sizes and starting values.

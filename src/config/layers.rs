@@ -1,6 +1,6 @@
 //! Laying settings over each other: preset, file, `--set`, flags.
 
-use super::key::suggestion;
+use super::other_names::key_suggestion;
 use super::resume::saved_settings;
 use super::{FORMAT, Key, Preset, RunConfig};
 use crate::error::{Error, Result};
@@ -123,7 +123,8 @@ pub(super) fn read_versioned<C: RunConfig>(path: &Path) -> Result<(i64, Table)> 
 
 fn find<C: RunConfig>(name: &str) -> Result<&'static Key> {
     C::KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
-        let near = suggestion(name, C::KEYS.iter().map(|key| key.name));
+        let names: Vec<&str> = C::KEYS.iter().map(|key| key.name).collect();
+        let near = key_suggestion(name, &names);
         Error::config(format!("unknown key {name} for {}{near}", C::KIND))
     })
 }

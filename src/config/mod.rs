@@ -11,6 +11,7 @@ mod choice;
 mod declare;
 mod key;
 mod layers;
+mod other_names;
 mod place;
 mod pretrain;
 mod probe;

@@ -16,7 +16,8 @@ pub fn install_interrupt() -> Result<()> {
         if ASKED.swap(signal, Ordering::SeqCst) != 0 {
             std::process::exit(128 + signal);
         }
-        note("\nsaving and ending; once more to end at once");
+        note(""); // Ends the line that a terminal has put ^C on.
+        note("saving and ending; once more to end at once");
     };
     listen(first).map_err(|e| Error::config(format!("cannot handle signals: {e}")))
 }

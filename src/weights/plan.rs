@@ -12,9 +12,9 @@ mod tests;
 pub use resize::Regrid;
 
 use super::names::{Entry, Naming};
-use super::safetensors::shown;
 use crate::error::Result;
 use crate::params::{Layout, Param, arena_len};
+use crate::shown;
 use resize::PositionKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -220,7 +220,7 @@ impl LoadPlan {
             if of_kind.is_empty() {
                 continue;
             }
-            let names: Vec<String> = of_kind.iter().map(|t| shown(&t.name)).collect();
+            let names: Vec<String> = of_kind.iter().map(|t| shown::name(&t.name)).collect();
             let named = if kind == Fate::Matched.kind() {
                 String::new()
             } else {
@@ -237,7 +237,7 @@ impl fmt::Display for LoadPlan {
         for (kind, word) in KINDS.iter().enumerate() {
             let of_kind = self.tensors.iter().filter(|t| t.fate.kind() == kind);
             let names: Vec<String> =
-                of_kind.map(|t| format!("{}{}", shown(&t.name), t.fate)).collect();
+                of_kind.map(|t| format!("{}{}", shown::name(&t.name), t.fate)).collect();
             let colon = if names.is_empty() { "" } else { ": " };
             writeln!(f, "{word} {}{colon}{}", names.len(), names.join(", "))?;
         }

@@ -13,6 +13,7 @@
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::kind::ModelConfig;
+use crate::shown;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -163,6 +164,6 @@ impl Fields {
 
 /// The reason quotes the file.
 fn not_a_configuration(path: &Path, e: &serde_json::Error) -> Error {
-    let reason: String = e.to_string().chars().take(200).flat_map(char::escape_debug).collect();
+    let reason = shown::name(&e.to_string());
     Error::format(path, format!("not a model configuration: {reason}"))
 }

@@ -7,8 +7,8 @@
 //! only. Here the first entry that cannot be right ends the reading, and is named.
 
 use super::Dtype;
-use super::sums::HeaderLine;
 use crate::error::{Error, Result};
+use crate::shown;
 use safetensors::tensor::{Dtype as AnyDtype, Metadata, TensorInfo as Entry};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -18,8 +18,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// Longest header that is read, twenty times that of the large model. What is kept of a header takes
-/// less than ten times its length, so that no file costs more than 10 MiB before its values are read.
+/// Longest header that is read, twenty times that of the large model. What is kept of the
+/// densest header takes about ten times its length, so that no file costs more than some 10 MiB before its
+/// values are read.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Most axes of a tensor.
@@ -49,6 +50,14 @@ impl TensorInfo {
         let (dtype, range) = (self.stored.to_string(), self.range.clone());
         HeaderLine { name, dtype, shape: &self.shape, range }
     }
+}
+
+/// One tensor as the header describes it.
+pub(super) struct HeaderLine<'a> {
+    pub(super) name: &'a str,
+    pub(super) dtype: String,
+    pub(super) shape: &'a [usize],
+    pub(super) range: Range<usize>,
 }
 
 pub(super) fn bounded_header(path: &Path, prefix: [u8; 8], file_length: u64) -> Result<usize> {
@@ -82,7 +91,7 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
     let mut end = 0;
     for (name, TensorInfo { range, .. }) in &sorted {
         if range.start != end {
-            let name = shown(name);
+            let name = shown::name(name);
             let text = format!("tensor {name}: starts at byte {}, want {end}", range.start);
             return Err(wrong(text));
         }
@@ -100,11 +109,6 @@ pub(super) fn parse_header(path: &Path, header: &[u8], data_length: u64) -> Resu
     Ok((tensors, metadata))
 }
 
-/// A tensor's name as it can stand in a message, whatever is in it.
-pub(crate) fn shown(name: &str) -> String {
-    name.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
 /// The entries of a header, or why it is none.
 fn screened(header: &[u8], data_length: u64) -> Result<Screen, String> {
     let mut screen = Screen { data_length, ..Screen::default() };
@@ -112,14 +116,14 @@ fn screened(header: &[u8], data_length: u64) -> Result<Screen, String> {
     let read = screen.deserialize(&mut json).and_then(|()| json.end());
     match (read, screen.current.as_deref(), &screen.fault) {
         (Ok(()), ..) => Ok(screen),
-        (Err(_), Some(name), Some(fault)) => Err(format!("tensor {}: {fault}", shown(name))),
+        (Err(_), Some(name), Some(fault)) => Err(format!("tensor {}: {fault}", shown::name(name))),
         (Err(e), None, _) => Err(format!("not a safetensors file: its header is not JSON ({e})")),
         (Err(e), Some(METADATA), _) => {
             Err(format!("the header's {METADATA} is not a map of texts ({e})"))
         }
         (Err(e), Some(name), _) => {
-            let reason: String = e.to_string().chars().take(200).collect();
-            Err(format!("tensor {}: unusable header entry ({reason})", shown(name)))
+            let reason = shown::name(&e.to_string());
+            Err(format!("tensor {}: unusable header entry ({reason})", shown::name(name)))
         }
     }
 }
@@ -199,7 +203,7 @@ impl<'de> Visitor<'de> for Texts {
             match self.0.entry(key) {
                 Vacant(place) => place.insert(map.next_value()?),
                 Occupied(twice) => {
-                    let key = shown(twice.key());
+                    let key = shown::name(twice.key());
                     return Err(A::Error::custom(format!("{key} is there twice")));
                 }
             };

@@ -11,7 +11,6 @@ mod sums;
 mod write;
 
 pub use header::TensorInfo;
-pub(crate) use header::shown;
 pub use read::TensorFile;
 pub(super) use sums::hex;
 pub(super) use write::with_checksums;

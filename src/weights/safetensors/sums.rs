@@ -8,9 +8,9 @@
 //! Each sum is eight hexadecimal digits. Between the two of them a flipped bit has nowhere to hide: one of
 //! the keys promises the other. A file with neither is somebody else's, or older, and is read unchecked.
 
-use super::header::{TensorInfo, shown};
+use super::header::{HeaderLine, TensorInfo};
+use crate::shown;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 const TENSORS: &str = "crc32c_tensors";
 const HEADER: &str = "crc32c_header";
@@ -18,14 +18,6 @@ const HEADER: &str = "crc32c_header";
 /// What to do about a sum that does not fit.
 const ADVICE: &str = "damaged: take it from a copy (if another program rewrote it, let it leave out \
                       the metadata whose names begin with crc32c_)";
-
-/// One tensor as the header describes it.
-pub(super) struct HeaderLine<'a> {
-    pub(super) name: &'a str,
-    pub(super) dtype: String,
-    pub(super) shape: &'a [usize],
-    pub(super) range: Range<usize>,
-}
 
 /// `metadata` and the checksums of a file of these tensors, which are in the order of their places.
 pub(super) fn with_sums<'a>(
@@ -65,7 +57,10 @@ pub(super) fn verify(
     let mut sums = sums.split(' ');
     for HeaderLine { name, range, .. } in described {
         if sums.next() != Some(&hex(crc32c::crc32c(&bytes[range]))) {
-            return Err(format!("tensor {} does not fit its checksum; {ADVICE}", shown(name)));
+            return Err(format!(
+                "tensor {} does not fit its checksum; {ADVICE}",
+                shown::name(name)
+            ));
         }
     }
     Ok(true)

@@ -1,6 +1,7 @@
 //! Writing: the bytes of a file follow from tensors and metadata alone.
 
-use super::sums::{HeaderLine, with_sums};
+use super::header::HeaderLine;
+use super::sums::with_sums;
 use super::{Dtype, checksum};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
