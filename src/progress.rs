@@ -1,13 +1,22 @@
 //! Progress with rate and time left: a bar on a terminal, plain lines elsewhere.
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Writes a line to standard error. Nobody may be reading there: that is no reason to stop, as
 /// `eprintln!` would.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether this program has not asked the same about this line before: an unreadable image is met in every
+/// epoch, in evaluation and by pictures, which know nothing of each other, and is named once.
+pub fn is_news(line: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned())
 }
 
 /// Seconds between plain lines.

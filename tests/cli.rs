@@ -294,6 +294,26 @@ fn in_use() -> Result<(), Failed> {
     refused
 }
 
+/// An unreadable image is named once, though training and evaluation both come by it, and what is no image
+/// is counted.
+fn bad_image_named_once() -> Result<(), Failed> {
+    let photos = folder().join("one_bad");
+    std::fs::create_dir(&photos)?;
+    for i in 0..20 {
+        std::fs::copy(folder().join("images/square.png"), photos.join(format!("{i:02}.png")))?;
+    }
+    std::fs::write(photos.join("03.png"), "cut")?;
+    std::fs::write(photos.join("notes.txt"), "a text")?;
+    let line = TOKENIZER.replace("synthetic:32", "one_bad").replace("--epochs 1", "--epochs 2");
+    let output = beit(folder(), &format!("{line} --out one_bad_run")).output()?;
+    let said = text(&output);
+    let named = said.lines().filter(|line| line.contains("03.png")).count();
+    if !output.status.success() || named != 1 || !said.contains("one_bad: left out 1 .txt\n") {
+        return Err(format!("{}, named {named} times: {said}", output.status).into());
+    }
+    Ok(())
+}
+
 fn main() {
     let mut trials = Vec::new();
     for &(name, line, files) in WORKS {
@@ -305,6 +325,7 @@ fn main() {
     for &(name, change) in HOSTILE {
         trials.push(Trial::test(format!("fails/hostile_{name}"), move || hostile(name, change)));
     }
+    trials.push(Trial::test("works/bad_image_named_once", bad_image_named_once));
     trials.push(Trial::test("fails/run_folder_in_use", in_use));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -9,7 +9,7 @@ use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::{Ctx, Param, Params};
 use crate::real::Float;
-use crate::run::note;
+use crate::run::{is_news, note};
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
 use std::path::{Path, PathBuf};
@@ -89,7 +89,8 @@ pub fn load_all<D: Dataset, T: Send>(
     f: impl Fn(D::Item) -> T + Sync,
 ) -> Vec<T> {
     let (good, bad) = map_items(source, indices, f);
-    bad.values().for_each(|reason| note(&format!("skipped: {reason}")));
+    let lines = bad.values().map(|reason| format!("skipped: {reason}"));
+    lines.filter(|line| is_news(line)).for_each(|line| note(&line));
     good.into_iter().map(|(_, item)| item).collect()
 }
 

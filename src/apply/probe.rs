@@ -31,7 +31,7 @@ use crate::real::Float;
 use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
-use crate::run::{Progress, interrupted};
+use crate::run::{Progress, interrupted, is_news};
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
 use rayon::prelude::*;
@@ -139,9 +139,8 @@ fn table<B: Backend>(
     for chunk in indices.chunks(64) {
         let (loaded, unread) =
             map_items(source, chunk, |item| (item.label, eval_view(&augment, &item.image)));
-        for reason in unread.values() {
-            progress.note(&format!("skipped: {reason}"));
-        }
+        let lines = unread.values().map(|reason| format!("skipped: {reason}"));
+        lines.filter(|line| is_news(line)).for_each(|line| progress.note(&line));
         bad.extend(unread);
         check_bad(&bad, settings.common.max_bad, source.len())?;
         progress.advance(chunk.len() as u64, "");
@@ -180,7 +179,7 @@ fn stopped() -> Error {
 
 /// Probes an encoder on labelled sources.
 pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
-    let open = |spec: &str, split| Source::open(spec, split, config.common.seed);
+    let open = |spec: &str, split| Source::open_aloud(spec, split, config.common.seed);
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
     if train.classes() != test.classes() {
         return Err(Error::config(format!(

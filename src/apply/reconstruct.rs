@@ -49,7 +49,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             Some((model, w, file.normalise))
         }
     };
-    let source = Source::open(task.data, task.split, task.seed)?;
+    let source = Source::open_aloud(task.data, task.split, task.seed)?;
     let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.image);
     let trained = encoder.as_ref().and_then(|(.., normalise)| *normalise);
     let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or(Normalise::Half));

@@ -19,7 +19,7 @@ pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// Reads and decodes a JPEG, PNG or WebP file. The content decides, not the name's ending.
 pub fn decode(path: &Path) -> Result<Image> {
-    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+    let bytes = super::file::read_bounded(path)?;
     decode_bytes(&bytes, path)
 }
 

@@ -14,6 +14,7 @@ pub mod augment;
 pub mod cifar;
 pub mod dataset;
 pub mod decode;
+pub mod file;
 pub mod folder;
 pub mod geometry;
 pub mod image;

@@ -3,11 +3,12 @@
 use super::cifar::Cifar;
 use super::dataset::{Dataset, Labelled};
 use super::decode::decode;
-use super::folder::{Folder, NO_IMAGES_HELP};
+use super::folder::{Folder, Listed, NO_IMAGES_HELP, shown};
 use super::image::Image;
 pub use super::split::Split;
 use super::synthetic::Scenes;
 use crate::error::{Error, Result};
+use crate::progress::{is_news, note};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -37,7 +38,10 @@ impl Source {
     /// Opens `synthetic[:COUNT]`, a CIFAR file or folder, or a directory of images.
     ///
     /// A directory is searched with all its folders; files are sorted by path; the first folder
-    /// level names the classes, and files directly in the directory have none.
+    /// level names the classes, and files directly in the directory have none. Files are images by
+    /// their endings, and where an ending is unknown by their first bytes. What can never be read (a
+    /// FIFO, a device, a folder that cannot be listed or that is a link to one above) is an unreadable
+    /// image. Files that are none are left out: see [`remark`](Self::remark).
     pub fn open(spec: &str, split: Split, seed: u64) -> Result<Self> {
         if let Some(count) = scene_count(spec)? {
             return Ok(Self::synthetic(count, SCENE_SIDE, split, seed));
@@ -61,6 +65,13 @@ impl Source {
         }))
     }
 
+    /// [`open`](Self::open), and says on standard error what was left out.
+    pub fn open_aloud(spec: &str, split: Split, seed: u64) -> Result<Self> {
+        let source = Self::open(spec, split, seed)?;
+        source.remark().iter().filter(|line| is_news(line)).for_each(|line| note(line));
+        Ok(source)
+    }
+
     /// Drawn scenes of any size.
     pub fn synthetic(count: usize, side: usize, split: Split, seed: u64) -> Self {
         Self::of(SourceKind::Scenes(Scenes { count, side, split, seed }))
@@ -75,6 +86,15 @@ impl Source {
         Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
     }
 
+    /// Which files of a folder are no images, by ending, and which class folders hold none, in one line;
+    /// none where there is nothing to say.
+    pub fn remark(&self) -> Option<String> {
+        match &self.kind {
+            SourceKind::Folder(folder) => folder.remark(),
+            SourceKind::Cifar(_) | SourceKind::Scenes(_) => None,
+        }
+    }
+
     /// Names of the classes; empty if nothing is labelled.
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -83,7 +103,7 @@ impl Source {
     /// Class of image `i`.
     pub fn label(&self, i: usize) -> Option<u32> {
         match &self.kind {
-            SourceKind::Folder(folder) => folder.files[i].1,
+            SourceKind::Folder(folder) => folder.files[i].class,
             SourceKind::Cifar(cifar) => Some(cifar.label(i)),
             SourceKind::Scenes(scenes) => Some(scenes.label(i)),
         }
@@ -92,7 +112,7 @@ impl Source {
     /// What to call image `i` in a message.
     pub fn name(&self, i: usize) -> String {
         match &self.kind {
-            SourceKind::Folder(folder) => folder.files[i].0.display().to_string(),
+            SourceKind::Folder(folder) => shown(folder.files[i].path.as_os_str()),
             SourceKind::Cifar(_) => format!("record {i}"),
             SourceKind::Scenes(_) => format!("scene {i}"),
         }
@@ -101,7 +121,7 @@ impl Source {
     /// The file of image `i`, if it has one of its own.
     pub fn path(&self, i: usize) -> Option<PathBuf> {
         match &self.kind {
-            SourceKind::Folder(folder) => Some(folder.root.join(&folder.files[i].0)),
+            SourceKind::Folder(folder) => Some(folder.root.join(&folder.files[i].path)),
             SourceKind::Cifar(_) | SourceKind::Scenes(_) => None,
         }
     }
@@ -124,7 +144,14 @@ impl Source {
 
     fn make(&self, i: usize) -> Result<Image> {
         match &self.kind {
-            SourceKind::Folder(folder) => decode(&folder.root.join(&folder.files[i].0)),
+            SourceKind::Folder(folder) => {
+                let Listed { path, fault, .. } = &folder.files[i];
+                let path = folder.root.join(path);
+                match fault {
+                    Some(fault) => Err(Error::format(path, fault)),
+                    None => decode(&path),
+                }
+            }
             SourceKind::Cifar(cifar) => Ok(cifar.image(i)),
             SourceKind::Scenes(scenes) => Ok(scenes.draw(i)),
         }
@@ -142,8 +169,8 @@ impl Dataset for Source {
     fn checksum(&self) -> u32 {
         let count = crc32c::crc32c(&(self.len() as u64).to_le_bytes());
         match &self.kind {
-            SourceKind::Folder(folder) => folder.files.iter().fold(count, |sum, (path, _)| {
-                let sum = crc32c::crc32c_append(sum, path.as_os_str().as_encoded_bytes());
+            SourceKind::Folder(folder) => folder.files.iter().fold(count, |sum, listed| {
+                let sum = crc32c::crc32c_append(sum, listed.path.as_os_str().as_encoded_bytes());
                 crc32c::crc32c_append(sum, b"\0")
             }),
             SourceKind::Cifar(cifar) => cifar.checksum(count),

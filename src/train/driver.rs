@@ -13,7 +13,7 @@ use crate::ops::adamw::AdamW;
 use crate::optim::segments;
 use crate::optim::state::State;
 use crate::real::Float;
-use crate::run::{Opened, Progress, RunDir, interrupted, note};
+use crate::run::{Opened, Progress, RunDir, interrupted, is_news, note};
 use crate::storage::Later;
 use crate::train::carried::Carried;
 use crate::train::cut::BatchCut;
@@ -159,8 +159,9 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         while self.carried.state.step < total {
             let batch = timed(&mut pipeline.images, || loader.next_batch())?;
             for (&index, reason) in loader.bad_images() {
-                if named.insert(index) {
-                    progress.note(&format!("skipped: {reason}"));
+                let line = format!("skipped: {reason}");
+                if named.insert(index) && is_news(&line) {
+                    progress.note(&line);
                 }
             }
             let at = At { step: self.carried.state.step, length: self.length };

@@ -85,7 +85,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     }
 
     fn data(&self) -> Result<Source> {
-        Source::open(&self.config.recipe.data, Split::Train, self.config.common.seed)
+        Source::open_aloud(&self.config.recipe.data, Split::Train, self.config.common.seed)
     }
 
     fn inputs(&self) -> Vec<(&'static str, u32)> {
