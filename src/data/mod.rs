@@ -24,6 +24,7 @@ pub mod pixels;
 pub mod resize;
 pub mod source;
 pub mod split;
+pub mod survey;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
