@@ -20,6 +20,13 @@ pub fn is_news(line: &str) -> bool {
     SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned())
 }
 
+/// Whether this program has not asked the same about this line before: an unreadable image is met in every
+/// epoch, in evaluation and by pictures, which know nothing of each other, and is named once.
+pub fn is_news(line: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned())
+}
+
 /// Seconds between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 //!
 //! Own harness, so that each command and each mistake is a test with its own name.
 
+use beit::config::{Preset, PretrainRun, RunConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,9 @@ const WORKS: &[(&str, Line, &[&str])] = &[
     ),
     ("bench_step", "bench step --preset tiny --batch 2 --json bs.json", &["bs.json"]),
     ("bench_data", "bench data --data synthetic:40 --json bd.json", &["bd.json"]),
+    ("data_check", "data check images --json dc.json", &["dc.json"]),
+    ("data_check_cifar", "data check cifar --preset tiny --json dcc.json", &["dcc.json"]),
+    ("data_check_scenes", "data check synthetic:40 --preset small", &[]),
     ("info_run", "info beit", &[]),
     ("info_file", "info tokenizer/model.safetensors", &[]),
     ("help", "pretrain --help", &[]),
@@ -314,6 +318,30 @@ fn bad_image_named_once() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A source that would stop a run is described all the same, and the status says so.
+fn data_check_refuses() -> Result<(), Failed> {
+    for (line, named) in [
+        ("data check broken", "9 of 9 images cannot be read"),
+        ("data check images --preset tiny --json few.json", "images: 2 images are too few"),
+    ] {
+        let output = beit(folder(), line).output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (table, status) = (String::from_utf8_lossy(&output.stdout), output.status.code());
+        if status != Some(1) || !complaint.contains(named) || !table.contains("are listed") {
+            return Err(format!("{line}: {status:?}, want {named}: {}", text(&output)).into());
+        }
+    }
+    let report: Value = serde_json::from_slice(&std::fs::read(folder().join("few.json"))?)?;
+    let run = json!({ "command": "pretrain", "preset": "tiny", "batch": 32, "trained": 0,
+                      "steps": PretrainRun::preset(Preset::Tiny).recipe.steps, "passes": 0.0 });
+    assert_eq!((&report["listed"], &report["formats"]), (&json!(2), &json!({ "PNG": 2 })));
+    assert_eq!(
+        (&report["runs"][1], report["duplicates"].as_array().map(Vec::len)),
+        (&run, Some(1))
+    );
+    Ok(())
+}
+
 fn main() {
     let mut trials = Vec::new();
     for &(name, line, files) in WORKS {
@@ -326,6 +354,7 @@ fn main() {
         trials.push(Trial::test(format!("fails/hostile_{name}"), move || hostile(name, change)));
     }
     trials.push(Trial::test("works/bad_image_named_once", bad_image_named_once));
+    trials.push(Trial::test("fails/data_check", data_check_refuses));
     trials.push(Trial::test("fails/run_folder_in_use", in_use));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -2,6 +2,7 @@
 
 mod folders;
 mod resize_pillow;
+mod survey;
 
 use beit::data::augment::{AugmentConfig, two_views};
 use beit::data::loader::{Batch, epoch_order, map_items};

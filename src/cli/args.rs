@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use crate::cli::data::DataCommand;
 use crate::config::{Layers, Place, PrecisionChoice};
 use crate::data::pixels::Normalise;
 use crate::error::Error;
@@ -54,6 +55,9 @@ pub enum Command {
     /// Time ops, training steps or the data pipeline.
     #[command(subcommand, after_help = "Example:\n  beit bench step --preset tiny --batch 64")]
     Bench(BenchCommand),
+    /// Say what a source of images holds, before a run.
+    #[command(subcommand, after_help = "Example:\n  beit data check photos/")]
+    Data(DataCommand),
     /// Say what a run folder or a weight file holds.
     #[command(after_help = "Example:\n  beit info runs/beit")]
     Info(InfoArgs),

@@ -9,6 +9,7 @@ macro_rules! say {
 mod args;
 mod bench;
 mod commands;
+mod data;
 mod demo;
 mod device;
 mod threads;
@@ -65,6 +66,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),
+        Command::Data(command) => data::data(&command),
         Command::Info(args) => commands::info(&args).and(done),
     }
 }

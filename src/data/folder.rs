@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 24;
 const LOOKED_AT: usize = 1000;
 
 /// Names that a line gives before it says how many more there are.
-const NAMED: usize = 8;
+pub(super) const NAMED: usize = 8;
 
 /// One thing below a directory.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl Folder {
 }
 
 /// The first few of the words, and how many more there are.
-fn few(words: impl ExactSizeIterator<Item = String>) -> String {
+pub(super) fn few(words: impl ExactSizeIterator<Item = String>) -> String {
     let more = words.len().saturating_sub(NAMED);
     let said = words.take(NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{said} and {more} more") } else { said }

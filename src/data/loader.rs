@@ -114,7 +114,7 @@ pub fn check_bad(bad: &BadImages, max_bad: f64, len: usize) -> Result<()> {
     let some: Vec<&str> = bad.values().take(3).map(String::as_str).collect();
     Err(Error::config(format!(
         "{} of {len} images cannot be read, more than max_bad = {max_bad} allows; repair or remove \
-         them, or give --set max_bad={}: {}{}",
+         them (`beit data check` finds all), or give --set max_bad={}: {}{}",
         bad.len(),
         enough_max_bad(bad.len(), len),
         some.join("; "),

@@ -25,6 +25,7 @@ pub mod resize;
 pub mod source;
 pub mod split;
 pub mod subset;
+pub mod survey;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};

@@ -9,6 +9,7 @@ pub use super::split::Split;
 use super::synthetic::Scenes;
 use crate::error::{Error, Result};
 use crate::progress::{is_news, note};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -92,6 +93,14 @@ impl Source {
         match &self.kind {
             SourceKind::Folder(folder) => folder.remark(),
             SourceKind::Cifar(_) | SourceKind::Scenes(_) => None,
+        }
+    }
+
+    /// Files that are no images, by ending, and class folders that hold none.
+    pub fn ignored(&self) -> (BTreeMap<String, usize>, Vec<String>) {
+        match &self.kind {
+            SourceKind::Folder(folder) => (folder.left_out.clone(), folder.without_images.clone()),
+            SourceKind::Cifar(_) | SourceKind::Scenes(_) => Default::default(),
         }
     }
 

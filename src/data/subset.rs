@@ -9,6 +9,12 @@ use std::sync::Arc;
 /// Most items that are kept out of training.
 const MOST: usize = 1024;
 
+/// Items of so many that [`Subset::hold_out`] keeps out of training in batches of `batch`.
+pub fn held_out(items: usize, batch: usize) -> usize {
+    let wanted = (items / 50).max(16.min(items / 8)).min(MOST);
+    wanted.min(items.saturating_sub(batch))
+}
+
 /// Some items of a data set, in its order. An item keeps what it knows of itself, its number in the
 /// whole set included.
 #[derive(Debug)]
@@ -30,8 +36,7 @@ impl<D: Dataset> Subset<D> {
     /// and an encoder that are trained on the same images keep out the same ones, whatever their seeds.
     pub fn hold_out(all: Arc<D>, batch: usize) -> (Self, Option<Self>) {
         let items = all.len();
-        let wanted = (items / 50).max(16.min(items / 8)).min(MOST);
-        let count = wanted.min(items.saturating_sub(batch));
+        let count = held_out(items, batch);
         if count == 0 {
             return (Self::whole(all), None);
         }

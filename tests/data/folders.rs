@@ -175,7 +175,7 @@ fn a_folder_that_cannot_be_listed_is_an_unreadable_image() {
     write(folder.path(), "a/0.png", &png(&scene(0)));
     let shut = folder.path().join("shut");
     fs::create_dir(&shut).unwrap();
-    fs::set_permissions(&shut, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).unwrap();
     // No permission holds back root; a folder that was removed while open does, where there is /proc.
     let gone = tempfile::tempdir().unwrap();
     let held = fs::File::open(gone.path()).unwrap();
