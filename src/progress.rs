@@ -1,6 +1,6 @@
 //! Progress with rate and time left: a bar on a terminal, plain lines elsewhere.
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ pub struct Progress {
     done: u64,
     started: Instant,
     last_line: Instant,
+    figures: String,
     bar: Option<ProgressBar>,
 }
 
@@ -30,29 +31,48 @@ impl Progress {
     /// Work of `total` units of which `done` are behind us (a resumed run), as in
     /// `Progress::new("pretrain", 1000, 0, "steps")`.
     pub fn new(what: &str, total: u64, done: u64, unit: &'static str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            // Units per second come from `per_sec`, time left from `eta`; `msg` holds the loss.
+        let terminal = std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr);
+        Self::on(terminal, what, total, done, unit)
+    }
+
+    /// A bar where there is a terminal to draw it on, plain lines elsewhere.
+    fn on(
+        terminal: Option<ProgressDrawTarget>,
+        what: &str,
+        total: u64,
+        done: u64,
+        unit: &'static str,
+    ) -> Self {
+        let bar = terminal.map(|terminal| {
+            // Units per second come from `per_sec`, time left from `eta`; `msg` holds the figures.
             let template = "{prefix} {wide_bar} {pos}/{len} {per_sec} {eta} left {msg}";
             let style = ProgressStyle::with_template(template).expect("the template is legal");
-            let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned());
+            let bar = ProgressBar::with_draw_target(Some(total), terminal);
+            let bar = bar.with_style(style).with_prefix(what.to_owned());
             bar.set_position(done);
             bar.reset_eta();
             bar
         });
-        let now = Instant::now();
-        let what = what.to_owned();
-        Self { what, unit, total, first: done, done, started: now, last_line: now, bar }
+        let (now, what, figures) = (Instant::now(), what.to_owned(), String::new());
+        let (started, last_line) = (now, now);
+        Self { what, unit, total, first: done, done, started, last_line, figures, bar }
     }
 
-    /// Another `count` units are done; `message` says how it goes, as in `loss 5.21`.
-    pub fn advance(&mut self, count: u64, message: &str) {
+    /// Another `count` units are done; `figures` say how it goes, as in `loss 5.21`, and stay until there
+    /// are others: empty ones change nothing.
+    pub fn advance(&mut self, count: u64, figures: &str) {
         self.done += count;
+        if !figures.is_empty() {
+            figures.clone_into(&mut self.figures);
+        }
         if let Some(bar) = &self.bar {
-            bar.set_message(message.to_owned());
+            if !figures.is_empty() {
+                bar.set_message(self.figures.clone());
+            }
             bar.inc(count);
         } else if self.last_line.elapsed() >= PLAIN_EVERY || self.done == self.total {
             self.last_line = Instant::now();
-            note(&self.line(self.started.elapsed(), message));
+            note(&self.line(self.started.elapsed()));
         }
     }
 
@@ -71,26 +91,52 @@ impl Progress {
         }
     }
 
-    fn line(&self, elapsed: Duration, message: &str) -> String {
+    fn line(&self, elapsed: Duration) -> String {
         let rate = (self.done - self.first) as f64 / elapsed.as_secs_f64().max(1e-9);
         let left = Duration::from_secs_f64(
             (self.total - self.done.min(self.total)) as f64 / rate.max(1e-9),
         );
-        let Self { what, unit, total, done, .. } = self;
+        let Self { what, unit, total, done, figures, .. } = self;
         let left = HumanDuration(left);
-        format!("{what}: {done}/{total} {unit}, {rate:.1} {unit}/s, {left} left, {message}")
+        let comma = if figures.is_empty() { "" } else { ", " };
+        format!("{what}: {done}/{total} {unit}, {rate:.1} {unit}/s, {left} left{comma}{figures}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::InMemoryTerm;
 
     #[test]
-    fn plain_line() {
-        let mut progress = Progress::new("pretrain", 100, 10, "steps");
-        progress.done = 30;
-        let line = progress.line(Duration::from_secs(10), "loss 5.00");
-        assert_eq!(line, "pretrain: 30/100 steps, 2.0 steps/s, 35 seconds left, loss 5.00");
+    fn plain_lines_keep_the_last_figures() {
+        let mut progress = Progress::on(None, "pretrain", 100, 10, "steps");
+        let ten = Duration::from_secs(10);
+        progress.advance(10, "");
+        let none_yet = "pretrain: 20/100 steps, 1.0 steps/s, 80 seconds left";
+        assert_eq!(progress.line(ten), none_yet);
+        progress.advance(5, "loss 5.00");
+        progress.advance(5, "");
+        let line = "pretrain: 30/100 steps, 2.0 steps/s, 35 seconds left, loss 5.00";
+        assert_eq!(progress.line(ten), line);
+    }
+
+    #[test]
+    fn the_bar_keeps_the_last_figures() {
+        let terminal = InMemoryTerm::new(4, 120);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let mut progress = Progress::on(Some(target), "pretrain", 100, 0, "steps");
+        let mut frame = |figures: &str| {
+            progress.advance(1, figures);
+            progress.bar.as_ref().expect("a bar").force_draw();
+            terminal.contents()
+        };
+        assert!(!frame("").contains("loss"));
+        for step in 1..30 {
+            let figures = if step % 10 == 1 { format!("loss {step}") } else { String::new() };
+            let (frame, shown) = (frame(&figures), format!("loss {}", (step - 1) / 10 * 10 + 1));
+            assert!(frame.contains(&shown), "step {step}: no {shown} in {frame}");
+            assert!(frame.contains(&format!("{}/100", step + 1)), "{frame}");
+        }
     }
 }
