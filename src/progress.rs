@@ -2,12 +2,29 @@
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Writes a line to standard error. Nobody may be reading there: that is no reason to stop, as
 /// `eprintln!` would.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Lines that wait for work to begin.
+static WAITING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps a line that matters to who waits, and to nobody where the work never begins: it is written by
+/// [`work_begins`].
+pub fn note_with_work(line: String) {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+}
+
+/// Writes the lines that waited for this. Progress does so by itself; other work when all its inputs are
+/// there.
+pub fn work_begins() {
+    let lines = std::mem::take(&mut *WAITING.lock().unwrap_or_else(PoisonError::into_inner));
+    lines.iter().for_each(|line| note(line));
 }
 
 /// Seconds between plain lines.
@@ -31,6 +48,7 @@ impl Progress {
     /// Work of `total` units of which `done` are behind us (a resumed run), as in
     /// `Progress::new("pretrain", 1000, 0, "steps")`.
     pub fn new(what: &str, total: u64, done: u64, unit: &'static str) -> Self {
+        work_begins();
         let terminal = std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr);
         Self::on(terminal, what, total, done, unit)
     }

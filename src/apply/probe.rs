@@ -7,6 +7,8 @@
 //! `Deviation:` features are taken once from the evaluation crop; the original augments (random
 //! crops, flips) in every epoch of its probe.
 
+mod classes;
+
 use super::frozen::views;
 use super::knn::{FeatureTable, knn_accuracy, share_equal};
 use crate::config::{Preset, ProbeRun};
@@ -31,9 +33,10 @@ use crate::real::Float;
 use crate::report::page::{self, Page};
 use crate::report::plot::{Axis, Plot};
 use crate::rng::{Philox, Purpose};
-use crate::run::{Progress, interrupted};
+use crate::run::{Progress, interrupted, note};
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
+use classes::SharedClasses;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -118,12 +121,41 @@ impl<B: Backend> Probed<B> {
     }
 }
 
+/// One side of a probe.
+struct Side<'a> {
+    /// What is done with it.
+    what: &'a str,
+    source: &'a Source,
+    /// By class of the source, the class of the probe.
+    classes: &'a [Option<u32>],
+}
+
+impl Side<'_> {
+    /// The images that a probe looks at; those of other classes are not even read.
+    fn images(&self) -> Vec<usize> {
+        let wanted = |&i: &usize| self.source.label(i).is_none_or(|l| self.class(l).is_some());
+        (0..self.source.len()).filter(wanted).collect()
+    }
+
+    fn class(&self, label: u32) -> Option<u32> {
+        self.classes.get(label as usize).copied().flatten()
+    }
+
+    fn class_of(&self, image: usize, label: Option<u32>) -> Result<u32> {
+        label.and_then(|label| self.class(label)).ok_or_else(|| {
+            Error::config(format!(
+                "{}: a probe needs classes: put the images of each class into a folder of its name",
+                self.source.name(image)
+            ))
+        })
+    }
+}
+
 fn table<B: Backend>(
     bk: &B,
     probed: &Probed<B>,
-    source: &Source,
+    side: &Side,
     settings: &ProbeRun,
-    what: &str,
 ) -> Result<FeatureTable> {
     let config = &probed.model.config;
     let ((ih, iw), depth) = (config.image, config.depth);
@@ -132,18 +164,18 @@ fn table<B: Backend>(
         labels: Vec::new(),
         width: 2 * config.width,
     };
-    let indices: Vec<usize> = (0..source.len()).collect();
-    let mut progress = Progress::new(what, source.len() as u64, 0, "images");
+    let indices = side.images();
+    let mut progress = Progress::new(side.what, indices.len() as u64, 0, "images");
     let augment = views((ih, iw), (ih, iw), settings.normalise.of(probed.normalise));
     let mut bad = BadImages::new();
     for chunk in indices.chunks(64) {
         let (loaded, unread) =
-            map_items(source, chunk, |item| (item.label, eval_view(&augment, &item.image)));
+            map_items(side.source, chunk, |item| (item.label, eval_view(&augment, &item.image)));
         for reason in unread.values() {
             progress.note(&format!("skipped: {reason}"));
         }
         bad.extend(unread);
-        check_bad(&bad, settings.common.max_bad, source.len())?;
+        check_bad(&bad, settings.common.max_bad, indices.len())?;
         progress.advance(chunk.len() as u64, "");
         if interrupted() {
             return Err(stopped());
@@ -153,13 +185,7 @@ fn table<B: Backend>(
         }
         let mut pixels = Vec::with_capacity(loaded.len());
         for (i, (label, view)) in loaded {
-            table.labels.push(label.ok_or_else(|| {
-                Error::config(format!(
-                    "{}: a probe needs classes: put the images of each class into a folder of \
-                     its name",
-                    source.name(i)
-                ))
-            })?);
+            table.labels.push(side.class_of(i, label)?);
             pixels.push(view);
         }
         let images = Tensor::from_f32(bk, &pixels.concat(), &[pixels.len(), ih, iw, 3]);
@@ -169,7 +195,8 @@ fn table<B: Backend>(
     }
     progress.finish();
     if table.labels.is_empty() {
-        return Err(Error::config(format!("{what}: none of {} images can be read", source.len())));
+        let (what, count) = (side.what, indices.len());
+        return Err(Error::config(format!("{what}: none of {count} images can be read")));
     }
     Ok(table)
 }
@@ -182,22 +209,22 @@ fn stopped() -> Error {
 pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
     let open = |spec: &str, split| Source::open(spec, split, config.common.seed);
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
-    if train.classes() != test.classes() {
-        return Err(Error::config(format!(
-            "train and test have different classes: {:?} and {:?}",
-            train.classes(),
-            test.classes()
-        )));
-    }
-    if train.classes().len() < 2 {
+    let shared = SharedClasses::of(train.classes(), test.classes(), config.common_classes)?;
+    if shared.names.len() < 2 {
         return Err(Error::config(format!(
             "{}: a probe needs at least two classes (a folder of images for each)",
             config.train
         )));
     }
-    let classes = train.classes().to_vec();
-    let fitted = table(bk, probed, &train, config, "features of train")?;
-    let measured = table(bk, probed, &test, config, "features of test")?;
+    if !shared.left_out.is_empty() {
+        note(&format!("left out: {}", shared.left_out));
+    }
+    let side = |what, source, classes| Side { what, source, classes };
+    let fitted = side("features of train", &train, &shared.train);
+    let measured = side("features of test", &test, &shared.test);
+    let fitted = table(bk, probed, &fitted, config)?;
+    let measured = table(bk, probed, &measured, config)?;
+    let classes = shared.names;
     let linear = linear_accuracies(&fitted, &measured, classes.len(), config)?;
     let knn = (0..fitted.blocks.len())
         .map(|l| knn_accuracy(&fitted, &measured, l, classes.len(), config.knn_k))

@@ -12,6 +12,7 @@ use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
+use crate::run::work_begins;
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
@@ -59,6 +60,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     if seen.is_empty() {
         return Err(Error::config(format!("{}: no readable image", task.data)));
     }
+    work_begins();
     // 40 % of the patches, in blocks of at least 16 on a 14x14 grid and 4 on a smaller one.
     let least = if gh * gw >= 196 { 16 } else { 4.min(gh * gw * 2 / 5).max(1) };
     let masks = MaskConfig::block(gh, gw, (gh * gw * 2 / 5).max(1), least);

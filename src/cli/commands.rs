@@ -9,6 +9,7 @@ use crate::cli::args::{
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
+use crate::cli::presets::print_config;
 use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
 use crate::cpu::Cpu;
 use crate::data::Split;
@@ -23,33 +24,43 @@ use crate::weights::{load_model, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Why a value that the parser insists on is there.
+const ASKED: &str = "the parser asks for it where it is not --print-config";
+
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
+    let mut config: TokenizerRun =
+        args.settings.layers(&[("data", args.data.as_deref())]).resolve()?;
+    if args.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, resume) = (&args.out, args.resume);
+    let (out, resume) = (args.out.as_deref().expect(ASKED), args.resume);
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, resume)),
     )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
-        None => say!("{} holds a finished run; nothing to do", args.out.display()),
+        None => say!("{} holds a finished run; nothing to do", out.display()),
     }
-    print_report(&args.out);
+    print_report(out);
     Ok(())
 }
 
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
-    let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
+    let own = [("data", args.train.data.as_deref()), ("tokenizer", args.tokenizer.as_deref())];
     let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    if args.train.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, resume) = (&args.train.out, args.train.resume);
+    let (out, resume) = (args.train.out.as_deref().expect(ASKED), args.train.resume);
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, resume)),
@@ -64,8 +75,15 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 
 /// `beit probe`
 pub fn probe(args: &ProbeArgs) -> Result<()> {
-    let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
-    let config: ProbeRun = args.settings.layers(&own).resolve()?;
+    let own = [("model", &args.model), ("train", &args.train), ("test", &args.test)];
+    let mut layers = args.settings.layers(&own.map(|(key, value)| (key, value.as_deref())));
+    if args.common_classes {
+        layers.flags.push(("common_classes", true.into()));
+    }
+    let config: ProbeRun = layers.resolve()?;
+    if args.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     let _lock = args.out.as_deref().map(claim).transpose()?;
     let summary = on_threads(config.common.threads, || {

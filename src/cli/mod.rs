@@ -11,11 +11,12 @@ mod bench;
 mod commands;
 mod demo;
 mod device;
+mod presets;
 mod threads;
 
 use crate::error::DeviceFault;
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -66,6 +67,13 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),
         Command::Info(args) => commands::info(&args).and(done),
+        Command::Presets => presets::presets().and(done),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "beit", &mut script);
+            say!("{}", String::from_utf8_lossy(&script).trim_end());
+            done
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod interrupt;
 mod metrics;
 
 pub use crate::atomic::{write_atomic, write_atomic_with};
-pub use crate::progress::{Progress, note};
+pub use crate::progress::{Progress, note, note_with_work, work_begins};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
 pub use folder::{Lock, Opened, RunDir, claim};
 pub use interrupt::{install_interrupt, interrupted};
