@@ -5,6 +5,8 @@
 
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/pages.rs"]
+mod pages;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
@@ -259,8 +261,7 @@ fn beit(folder: &Path, line: &str) -> Command {
 const DEVICE: &str = "computing on";
 
 /// Mistakes that show when work has begun.
-const AT_WORK: &[&str] =
-    &["broken", "max_bad", "none of 2 images can be read", "no/x.png", ".png"];
+const AT_WORK: &[&str] = &["broken", "max_bad", "none of 2 images can be read", "no/x.png", ".png"];
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
@@ -405,5 +406,6 @@ fn main() {
     trials.push(Trial::test("works/print_config", print_config));
     trials.push(Trial::test("works/version", version));
     trials.extend(examples::trials());
+    trials.extend(pages::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

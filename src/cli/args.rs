@@ -50,7 +50,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  beit attention --model runs/beit --image cat.jpg --patch \
                             3,4 --out cat.png")]
     Attention(AttentionArgs),
-    /// Draw original, masked image, decoded tokens and decoded predictions side by side.
+    /// Draw originals and their tokens decoded and, with an encoder, what it sees and predicts.
     #[command(after_help = "Example:\n  beit reconstruct --tokenizer runs/tokenizer --model \
                             runs/beit --data photos/ --out grid.png")]
     Reconstruct(ReconstructArgs),

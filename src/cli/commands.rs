@@ -10,10 +10,11 @@ use crate::cli::args::{
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun, document};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::report::about::About;
 use crate::report::page::Page;
 use crate::run::{claim, install_interrupt, write_atomic};
 use crate::train::driver::train;
@@ -23,6 +24,7 @@ use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Why a value that the parser insists on is there.
 const ASKED: &str = "the parser asks for it where it is not --print-config";
@@ -75,6 +77,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 
 /// `beit probe`
 pub fn probe(args: &ProbeArgs) -> Result<()> {
+    let started = Instant::now();
     let own = [("model", &args.model), ("train", &args.train), ("test", &args.test)];
     let mut layers = args.settings.layers(&own.map(|(key, value)| (key, value.as_deref())));
     if args.common_classes {
@@ -96,7 +99,17 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     if let Some(out) = &args.out {
         let json = serde_json::to_string_pretty(&summary).expect("plain numbers and names");
         write_atomic(&out.join("summary.json"), format!("{json}\n").as_bytes())?;
-        probe::add_to_report(Page::new("Probe"), &summary).write(&out.join("report.html"))?;
+        let about = About {
+            device: chosen.describe(),
+            data: format!("{} to fit on, {} to measure on", config.train, config.test),
+            images: format!("{} fitted, {} measured", summary.images.0, summary.images.1),
+            unreadable: summary.unreadable.clone(),
+            seconds: started.elapsed().as_secs_f64(),
+            settings: document(&config)?,
+            ..About::this_process()
+        };
+        let page = probe::add_to_report(Page::new("Probe"), &summary).about(&about);
+        page.write(&out.join("report.html"))?;
         print_report(out);
     }
     Ok(())
@@ -255,6 +268,9 @@ pub fn print_probe(s: &ProbeSummary) {
     say!("  best linear {:.3} (block {})", s.best_linear.0, s.best_linear.1);
     say!("  best k-NN   {:.3} (block {})", s.best_knn.0, s.best_knn.1);
     say!("  most frequent class {:.3}", s.majority);
+    if !s.unreadable.is_empty() {
+        say!("  {} unreadable images were left out", s.unreadable.len());
+    }
 }
 
 /// Where the report is.

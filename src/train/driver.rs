@@ -5,7 +5,7 @@
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
-use crate::config::{Common, Recipe, RunConfig, TrainConfig};
+use crate::config::{Common, Recipe, RunConfig, TrainConfig, document};
 use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -13,6 +13,7 @@ use crate::ops::adamw::AdamW;
 use crate::optim::segments;
 use crate::optim::state::State;
 use crate::real::Float;
+use crate::report::about::About;
 use crate::run::{Opened, Progress, RunDir, interrupted, note};
 use crate::storage::Later;
 use crate::train::carried::Carried;
@@ -58,7 +59,15 @@ pub fn train<B: Backend, T: Task<B>>(
     let best = all.carried.best_weights(bk);
     let w = best.as_ref().unwrap_or_else(|| state.best());
     let trained = Trained { w, extra, data: &*data, steps: state.step, started };
-    finish(bk, &task, run, &trained).map(Some)
+    let about = About {
+        device: bk.describe(),
+        data: recipe.data.clone(),
+        images: data.len().to_string(),
+        steps: Some(state.step),
+        settings: document(config)?,
+        ..About::this_process()
+    };
+    finish(bk, &task, run, &trained, about).map(Some)
 }
 
 /// Steps of a run on so many items.
@@ -77,17 +86,21 @@ fn length(config: &impl TrainConfig, items: usize) -> Result<Length> {
 fn finish<B: Backend, T: Task<B>>(
     bk: &B,
     task: &T,
-    run: RunDir,
+    mut run: RunDir,
     trained: &Trained<B, T>,
+    about: About,
 ) -> Result<T::Summary> {
     let summary = task.evaluate(bk, trained)?;
     let (model, normalise) = task.model();
     save_weights(bk, run.path(), &model, normalise, trained.w)?;
     let mut page = task.page(&summary).section("Training").curves(&run.curves()?);
     for (caption, picture) in task.pictures(bk, run.path())? {
+        let (height, width) = picture.size();
+        run.picture(trained.steps, caption, (width, height), &picture.png())?;
         page = page.section(caption).picture(caption, &picture);
     }
-    page.write(&run.path().join("report.html"))?;
+    let about = About { seconds: trained.started.elapsed().as_secs_f64(), ..about };
+    page.about(&about).write(&run.path().join("report.html"))?;
     run.finish(&summary)?;
     Ok(summary)
 }
