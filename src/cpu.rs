@@ -93,6 +93,10 @@ impl<T: Scalar> Storage for Cpu<T> {
     type Master = T::Master;
     type Buf<E: Element> = PoolBuffer<E>;
 
+    fn describe(&self) -> String {
+        let scalar = std::any::type_name::<T>();
+        format!("the CPU in {}", scalar.rsplit("::").next().unwrap_or(scalar))
+    }
     fn upload<E: Element>(&self, host: Vec<E>) -> PoolBuffer<E> {
         self.pool.adopt(host)
     }

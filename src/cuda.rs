@@ -204,6 +204,9 @@ impl<T: Precision> Storage for Cuda<T> {
     type Buf<E: Element> = DeviceBuffer<E>;
     const ASYNCHRONOUS: bool = true;
 
+    fn describe(&self) -> String {
+        format!("{} in {}", self.device.describe(), T::SUFFIX)
+    }
     #[track_caller]
     fn upload<E: Element>(&self, host: Vec<E>) -> DeviceBuffer<E> {
         transfer::upload(&self.device, &host)

@@ -84,6 +84,9 @@
 //! together, and if not, at which element; [`check`] has examples. An [`ops::case::Case`] of your own op,
 //! generic over the backend, goes through the same checks as ours in [`selfcheck::check_case`].
 
+// What comes from outside is an error with a text; `expect` says why something cannot be missing.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 pub mod apply;
 pub mod atomic;
 pub mod bench;

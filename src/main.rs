@@ -1,5 +1,7 @@
 //! The program `beit`: see `beit --help`.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -37,6 +37,8 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     /// device is at the one before.
     const ASYNCHRONOUS: bool = false;
 
+    /// Device and precision in words, as in `the CPU in f32`.
+    fn describe(&self) -> String;
     /// Moves host memory to the device.
     fn upload<T: Element>(&self, host: Vec<T>) -> Self::Buf<T>;
     /// Copies device memory to the host; waits for work in flight.

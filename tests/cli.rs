@@ -3,6 +3,11 @@
 //!
 //! Own harness, so that each command and each mistake is a test with its own name.
 
+#[path = "cli/examples.rs"]
+mod examples;
+#[path = "cli/pages.rs"]
+mod pages;
+
 use beit::config::{Preset, PretrainRun, RunConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
@@ -73,6 +78,12 @@ const WORKS: &[(&str, Line, &[&str])] = &[
     ("info_run", "info beit", &[]),
     ("info_file", "info tokenizer/model.safetensors", &[]),
     ("help", "pretrain --help", &[]),
+    ("presets", "presets", &[]),
+    ("completions_bash", "completions bash", &[]),
+    ("completions_zsh", "completions zsh", &[]),
+    ("completions_fish", "completions fish", &[]),
+    ("completions_elvish", "completions elvish", &[]),
+    ("completions_powershell", "completions powershell", &[]),
 ];
 
 /// Command lines that cannot work, and what the answer must name.
@@ -143,6 +154,20 @@ const FAILS: &[(&str, Line, &str)] = &[
         "ROW,COL",
     ),
     ("no_model", "info empty", "empty"),
+    (
+        "probe_classes_differ",
+        "probe --model beit --train left --test right",
+        "train and test have different classes: only train has \"a\"; only test has \"d\", \"e\"; \
+         --common-classes probes with the 2 that both have",
+    ),
+    (
+        "probe_classes_have_nothing_in_common",
+        "probe --model beit --train synthetic:9 --test right --common-classes",
+        "at least two classes",
+    ),
+    ("no_such_shell", "completions tcsh", "tcsh"),
+    ("print_config_checks", "pretrain --print-config --set lr=nan", "lr = nan"),
+    ("no_data_given", "train-tokenizer --out new", "--data"),
     ("unlabelled", "probe --model beit --train images --test images", "images"),
     ("no_such_check", "gradcheck no_such_op", "no_such_op"),
     (
@@ -214,6 +239,13 @@ fn folder() -> &'static Path {
             let image = image::RgbImage::from_raw(48, 40, pixels).unwrap();
             image.save(path.join("images/square.png")).unwrap();
             image.save(path.join("images/other.png")).unwrap();
+            for class in ["left/a", "left/b", "left/c", "right/b", "right/c", "right/d", "right/e"]
+            {
+                std::fs::create_dir_all(path.join(class)).unwrap();
+                for name in ["1.png", "2.png"] {
+                    image.save(path.join(class).join(name)).unwrap();
+                }
+            }
             for (line, out) in [(TOKENIZER, "tokenizer"), (ENCODER, "beit")] {
                 let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
                 assert!(output.status.success(), "{line}: {}", text(&output));
@@ -229,6 +261,12 @@ fn beit(folder: &Path, line: &str) -> Command {
     command
 }
 
+/// What is said about the device when work on it begins.
+const DEVICE: &str = "computing on";
+
+/// Mistakes that show when work has begun.
+const AT_WORK: &[&str] = &["broken", "max_bad", "none of 2 images can be read", "no/x.png", ".png"];
+
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
@@ -241,6 +279,9 @@ fn works(line: &str, files: &[&str]) -> Result<(), Failed> {
     }
     if output.stdout.is_empty() {
         return Err("prints nothing".into());
+    }
+    if said.matches(DEVICE).count() > 1 {
+        return Err(format!("names the device more than once: {said}").into());
     }
     match files.iter().find(|f| folder().join(f).metadata().map_or(0, |m| m.len()) == 0) {
         Some(file) => Err(format!("{file} is missing or empty; {said}").into()),
@@ -258,6 +299,9 @@ fn fails(line: &str, named: &str) -> Result<(), Failed> {
     }
     if said.lines().count() > 6 || !complaint.contains(named) {
         return Err(format!("want {named} named within six lines, got: {said}").into());
+    }
+    if said.contains(DEVICE) && !AT_WORK.contains(&named) {
+        return Err(format!("names the device before another mistake: {said}").into());
     }
     match ["new", "x.png", "x.gif"].iter().find(|f| folder().join(f).exists()) {
         Some(file) => Err(format!("{file} is left behind").into()),
@@ -280,6 +324,58 @@ fn hostile(name: &str, change: Spoil) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// The classes that both sides have are probed by name, and the others are named once.
+fn common_classes() -> Result<(), Failed> {
+    let line =
+        "probe --model beit --train left --test right --common-classes --epochs 2 --out common";
+    let output = beit(folder(), line).output()?;
+    let said = text(&output);
+    let left_out = "left out: only train has \"a\"; only test has \"d\", \"e\"\n";
+    if !output.status.success() || said.matches(left_out).count() != 1 {
+        return Err(format!("{}: {said}", output.status).into());
+    }
+    let summary = std::fs::read_to_string(folder().join("common/summary.json"))?;
+    let summary: Value = serde_json::from_str(&summary)?;
+    if summary["classes"] != json!(["b", "c"]) || summary["images"] != json!([4, 4]) {
+        return Err(format!("{summary}").into());
+    }
+    Ok(())
+}
+
+/// What `--print-config` prints is a file for `--config` that says the same again, and nothing is started.
+fn print_config() -> Result<(), Failed> {
+    for command in ["train-tokenizer", "pretrain", "probe"] {
+        let print =
+            |more: &str| beit(folder(), &format!("{command} --print-config {more}")).output();
+        let first = print("--preset base --set weight_decay=0.25 --seed 7")?;
+        let file = folder().join(format!("{command}.toml"));
+        std::fs::write(&file, &first.stdout)?;
+        let again = print(&format!("--config {command}.toml"))?;
+        let said = text(&first);
+        for want in ["preset = \"base\"", "weight_decay = 0.25", "seed = 7", "device = \"auto\""] {
+            if !said.contains(want) {
+                return Err(format!("{command}: no {want} in {said}").into());
+            }
+        }
+        if !first.status.success() || first.stdout != again.stdout || !first.stderr.is_empty() {
+            return Err(format!("{command}: {said} and then {}", text(&again)).into());
+        }
+    }
+    Ok(())
+}
+
+/// The version, and in a clone the commit.
+fn version() -> Result<(), Failed> {
+    let said = text(&beit(folder(), "--version").output()?);
+    let version = concat!("beit ", env!("CARGO_PKG_VERSION"));
+    let rest = said.trim().strip_prefix(version).ok_or_else(|| said.clone())?;
+    let commit = rest.trim().trim_start_matches('(').trim_end_matches(')');
+    let commit = commit.trim_end_matches("-dirty");
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
+    let legal = commit.len() >= 12 && commit.chars().all(|c| c.is_ascii_hexdigit());
+    if clone && !legal { Err(said.into()) } else { Ok(()) }
 }
 
 /// A run folder belongs to the process that writes to it, and to nobody once that has gone.
@@ -356,5 +452,10 @@ fn main() {
     trials.push(Trial::test("works/bad_image_named_once", bad_image_named_once));
     trials.push(Trial::test("fails/data_check", data_check_refuses));
     trials.push(Trial::test("fails/run_folder_in_use", in_use));
+    trials.push(Trial::test("works/probe_common_classes", common_classes));
+    trials.push(Trial::test("works/print_config", print_config));
+    trials.push(Trial::test("works/version", version));
+    trials.extend(examples::trials());
+    trials.extend(pages::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

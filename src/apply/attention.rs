@@ -11,6 +11,7 @@ use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
+use crate::run::work_begins;
 use crate::tensor::Tensor;
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
@@ -64,6 +65,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
     let image = decode(map.image)?;
     let model = MaskedImageModel::new(bk, &config);
     let w = load_weights(bk, &file, &model.layout)?;
+    work_begins();
     let augment =
         views((ih, iw), (ih, iw), map.normalise.or(file.normalise).unwrap_or(Normalise::Half));
     let view = eval_view(&augment, &image);

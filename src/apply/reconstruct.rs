@@ -1,5 +1,5 @@
-//! `beit reconstruct`: original, masked image, its tokens decoded, and, with an encoder, the tokens
-//! of the hidden patches predicted and decoded.
+//! `beit reconstruct`: original and its tokens decoded, and, with an encoder, the masked image and the
+//! tokens of the hidden patches predicted and decoded.
 
 use super::frozen::{Tokenizer, load_all, spread, views};
 use crate::data::augment::eval_views;
@@ -12,6 +12,7 @@ use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
+use crate::run::work_begins;
 use crate::tensor::{Ids, Tensor};
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
@@ -34,7 +35,8 @@ pub struct Reconstruction<'a> {
     pub normalise: Option<Normalise>,
 }
 
-/// One row per image: original | masked | tokens decoded | predicted tokens decoded.
+/// One row per image: original | masked | tokens decoded | predicted tokens decoded; without an encoder,
+/// original | tokens decoded.
 pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Result<Picture> {
     let tokenizer = Tokenizer::load(bk, task.tokenizer)?;
     let sizes = &tokenizer.dvae.config;
@@ -59,6 +61,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     if seen.is_empty() {
         return Err(Error::config(format!("{}: no readable image", task.data)));
     }
+    work_begins();
     // 40 % of the patches, in blocks of at least 16 on a 14x14 grid and 4 on a smaller one.
     let least = if gh * gw >= 196 { 16 } else { 4.min(gh * gw * 2 / 5).max(1) };
     let masks = MaskConfig::block(gh, gw, (gh * gw * 2 / 5).max(1), least);
@@ -80,7 +83,9 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             hidden.fill(p / gw * ph, p % gw * pw, ph, pw, [128, 128, 128]);
         }
         tiles.push(Picture::from_unit(&original, h, wide));
-        tiles.push(hidden);
+        if encoder.is_some() {
+            tiles.push(hidden);
+        }
         tiles.push(decoded(&tokens));
         if let Some((model, w, _)) = &encoder {
             let (ih, iw) = model.config.image;
@@ -111,5 +116,5 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     }
     let zoom = (128 / h.max(1)).max(1);
     let tiles: Vec<_> = tiles.iter().map(|p| p.enlarge(zoom)).collect();
-    Ok(Picture::grid(&tiles, if encoder.is_some() { 4 } else { 3 }))
+    Ok(Picture::grid(&tiles, if encoder.is_some() { 4 } else { 2 }))
 }

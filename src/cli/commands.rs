@@ -9,10 +9,12 @@ use crate::cli::args::{
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun};
+use crate::cli::presets::print_config;
+use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun, document};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::report::about::About;
 use crate::report::page::Page;
 use crate::run::{Begin, claim, install_interrupt, write_atomic};
 use crate::shown;
@@ -23,34 +25,47 @@ use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
+
+/// Why a value that the parser insists on is there.
+const ASKED: &str = "the parser asks for it where it is not --print-config";
 
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    let mut config: TokenizerRun = args.settings.layers(&[("data", &args.data)]).resolve()?;
+    let mut config: TokenizerRun =
+        args.settings.layers(&[("data", args.data.as_deref())]).resolve()?;
+    if args.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, begin) = (&args.out, Begin { resume: args.resume, ..Begin::default() });
+    let out = args.out.as_deref().expect(ASKED);
+    let begin = Begin { resume: args.resume, ..Begin::default() };
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, &begin)),
     )?;
     match summary {
         Some(summary) => print_tokenizer(&summary),
-        None => say!("{} holds a finished run; nothing to do", path(&args.out)),
+        None => say!("{} holds a finished run; nothing to do", path(out)),
     }
-    print_report(&args.out);
+    print_report(out);
     Ok(())
 }
 
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
-    let own = [("data", args.train.data.as_str()), ("tokenizer", &args.tokenizer)];
+    let own = [("data", args.train.data.as_deref()), ("tokenizer", args.tokenizer.as_deref())];
     let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    if args.train.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
-    let (out, begin) = (&args.train.out, Begin { resume: args.train.resume, ..Begin::default() });
+    let out = args.train.out.as_deref().expect(ASKED);
+    let begin = Begin { resume: args.train.resume, ..Begin::default() };
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, &begin)),
@@ -65,8 +80,16 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 
 /// `beit probe`
 pub fn probe(args: &ProbeArgs) -> Result<()> {
-    let own = [("model", args.model.as_str()), ("train", &args.train), ("test", &args.test)];
-    let config: ProbeRun = args.settings.layers(&own).resolve()?;
+    let started = Instant::now();
+    let own = [("model", &args.model), ("train", &args.train), ("test", &args.test)];
+    let mut layers = args.settings.layers(&own.map(|(key, value)| (key, value.as_deref())));
+    if args.common_classes {
+        layers.flags.push(("common_classes", true.into()));
+    }
+    let config: ProbeRun = layers.resolve()?;
+    if args.settings.print_config {
+        return print_config(&config);
+    }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
     let _lock = args.out.as_deref().map(claim).transpose()?;
     let summary = on_threads(config.common.threads, || {
@@ -79,7 +102,17 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     if let Some(out) = &args.out {
         let json = serde_json::to_string_pretty(&summary).expect("plain numbers and names");
         write_atomic(&out.join("summary.json"), format!("{json}\n").as_bytes())?;
-        probe::add_to_report(Page::new("Probe"), &summary).write(&out.join("report.html"))?;
+        let about = About {
+            device: chosen.describe(),
+            data: format!("{} to fit on, {} to measure on", config.train, config.test),
+            images: format!("{} fitted, {} measured", summary.images.0, summary.images.1),
+            unreadable: summary.unreadable.clone(),
+            seconds: started.elapsed().as_secs_f64(),
+            settings: document(&config)?,
+            ..About::this_process()
+        };
+        let page = probe::add_to_report(Page::new("Probe"), &summary).about(&about);
+        page.write(&out.join("report.html"))?;
         print_report(out);
     }
     Ok(())
@@ -243,6 +276,9 @@ pub fn print_probe(s: &ProbeSummary) {
     say!("  best linear {:.3} (block {})", s.best_linear.0, s.best_linear.1);
     say!("  best k-NN   {:.3} (block {})", s.best_knn.0, s.best_knn.1);
     say!("  most frequent class {:.3}", s.majority);
+    if !s.unreadable.is_empty() {
+        say!("  {} unreadable images were left out", s.unreadable.len());
+    }
 }
 
 /// Where the report is.

@@ -6,11 +6,14 @@ use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::config::{Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, TokenizerRun};
+use crate::config::{
+    Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, TokenizerRun, document,
+};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::models::config::BeitConfig;
 use crate::ops::Backend;
+use crate::report::about::About;
 use crate::report::page::{Page, Table};
 use crate::run::{Begin, install_interrupt, write_atomic};
 use crate::train::driver::train;
@@ -20,6 +23,7 @@ use crate::train::tokenizer::TokenizerTraining;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Scenes that tokenizer and encoder are trained on.
 const TRAIN: &str = "synthetic:4096";
@@ -75,6 +79,7 @@ fn road<B: Backend>(
     p: &PretrainRun,
     q: &ProbeRun,
 ) -> Result<()> {
+    let started = Instant::now();
     let out = &args.out;
     let (tok, enc) = folders(out);
     let begin = Begin { resume: args.resume, ..Begin::default() };
@@ -136,7 +141,16 @@ fn road<B: Backend>(
         .section("original | masked | tokens decoded | predicted tokens decoded")
         .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
     let page = add_to_report(add_to_report(page, &pretrained), &random);
-    page.write(&out.join("report.html"))?;
+    let about = About {
+        device: bk.describe(),
+        data: format!("{TRAIN} to train on, {PROBE_TRAIN} and {PROBE_TEST} for the probe"),
+        images: format!("{} fitted, {} measured", pretrained.images.0, pretrained.images.1),
+        steps: Some(tokenizer.steps + encoder.steps),
+        seconds: started.elapsed().as_secs_f64(),
+        settings: [document(t)?, document(p)?, document(q)?].join("\n"),
+        ..About::this_process()
+    };
+    page.about(&about).write(&out.join("report.html"))?;
     write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
     say!(
         "linear probe: {:.3} pretrained, {:.3} random",

@@ -5,8 +5,10 @@ use crate::bench::ceilings::{self, Ceiling};
 use crate::bench::columns::CUDA;
 use crate::bench::columns::{CPU, Column};
 use crate::config::{Place, PrecisionChoice};
+use crate::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::run::note;
+use crate::run::{note, note_with_work};
+use crate::storage::Storage;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::{Cuda, Device};
@@ -51,7 +53,7 @@ macro_rules! on_device {
 pub(super) use on_device;
 
 impl Chosen {
-    /// Opens a device and says which on standard error.
+    /// Opens a device, and says which on standard error when work on it begins.
     pub fn open(place: Place, precision: PrecisionChoice) -> Result<Self> {
         let gpu = match place {
             Place::Cpu => None,
@@ -59,14 +61,14 @@ impl Chosen {
             Place::Auto => match Self::gpu(0, precision) {
                 Ok(gpu) => Some(gpu),
                 Err(why) => {
-                    note(&format!("computing on the CPU ({})", short(&why)));
+                    note_with_work(format!("computing on the CPU ({})", short(&why)));
                     None
                 }
             },
         };
         match gpu {
             Some(gpu) => {
-                note(&format!("computing on {}", gpu.describe()));
+                note_with_work(format!("computing on {}", gpu.describe()));
                 Ok(gpu)
             }
             None if precision == PrecisionChoice::Bf16 => Err(Error::config(
@@ -172,7 +174,7 @@ impl Chosen {
     /// Device and precision in words.
     pub fn describe(&self) -> String {
         match self {
-            Self::Cpu => "the CPU in f32".into(),
+            Self::Cpu => Cpu::<f32>::new().describe(),
             #[cfg(feature = "cuda")]
             Self::CudaF32(d) | Self::CudaBf16(d) => {
                 format!("{} in {}", d.describe(), self.precision())

@@ -12,11 +12,12 @@ mod commands;
 mod data;
 mod demo;
 mod device;
+mod presets;
 mod threads;
 
 use crate::error::DeviceFault;
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -68,6 +69,13 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Bench(command) => bench::bench(&command),
         Command::Data(command) => data::data(&command),
         Command::Info(args) => commands::info(&args).and(done),
+        Command::Presets => presets::presets().and(done),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "beit", &mut script);
+            say!("{}", String::from_utf8_lossy(&script).trim_end());
+            done
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settings of `beit probe`.
 
-use super::Range::{Choice, Int, Text};
+use super::Range::{Choice, Flag, Int, Text};
 use super::{Common, Preset, ProbeNormalise, run_config};
 use crate::error::{Error, Result};
 
@@ -14,6 +14,8 @@ run_config! {
         train: String = Text;
         /// Labelled images to measure on.
         test: String = Text;
+        /// Whether classes that only one side has are left out, with their images, instead of refused.
+        common_classes: bool = Flag;
         use device;
         use precision;
         use seed;
@@ -48,6 +50,7 @@ impl ProbeRun {
             model: String::new(),
             train: String::new(),
             test: String::new(),
+            common_classes: false,
             knn_k: 20,
             normalise: ProbeNormalise::Model,
         }

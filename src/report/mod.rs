@@ -1,6 +1,7 @@
 //! Reports: one HTML file with everything in it, readable without a network, in light and dark mode
 //! and at the width of a phone.
 
+pub mod about;
 mod escape;
 pub mod page;
 pub mod picture;

@@ -17,13 +17,21 @@
 //! assert!(page.markdown().contains("| relu | ~~3.1~~ (error 4e-3, allowed 1e-6) |"));
 //! ```
 
+mod curves;
+mod table;
+
+pub use curves::Curve;
+pub use table::{Cell, Table};
+
+use super::about::About;
 pub(crate) use super::escape::escape;
 use super::picture::Picture;
-use super::plot::{self, Axis, Plot};
+use super::plot;
 use crate::atomic::write_atomic;
 use crate::error::Result;
 use std::fmt::Write;
 use std::path::Path;
+use table::plain;
 
 const STYLE: &str = "\
 body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif}
@@ -33,6 +41,7 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th,td{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right}td.n{white-space:nowrap}
 del{color:var(--dim)}.note{display:block;color:var(--b);white-space:normal}
+summary{cursor:pointer;color:var(--a);margin:.8rem 0}
 pre{overflow-x:auto;padding:.6rem;border:1px solid var(--line);border-radius:.3rem}
 img{max-width:100%;height:auto;image-rendering:pixelated}
 .plot{max-width:100%;height:auto}.wide .plot{min-width:36rem}
@@ -40,114 +49,13 @@ img{max-width:100%;height:auto;image-rendering:pixelated}
 .scroll{overflow-x:auto}
 ";
 
-/// One cell of a table.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cell {
-    text: String,
-    struck: bool,
-    note: String,
-}
-
-impl Cell {
-    /// Text that is there but does not count, and why.
-    pub fn struck(text: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { text: text.into(), struck: true, note: why.into() }
-    }
-
-    fn html(&self, tag: &str, number: bool) -> String {
-        let (class, text) = (if number { " class=n" } else { "" }, escape(&self.text));
-        let text = if self.struck { format!("<del>{text}</del>") } else { text };
-        let note = match self.note.is_empty() {
-            true => String::new(),
-            false => format!("<span class=note>{}</span>", escape(&self.note)),
-        };
-        format!("<{tag}{class}>{text}{note}</{tag}>")
-    }
-
-    fn markdown(&self) -> String {
-        let text = plain(&self.text);
-        let text = if self.struck { format!("~~{text}~~") } else { text };
-        if self.note.is_empty() { text } else { format!("{text} ({})", plain(&self.note)) }
-    }
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self { text: text.into(), ..Self::default() }
-    }
-}
-
-/// One logged quantity over the run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Curve {
-    /// Its name in `metrics.jsonl`.
-    pub name: String,
-    /// (step, value), in the order of the file.
-    pub points: Vec<(f64, f64)>,
-}
-
-/// Rows under named columns.
-#[derive(Clone, Debug)]
-pub struct Table {
-    columns: Vec<Cell>,
-    /// The columns from here on stand to the right.
-    numbers: usize,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl Table {
-    /// A table without rows, the first `names` of whose columns hold names and the rest numbers.
-    pub fn new(columns: &[&str], names: usize) -> Self {
-        let columns = columns.iter().map(|&c| c.into()).collect();
-        Self { columns, numbers: names, rows: Vec::new() }
-    }
-
-    /// Adds a row.
-    #[track_caller]
-    pub fn row(mut self, cells: impl IntoIterator<Item = Cell>) -> Self {
-        let row: Vec<_> = cells.into_iter().collect();
-        let (got, want) = (row.len(), self.columns.len());
-        assert_eq!(got, want, "table: a row of {got} cells under {want} columns");
-        self.rows.push(row);
-        self
-    }
-
-    /// Adds rows of plain text.
-    #[track_caller]
-    pub fn rows<const N: usize>(self, rows: impl IntoIterator<Item = [String; N]>) -> Self {
-        rows.into_iter().fold(self, |table, row| table.row(row.map(Cell::from)))
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    fn html(&self) -> String {
-        let line = |tag: &str, cells: &[Cell]| -> String {
-            let cells = cells.iter().enumerate().map(|(i, c)| c.html(tag, i >= self.numbers));
-            format!("<tr>{}</tr>", cells.collect::<String>())
-        };
-        let rows: String = self.rows.iter().map(|row| line("td", row)).collect();
-        let head = line("th", &self.columns);
-        format!("<div class=scroll><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>")
-    }
-
-    fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let cells = |row: &Vec<Cell>| line(row.iter().map(Cell::markdown).collect());
-        let rule = (0..self.columns.len()).map(|i| if i < self.numbers { "---" } else { "---:" });
-        let head = cells(&self.columns) + &line(rule.map(String::from).collect());
-        head + &self.rows.iter().map(cells).collect::<String>()
-    }
-}
-
 enum PageBlock {
     Section(String),
     Subsection(String),
     Text(String),
     List(Vec<String>),
     Code(String),
+    Folded(String, String),
     Table(Table),
     Chart(String),
     Charts(Vec<String>),
@@ -203,6 +111,19 @@ impl Page {
         self.add(PageBlock::Code(text.into()))
     }
 
+    /// Lines as [`Page::code`] shows them, under a heading that unfolds them.
+    pub fn folded(self, heading: &str, text: &str) -> Self {
+        self.add(PageBlock::Folded(heading.into(), text.into()))
+    }
+
+    /// How what the page shows came about.
+    pub fn about(self, about: &About) -> Self {
+        let table = Table::new(&["what", "value"], 2).rows(about.rows());
+        let page = self.section("About this run").table(table);
+        let page = if about.unreadable.is_empty() { page } else { page.list(&about.named()) };
+        page.folded("All settings", about.settings.trim_end())
+    }
+
     /// A table; nothing where it has no rows.
     pub fn table(self, table: Table) -> Self {
         if table.is_empty() { self } else { self.add(PageBlock::Table(table)) }
@@ -218,13 +139,12 @@ impl Page {
         self.add(PageBlock::Charts(svgs.into_iter().collect()))
     }
 
-    /// One chart per curve, as logged in `metrics.jsonl`.
-    pub fn curves(self, curves: &[Curve]) -> Self {
-        let chart = |c: &Curve| {
-            let axes = (Axis::linear("step"), Axis::linear(&c.name));
-            Plot::new(&c.name, axes.0, axes.1).small().line(&c.name, &c.points).svg()
-        };
-        self.charts(curves.iter().filter(|c| c.points.len() > 1).map(chart))
+    /// Curves as logged in `metrics.jsonl`: those that are to be compared in one chart, those that never
+    /// change as a figure.
+    pub fn curves(self, all: &[Curve]) -> Self {
+        let charts = curves::charts(all);
+        let page = if charts.is_empty() { self } else { self.charts(charts) };
+        page.table(Table::new(&["constant", "value"], 1).rows(curves::constants(all)))
     }
 
     /// A picture inside the page; `name` says what it shows.
@@ -285,6 +205,12 @@ impl PageBlock {
                 format!("<ul>{}</ul>", items.collect::<String>())
             }
             Self::Code(text) => format!("<pre><code>{}</code></pre>", escape(text)),
+            Self::Folded(heading, text) => {
+                let (heading, text) = (escape(heading), escape(text));
+                format!(
+                    "<details><summary>{heading}</summary><pre><code>{text}</code></pre></details>"
+                )
+            }
             Self::Table(table) => table.html(),
             Self::Chart(svg) => format!("<div class=\"scroll wide\">{svg}</div>"),
             Self::Charts(svgs) => format!("<div class=charts>{}</div>", svgs.concat()),
@@ -305,33 +231,11 @@ impl PageBlock {
                 text
             }),
             Self::Code(text) => format!("```\n{text}\n```\n"),
+            Self::Folded(heading, text) => format!("### {}\n\n```\n{text}\n```\n", plain(heading)),
             Self::Table(table) => table.markdown(),
             Self::Chart(_) | Self::Charts(_) | Self::Picture(..) => return None,
         })
     }
-}
-
-/// Text for Markdown, on one line: what would be markup is escaped, but not the underscore of a name,
-/// which is none inside a word.
-fn plain(text: &str) -> String {
-    let letters: Vec<char> = text.chars().collect();
-    let inside = |i: usize| {
-        let word = |i: usize| letters.get(i).is_some_and(|c| c.is_alphanumeric());
-        i > 0 && word(i - 1) && word(i + 1)
-    };
-    let mut out = String::with_capacity(text.len());
-    for (i, &c) in letters.iter().enumerate() {
-        let markup = match c {
-            '\\' | '`' | '*' | '<' | '>' | '[' | ']' | '|' | '~' | '#' => true,
-            '_' => !inside(i),
-            _ => false,
-        };
-        if markup {
-            out.push('\\');
-        }
-        out.push(if c == '\n' { ' ' } else { c });
-    }
-    out
 }
 
 /// Standard base64 with padding (RFC 4648).
@@ -351,6 +255,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plot::{Axis, Plot};
     use super::*;
 
     #[test]
@@ -373,6 +278,7 @@ mod tests {
             .text("x & y")
             .list(&["i < j".into(), "k".into()])
             .code("beit <x>")
+            .folded("m <n>", "o <p>")
             .subsection("part")
             .table(
                 Table::new(&["k", "v"], 1)
@@ -404,6 +310,8 @@ mod tests {
             ("section", "<h2 id=s0>one &amp; two</h2>"),
             ("list", "<li>i &lt; j"),
             ("code", "<code>beit &lt;x&gt;</code>"),
+            ("heading", "<summary>m &lt;n&gt;</summary>"),
+            ("folded", "<pre><code>o &lt;p&gt;</code></pre></details>"),
             ("cell", "<td>&lt;i&gt;</td>"),
             ("struck", "<td class=n><del>2</del><span class=note>3 &gt; 1</span></td>"),
             ("picture", "alt=\"p &quot;q&quot;\""),
@@ -415,7 +323,7 @@ mod tests {
 
     #[test]
     fn markdown_says_the_same_without_charts() {
-        let want = "# a \\<b\\>\n\n## one & two\n\nx & y\n\n* i \\< j\n* k\n\n```\nbeit <x>\n```\n\n\
+        let want = "# a \\<b\\>\n\n## one & two\n\nx & y\n\n* i \\< j\n* k\n\n```\nbeit <x>\n```\n\n### m \\<n\\>\n\n```\no <p>\n```\n\n\
                     ### part\n\n| k | v |\n| --- | ---: |\n| a\\|b_c | 1 |\n| \\<i\\> | ~~2~~ (3 \\> 1) \
                     |\n\n## last\n";
         assert_eq!(page().markdown(), want);

@@ -3,9 +3,10 @@
 use crate::atomic::write_atomic;
 use crate::error::{Error, Result};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use std::borrow::Cow;
 use std::path::Path;
 
-/// `[H,W,3]` bytes.
+/// `[H,W,4]` bytes: red, green, blue, and 0 where nothing is, so that a page shows its own ground there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     height: usize,
@@ -13,21 +14,27 @@ pub struct Picture {
     pixels: Vec<u8>,
 }
 
-/// Around and between tiles.
+/// Between tiles.
 const GAP: usize = 6;
-const BACK: [u8; 3] = [255, 255, 255];
+const CHANNELS: usize = 4;
+const NOTHING: [u8; CHANNELS] = [0; CHANNELS];
 
 impl Picture {
     /// A canvas of one colour.
     pub fn new(height: usize, width: usize, colour: [u8; 3]) -> Self {
-        Self { height, width, pixels: colour.repeat(height * width) }
+        Self::filled(height, width, opaque(colour))
+    }
+
+    fn filled(height: usize, width: usize, pixel: [u8; CHANNELS]) -> Self {
+        Self { height, width, pixels: pixel.repeat(height * width) }
     }
 
     /// Pixels `[H,W,3]` in 0..1; what lies outside is clipped.
     pub fn from_unit(pixels: &[f32], height: usize, width: usize) -> Self {
         assert_eq!(pixels.len(), height * width * 3, "picture: wrong number of pixels");
         let byte = |x: &f32| (x * 255.0).round().clamp(0.0, 255.0) as u8;
-        Self { height, width, pixels: pixels.iter().map(byte).collect() }
+        let opaque = |p: &[f32]| opaque([byte(&p[0]), byte(&p[1]), byte(&p[2])]);
+        Self { height, width, pixels: pixels.chunks_exact(3).flat_map(opaque).collect() }
     }
 
     /// Numbers `[H,W]` as colours, from dark blue at the least to yellow at the greatest.
@@ -36,7 +43,7 @@ impl Picture {
         let lo = values.iter().copied().fold(f64::INFINITY, f64::min);
         let hi = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let scale = if hi > lo { 1.0 / (hi - lo) } else { 0.0 };
-        let pixels = values.iter().flat_map(|v| colour((v - lo) * scale)).collect();
+        let pixels = values.iter().flat_map(|v| opaque(colour((v - lo) * scale))).collect();
         Self { height, width, pixels }
     }
 
@@ -52,11 +59,11 @@ impl Picture {
 
     /// Nearest neighbour to another size.
     pub fn enlarge_to(&self, height: usize, width: usize) -> Self {
-        let mut out = Self::new(height, width, BACK);
-        for (i, row) in out.pixels.chunks_exact_mut(width * 3).enumerate() {
-            for (j, pixel) in row.chunks_exact_mut(3).enumerate() {
-                let at = (i * self.height / height * self.width + j * self.width / width) * 3;
-                pixel.copy_from_slice(&self.pixels[at..at + 3]);
+        let mut out = Self::filled(height, width, NOTHING);
+        for (i, row) in out.pixels.chunks_exact_mut(width * CHANNELS).enumerate() {
+            for (j, pixel) in row.chunks_exact_mut(CHANNELS).enumerate() {
+                let at = i * self.height / height * self.width + j * self.width / width;
+                pixel.copy_from_slice(&self.pixels[at * CHANNELS..(at + 1) * CHANNELS]);
             }
         }
         out
@@ -66,8 +73,8 @@ impl Picture {
     pub fn fill(&mut self, top: usize, left: usize, height: usize, width: usize, colour: [u8; 3]) {
         for i in top..(top + height).min(self.height) {
             for j in left..(left + width).min(self.width) {
-                let at = (i * self.width + j) * 3;
-                self.pixels[at..at + 3].copy_from_slice(&colour);
+                let at = (i * self.width + j) * CHANNELS;
+                self.pixels[at..at + CHANNELS].copy_from_slice(&opaque(colour));
             }
         }
     }
@@ -81,30 +88,36 @@ impl Picture {
         self.fill(top, left + width - thick, height, thick, colour);
     }
 
-    /// Tiles of one size in rows of `columns`.
+    /// Tiles of one size in rows of `columns`, with nothing between them.
     pub fn grid(tiles: &[Self], columns: usize) -> Self {
-        let Some(first) = tiles.first() else { return Self::new(1, 1, BACK) };
+        let Some(first) = tiles.first() else { return Self::filled(1, 1, NOTHING) };
         let (h, w) = first.size();
         let columns = columns.min(tiles.len());
         let rows = tiles.len().div_ceil(columns);
-        let mut out = Self::new(rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, BACK);
+        let mut out = Self::filled(rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, NOTHING);
         for (n, tile) in tiles.iter().enumerate() {
             assert_eq!(tile.size(), (h, w), "picture: tiles of one size");
-            let (top, left) = (n / columns * (h + GAP) + GAP, n % columns * (w + GAP) + GAP);
-            for (i, row) in tile.pixels.chunks_exact(w * 3).enumerate() {
-                let at = ((top + i) * out.width + left) * 3;
-                out.pixels[at..at + w * 3].copy_from_slice(row);
+            let (top, left) = (n / columns * (h + GAP), n % columns * (w + GAP));
+            for (i, row) in tile.pixels.chunks_exact(w * CHANNELS).enumerate() {
+                let at = ((top + i) * out.width + left) * CHANNELS;
+                out.pixels[at..at + w * CHANNELS].copy_from_slice(row);
             }
         }
         out
     }
 
-    /// The picture as a PNG file.
+    /// The picture as a PNG file; its alpha channel is only there where it says something.
     pub fn png(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let (w, h) = (self.width as u32, self.height as u32);
+        let full = self.pixels.chunks_exact(CHANNELS).all(|p| p[3] == u8::MAX);
+        let colours = || self.pixels.chunks_exact(CHANNELS).flat_map(|p| [p[0], p[1], p[2]]);
+        let (pixels, kind) = match full {
+            true => (Cow::Owned(colours().collect()), ExtendedColorType::Rgb8),
+            false => (Cow::Borrowed(self.pixels.as_slice()), ExtendedColorType::Rgba8),
+        };
         PngEncoder::new(&mut bytes)
-            .write_image(&self.pixels, w, h, ExtendedColorType::Rgb8)
+            .write_image(&pixels, w, h, kind)
             .expect("a canvas of this size");
         bytes
     }
@@ -120,6 +133,11 @@ impl Picture {
         }
         write_atomic(path, &self.png())
     }
+}
+
+/// A pixel that hides what is behind it.
+fn opaque([r, g, b]: [u8; 3]) -> [u8; CHANNELS] {
+    [r, g, b, u8::MAX]
 }
 
 /// A colour scale of rising lightness: dark blue, purple, red, orange, yellow.
@@ -144,7 +162,9 @@ mod tests {
     fn png_comes_back() {
         let mut picture = Picture::new(3, 5, [10, 20, 30]);
         picture.fill(1, 2, 9, 9, [200, 0, 1]);
-        let back = image::load_from_memory(&picture.png()).unwrap().to_rgb8();
+        let back = image::load_from_memory(&picture.png()).unwrap();
+        assert_eq!(back.color(), image::ColorType::Rgb8);
+        let back = back.to_rgba8();
         assert_eq!((back.height(), back.width()), (3, 5));
         assert_eq!(back.into_raw(), picture.pixels);
     }
@@ -153,7 +173,7 @@ mod tests {
     fn maps_run_from_dark_to_light() {
         let map = Picture::from_map(&[0.0, 0.5, 1.0], 1, 3);
         let sum =
-            |i: usize| map.pixels[3 * i..3 * i + 3].iter().map(|&b| u32::from(b)).sum::<u32>();
+            |i: usize| map.pixels[4 * i..4 * i + 3].iter().map(|&b| u32::from(b)).sum::<u32>();
         assert!(sum(0) < sum(1) && sum(1) < sum(2));
         assert_eq!(Picture::from_map(&[2.0; 4], 2, 2).enlarge(3).size(), (6, 6));
     }
@@ -162,6 +182,13 @@ mod tests {
     fn tiles_stand_apart() {
         let tile = Picture::new(2, 2, [0, 0, 0]);
         let grid = Picture::grid(&[tile.clone(), tile.clone(), tile], 2);
-        assert_eq!(grid.size(), (2 * (2 + GAP) + GAP, 2 * (2 + GAP) + GAP));
+        assert_eq!(grid.size(), (2 + GAP + 2, 2 + GAP + 2));
+        // Whatever the ground of the page is, it shows between the tiles and where there is none.
+        let back = image::load_from_memory(&grid.png()).unwrap().to_rgba8();
+        let (near, far) = (1, 2 + GAP as u32);
+        assert_eq!(back.get_pixel(near, near).0, [0, 0, 0, 255]);
+        assert_eq!(back.get_pixel(far, near).0, [0, 0, 0, 255]);
+        assert_eq!(back.get_pixel(near + 2, near).0[3], 0);
+        assert_eq!(back.get_pixel(far, far).0[3], 0);
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn picture(
     let mut image = Vec::new();
     varint_field(&mut image, 1, height as u64);
     varint_field(&mut image, 2, width as u64);
-    varint_field(&mut image, 3, 3); // RGB
+    // The colour type of the PNG's header, as the number of channels.
+    varint_field(&mut image, 3, if png.get(25) == Some(&6) { 4 } else { 3 });
     bytes_field(&mut image, 4, png);
     let mut value = Vec::new();
     bytes_field(&mut value, 1, tag.as_bytes());

@@ -4,11 +4,12 @@
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.
 
-use crate::config::{Recipe, TrainConfig};
+use crate::config::{Recipe, TrainConfig, document};
 use crate::data::{Dataset, Split, Subset};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::params::initial_values;
+use crate::report::about::About;
 use crate::run::{Begin, Opened, RunDir, note};
 use crate::train::carried::Carried;
 use crate::train::length::Length;
@@ -16,7 +17,7 @@ use crate::train::memory::{self, PerSample};
 use crate::train::steps::Loop;
 use crate::train::task::{Task, Trained};
 use crate::weights::{save_weights, start_from};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,7 +78,7 @@ pub fn train<B: Backend, T: Task<B>>(
     let short = length.short(T::FEWEST);
     short.iter().for_each(|line| note(line));
     let schedules = task.schedules(length);
-    let held = held.as_ref();
+    let (held, trained_on) = (held.as_ref(), data.len());
     let mut all = Loop {
         bk,
         task: &task,
@@ -89,15 +90,32 @@ pub fn train<B: Backend, T: Task<B>>(
         held,
         initial: &initial,
         carried,
-        bad: BTreeSet::new(),
+        bad: BTreeMap::new(),
     };
     all.steps(&mut run)?;
     let (state, extra) = (&all.carried.state, &all.carried.extra);
     let best = all.carried.best_weights(bk);
     let w = best.as_ref().unwrap_or_else(|| state.best());
     let (held_out, data) = (held.is_some(), held.unwrap_or(&data));
-    let trained = Trained { w, extra, data, held_out, steps: state.step, started };
-    finish(bk, &task, run, &trained, short).map(Some)
+    let unreadable: Vec<String> = all.bad.values().cloned().collect();
+    let about = About {
+        device: bk.describe(),
+        data: recipe.data.clone(),
+        images: images(trained_on, held.map(Dataset::len)),
+        unreadable: unreadable.clone(),
+        steps: Some(state.step),
+        settings: document(config)?,
+        ..About::this_process()
+    };
+    let (steps, unreadable) = (state.step, unreadable.len());
+    let trained = Trained { w, extra, data, held_out, steps, unreadable, started };
+    finish(bk, &task, run, &trained, short, about).map(Some)
+}
+
+/// How many images a run saw, in words.
+fn images(trained: usize, held_out: Option<usize>) -> String {
+    let held = held_out.map_or(String::new(), |count| format!(", {count} others to measure on"));
+    format!("{trained} to train on{held}")
 }
 
 /// The weights of step 0: those of the file, where one is named, else random ones.
@@ -133,9 +151,10 @@ fn sources<B: Backend, T: Task<B>>(task: &T, config: &T::Config) -> Result<Sourc
 fn finish<B: Backend, T: Task<B>>(
     bk: &B,
     task: &T,
-    run: RunDir,
+    mut run: RunDir,
     trained: &Trained<B, T>,
     short: Option<String>,
+    about: About,
 ) -> Result<T::Summary> {
     let summary = task.evaluate(bk, trained)?;
     let (model, normalise) = task.model();
@@ -143,9 +162,12 @@ fn finish<B: Backend, T: Task<B>>(
     let page = short.iter().fold(task.page(&summary), |page, line| page.text(line));
     let mut page = page.section("Training").curves(&run.curves());
     for (caption, picture) in task.pictures(bk, run.path())? {
+        let (height, width) = picture.size();
+        run.picture(trained.steps, caption, (width, height), &picture.png())?;
         page = page.section(caption).picture(caption, &picture);
     }
-    page.write(&run.path().join("report.html"))?;
+    let about = About { seconds: trained.started.elapsed().as_secs_f64(), ..about };
+    page.about(&about).write(&run.path().join("report.html"))?;
     run.finish(&summary)?;
     Ok(summary)
 }

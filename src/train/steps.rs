@@ -15,7 +15,7 @@ use crate::train::carried::Carried;
 use crate::train::cut::{BatchCut, micro_batch};
 use crate::train::length::Length;
 use crate::train::task::{At, Schedules, Task};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,8 +95,8 @@ pub(super) struct Loop<'a, B: Backend, T: Task<B>> {
     /// Weights of step 0, in the layout's order.
     pub(super) initial: &'a dyn Fn() -> Result<Vec<f32>>,
     pub(super) carried: Carried<B, T>,
-    /// Items that could not be read and were named.
-    pub(super) bad: BTreeSet<usize>,
+    /// Items that could not be read, and why.
+    pub(super) bad: BTreeMap<usize, String>,
 }
 
 impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
@@ -129,7 +129,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             let batch = timed(&mut pipeline.images, || loader.next_batch())?;
             for (&index, reason) in loader.bad_images() {
                 let line = format!("skipped: {reason}");
-                if self.bad.insert(index) && is_news(&line) {
+                if self.bad.insert(index, reason.clone()).is_none() && is_news(&line) {
                     progress.note(&line);
                 }
             }

@@ -29,6 +29,8 @@ pub struct TokenizerSummary {
     pub images: usize,
     /// Whether these were kept out of training.
     pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
     /// Wall-clock seconds of the process that finished the run.
     pub seconds: f64,
 }
@@ -50,6 +52,7 @@ impl TokenizerSummary {
             vocab,
             images: hard.images,
             held_out: trained.held_out,
+            unreadable: trained.unreadable,
             seconds: trained.started.elapsed().as_secs_f64(),
         }
     }
@@ -86,6 +89,8 @@ pub struct PretrainSummary {
     pub images: usize,
     /// Whether these were kept out of training.
     pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
     /// Wall-clock seconds of the process that finished the run.
     pub seconds: f64,
 }
@@ -105,6 +110,7 @@ impl PretrainSummary {
             loss: seen.loss / seen.masked(),
             images: seen.images,
             held_out: trained.held_out,
+            unreadable: trained.unreadable,
             seconds: trained.started.elapsed().as_secs_f64(),
         }
     }

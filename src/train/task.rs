@@ -112,6 +112,8 @@ pub struct Trained<'a, B: Backend, T: Task<B>> {
     pub held_out: bool,
     /// Optimizer steps.
     pub steps: u64,
+    /// Items that could not be read.
+    pub unreadable: usize,
     /// When this process began.
     pub started: Instant,
 }

@@ -262,6 +262,6 @@ impl<B: Backend> Task<B> for TokenizerTraining {
                 normalise: None,
             },
         )?;
-        Ok(vec![("original | masked | tokens decoded", picture)])
+        Ok(vec![("original | tokens decoded", picture)])
     }
 }

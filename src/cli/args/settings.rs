@@ -1,0 +1,108 @@
+//! Arguments of the commands that have settings.
+
+use crate::config::Layers;
+use clap::Args;
+use std::path::PathBuf;
+use toml::Value;
+
+/// What commands with settings share.
+#[derive(Args)]
+pub struct SettingsArgs {
+    /// Sizes and starting values: tiny, small, base or large [default: tiny].
+    #[arg(long)]
+    preset: Option<String>,
+    /// Settings from a TOML file; see config.toml of any run for all keys.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// One setting; may be repeated, as in --set lr=0.001 --set masking=random.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Passes over the data.
+    #[arg(long)]
+    epochs: Option<i64>,
+    /// Images of one optimizer step.
+    #[arg(long)]
+    batch: Option<i64>,
+    /// Number that every random choice follows from [default: 0].
+    #[arg(long)]
+    seed: Option<i64>,
+    /// Threads; 0 is one per core. Never changes a result.
+    #[arg(long)]
+    threads: Option<i64>,
+    /// Where to compute: auto (the first GPU where it can be used, else the CPU), cpu, cuda or cuda:N
+    /// [default: auto].
+    #[arg(long)]
+    device: Option<String>,
+    /// Print what config.toml would hold, and stop.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl SettingsArgs {
+    /// The layers of settings, with those of the command's own flags that are given on top.
+    pub fn layers(&self, own: &[(&'static str, Option<&str>)]) -> Layers {
+        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        let texts = [("preset", &self.preset), ("device", &self.device)];
+        flags.extend(texts.into_iter().filter_map(|(k, v)| Some((k, v.clone()?.into()))));
+        let numbers = [
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("seed", self.seed),
+            ("threads", self.threads),
+        ];
+        flags.extend(numbers.into_iter().filter_map(|(k, v)| Some((k, v?.into()))));
+        flags.extend(own.iter().filter_map(|&(k, v)| Some((k, Value::from(v?)))));
+        Layers { file: self.config.clone(), set: self.set.clone(), flags }
+    }
+}
+
+/// Arguments of `train-tokenizer`.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
+    #[arg(long, value_name = "SRC", required_unless_present = "print_config")]
+    pub data: Option<String>,
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
+    pub out: Option<PathBuf>,
+    /// Continue the run in --out; give the original command line again.
+    #[arg(long)]
+    pub resume: bool,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Arguments of `pretrain`.
+#[derive(Args)]
+pub struct PretrainArgs {
+    /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
+    #[arg(long, value_name = "RUN|FILE", required_unless_present = "print_config")]
+    pub tokenizer: Option<String>,
+    /// Everything else.
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+/// Arguments of `probe`.
+#[derive(Args)]
+pub struct ProbeArgs {
+    /// The encoder: a run folder, a .safetensors file, or random.
+    #[arg(long, value_name = "RUN|FILE|random", required_unless_present = "print_config")]
+    pub model: Option<String>,
+    /// Labelled images to fit on.
+    #[arg(long, value_name = "SRC", required_unless_present = "print_config")]
+    pub train: Option<String>,
+    /// Labelled images to measure on.
+    #[arg(long, value_name = "SRC", required_unless_present = "print_config")]
+    pub test: Option<String>,
+    /// Probe with the classes that both have, by name, and leave out the images of the others.
+    #[arg(long)]
+    pub common_classes: bool,
+    /// Folder for summary.json and report.html.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}

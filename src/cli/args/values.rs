@@ -1,0 +1,34 @@
+//! Values of arguments, and what is said where they are none.
+
+use crate::config::Place;
+use crate::error::Error;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::str::FromStr;
+
+/// A device, but not `auto`.
+pub(super) fn cpu_or_gpu(text: &str) -> Result<Place, String> {
+    let place = text.parse().map_err(|e: crate::Error| e.to_string())?;
+    if place == Place::Auto { Err("want cpu, cuda or cuda:N".into()) } else { Ok(place) }
+}
+
+/// A rate above 0.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r > 0.0);
+    rate.ok_or_else(|| format!("want a number above 0, not {text}"))
+}
+
+/// Two numbers around a comma.
+pub(super) fn pair(text: &str) -> Result<(usize, usize), String> {
+    let parts = text
+        .split_once(',')
+        .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    parts.ok_or_else(|| format!("want ROW,COL, as in 3,4, not {text}"))
+}
+
+/// One of `words`, each of which a `T` has.
+pub(super) fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
+}
