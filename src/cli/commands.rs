@@ -16,7 +16,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::report::about::About;
 use crate::report::page::Page;
-use crate::run::{Begin, claim, install_interrupt, write_atomic};
+use crate::run::{claim, install_interrupt, write_atomic};
 use crate::shown;
 use crate::train::driver::train;
 use crate::train::pretrain::Pretraining;
@@ -32,8 +32,7 @@ const ASKED: &str = "the parser asks for it where it is not --print-config";
 
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    let mut config: TokenizerRun =
-        args.settings.layers(&[("data", args.data.as_deref())]).resolve()?;
+    let mut config: TokenizerRun = args.resolve(&[])?;
     if args.settings.print_config {
         return print_config(&config);
     }
@@ -41,7 +40,7 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
     let out = args.out.as_deref().expect(ASKED);
-    let begin = Begin { resume: args.resume, ..Begin::default() };
+    let begin = args.begin();
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, &begin)),
@@ -56,8 +55,8 @@ pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
 
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
-    let own = [("data", args.train.data.as_deref()), ("tokenizer", args.tokenizer.as_deref())];
-    let mut config: PretrainRun = args.train.settings.layers(&own).resolve()?;
+    let mut config: PretrainRun =
+        args.train.resolve(&[("tokenizer", args.tokenizer.as_deref())])?;
     if args.train.settings.print_config {
         return print_config(&config);
     }
@@ -65,7 +64,7 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
     install_interrupt()?;
     let out = args.train.out.as_deref().expect(ASKED);
-    let begin = Begin { resume: args.train.resume, ..Begin::default() };
+    let begin = args.train.begin();
     let summary = on_threads(
         config.common.threads,
         || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, &begin)),

@@ -55,13 +55,13 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         flags.extend(more.iter().cloned());
         Layers { file: None, set: Vec::new(), flags }
     };
-    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve()?;
+    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve_in(&tok)?;
     let p: PretrainRun = settings(&[
         ("data", TRAIN.into()),
         ("tokenizer", tokenizer_path.as_ref().into()),
         ("epochs", 4.into()),
     ])
-    .resolve()?;
+    .resolve_in(&enc)?;
     let q: ProbeRun = settings(&[
         ("model", enc.to_string_lossy().as_ref().into()),
         ("train", PROBE_TRAIN.into()),

@@ -1,6 +1,8 @@
 //! Arguments of the commands that have settings.
 
-use crate::config::Layers;
+use crate::config::{Layers, RunConfig};
+use crate::error::Result;
+use crate::run::Begin;
 use clap::Args;
 use std::path::PathBuf;
 use toml::Value;
@@ -60,24 +62,57 @@ impl SettingsArgs {
 #[derive(Args)]
 pub struct TrainArgs {
     /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
-    #[arg(long, value_name = "SRC", required_unless_present = "print_config")]
+    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
     pub data: Option<String>,
+    /// Images to measure on while training, as for --data, or none [default: some of --data].
+    #[arg(long, value_name = "SRC")]
+    val: Option<String>,
+    /// Optimizer steps of the run [default: the preset's].
+    #[arg(long, conflicts_with = "epochs")]
+    steps: Option<i64>,
+    /// Weights to start from: a run folder or a .safetensors file.
+    #[arg(long, value_name = "RUN|FILE")]
+    init: Option<String>,
     /// Folder of the run.
     #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
     pub out: Option<PathBuf>,
-    /// Continue the run in --out; give the original command line again.
+    /// Continue the run in --out: what is not given is as it was. With more --steps or --epochs a finished
+    /// run becomes longer.
     #[arg(long)]
     pub resume: bool,
+    /// Settings that may differ from those that the run was started with, as in --allow-change lr,batch.
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', requires = "resume")]
+    allow_change: Vec<String>,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
+}
+
+impl TrainArgs {
+    /// The settings of the run, with those of the command's own flags that are given.
+    pub fn resolve<C: RunConfig>(&self, own: &[(&'static str, Option<&str>)]) -> Result<C> {
+        let texts = [("data", &self.data), ("val", &self.val), ("init", &self.init)];
+        let own: Vec<_> =
+            texts.iter().map(|(k, v)| (*k, v.as_deref())).chain(own.iter().copied()).collect();
+        let mut layers = self.settings.layers(&own);
+        layers.flags.extend(self.steps.map(|steps| ("steps", steps.into())));
+        match &self.out {
+            Some(out) if self.resume => layers.resolve_in(out),
+            _ => layers.resolve(),
+        }
+    }
+
+    /// How the run takes its folder.
+    pub fn begin(&self) -> Begin {
+        Begin { resume: self.resume, allow: self.allow_change.clone() }
+    }
 }
 
 /// Arguments of `pretrain`.
 #[derive(Args)]
 pub struct PretrainArgs {
     /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
-    #[arg(long, value_name = "RUN|FILE", required_unless_present = "print_config")]
+    #[arg(long, value_name = "RUN|FILE", required_unless_present_any = ["print_config", "resume"])]
     pub tokenizer: Option<String>,
     /// Everything else.
     #[command(flatten)]
