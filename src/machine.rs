@@ -1,7 +1,29 @@
 //! What the machine has to give: memory and disk.
 
+use std::io::Write;
 use std::path::Path;
+use std::sync::OnceLock;
 use sysinfo::{Disks, System};
+
+/// What to lower where memory runs out, once a run knows what it needs.
+static ADVICE: OnceLock<String> = OnceLock::new();
+
+/// Keeps what is to be said should memory run out: what was expected, and what to lower.
+pub fn advise(text: String) {
+    // A second run of one process keeps the first text; both name the same settings.
+    let _ = ADVICE.set(text);
+}
+
+/// Says on standard error that an allocation failed and what to do; allocates nothing. What failed may be
+/// put up with: a decoder's buffer costs an image, not the run.
+#[cold]
+pub fn out_of_memory() {
+    let advice = ADVICE.get().map_or("lower batch or image_size, or free memory", String::as_str);
+    let mut out = std::io::stderr();
+    for part in ["beit: out of memory: ", advice, "\n"] {
+        let _ = out.write_all(part.as_bytes());
+    }
+}
 
 /// Bytes that this process may still take: what the machine has free, within what its control group and
 /// its address-space limit (`ulimit -v`, Linux) leave. `None` where the machine does not tell.

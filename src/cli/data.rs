@@ -115,9 +115,7 @@ fn say_run(run: &RunLength, images: usize) {
         0 => format!("  too few: give --batch, at most {images}"),
         _ => String::new(),
     };
-    say!(
-        "  {command:<16} {preset:<7} {batch:>6} {trained:>8} {steps:>8} {passes:>8.1}{short}"
-    );
+    say!("  {command:<16} {preset:<7} {batch:>6} {trained:>8} {steps:>8} {passes:>8.1}{short}");
 }
 
 /// Success, or the error with which a run would stop.

@@ -55,7 +55,8 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         flags.extend(more.iter().cloned());
         Layers { file: None, set: Vec::new(), flags }
     };
-    let t: TokenizerRun = settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve_in(&tok)?;
+    let t: TokenizerRun =
+        settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve_in(&tok)?;
     let p: PretrainRun = settings(&[
         ("data", TRAIN.into()),
         ("tokenizer", tokenizer_path.as_ref().into()),

@@ -81,7 +81,7 @@ pub(super) struct RunState<T> {
 
 /// The fields of [`RunState`].
 const FIELDS: [&str; 5] = ["format", "program", "settings", "lengths", "trainer"];
-const PROGRAM: &str = concat!("beit ", env!("CARGO_PKG_VERSION"));
+const PROGRAM: &str = concat!("beit ", env!("BEIT_VERSION"));
 
 fn first_format() -> i64 {
     1

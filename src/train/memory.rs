@@ -6,7 +6,7 @@
 use crate::config::{Common, Recipe};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::machine::{free_disk, in_words};
+use crate::machine::{advise, free_disk, in_words};
 use crate::ops::Backend;
 use crate::params::{Layout, arena_len, compact_len};
 use crate::train::carried::Carried;
@@ -159,6 +159,11 @@ impl PerSample {
                 in_words(free)
             )))
         };
+        advise(format!(
+            "a step was expected to take {} besides the weights; lower batch or image_size, raise accumulate, or \
+             (pretrain) give --set recompute=true",
+            words(needed(recipe.accumulate.max(1)))
+        ));
         match (recipe.accumulate, fits(SHARE)) {
             (0, Some(micros)) => Ok(micros),
             (0, None) => too_much(

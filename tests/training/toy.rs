@@ -16,7 +16,9 @@ use beit::train::length::Length;
 use beit::train::task::{At, Extra, Part, Schedules, Task, Trained, Validation};
 use beit::weights::TensorFile;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 type Bk = Cpu<f32>;
@@ -25,6 +27,10 @@ type Bk = Cpu<f32>;
 const BROKEN: u64 = 13;
 /// With this seed, the loss of the eighth step is not finite where the weight has gone too far by then.
 const FRAGILE: u64 = 14;
+
+/// With this seed, the threads that make samples are written down.
+const WATCHED: u64 = 15;
+static LOADERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Numbers with labels; one of them cannot be read.
 struct Numbers;
@@ -108,7 +114,14 @@ impl Task<Bk> for Toy {
     }
 
     fn sampler(&self) -> impl Fn((f32, bool), u32) -> (f32, bool) + Send + Sync + 'static {
-        |(x, label), epoch| (x + epoch as f32, label)
+        let seed = self.config.common.seed;
+        move |(x, label), epoch| {
+            if seed == WATCHED {
+                let name = std::thread::current().name().map(str::to_owned);
+                LOADERS.lock().unwrap().extend(name.filter(|name| name.starts_with("loader")));
+            }
+            (x + epoch as f32, label)
+        }
     }
 
     fn bytes(&self, sample: &(f32, bool)) -> usize {
@@ -323,4 +336,23 @@ fn a_run_goes_back_with_half_the_learning_rate() {
     assert_eq!(steps, [3.0, 6.0, 9.0, 12.0], "no step appears twice");
     let cosine = settings().common.lr * 0.5;
     assert!(lr[2].1 < cosine, "the learning rate of step 9 is {}", lr[2].1);
+}
+
+#[test]
+fn samples_are_made_on_as_many_threads_as_are_set_and_do_not_depend_on_it() {
+    let folder = TempDir::new().unwrap();
+    let of = |threads: usize| {
+        LOADERS.lock().unwrap().clear();
+        let mut config = settings_of(WATCHED, 0, 0);
+        config.recipe.loader_threads = threads;
+        let out = folder.path().join(threads.to_string());
+        let outcome = run(&config, &out, false).unwrap().unwrap();
+        (outcome, LOADERS.lock().unwrap().len())
+    };
+    let (one, three) = (of(1), of(3));
+    assert_eq!((one.1, three.1), (1, 3));
+    assert_eq!(one.0, three.0);
+    // 0 is as many as there are cores for the run.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    assert_eq!(pool.install(|| of(0)), (one.0, 2));
 }

@@ -58,7 +58,9 @@ impl Classifier {
         let step = self.state.step + 1;
         let adamw = AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, max_norm: None };
         self.state.update(bk, &segments, &adamw).map_err(|place| {
-            Error::Training(format!("the probe is not finite; the first tensor is {place}; lower lr"))
+            Error::Training(format!(
+                "the probe is not finite; the first tensor is {place}; lower lr"
+            ))
         })?;
         Ok(())
     }
