@@ -209,7 +209,11 @@ impl<T: Precision> Storage for Cuda<T> {
     }
     #[track_caller]
     fn upload<E: Element>(&self, host: Vec<E>) -> DeviceBuffer<E> {
-        transfer::upload(&self.device, &host)
+        transfer::upload(&self.device, &[&host])
+    }
+    #[track_caller]
+    fn upload_pieces<E: Element>(&self, pieces: &[&[E]]) -> DeviceBuffer<E> {
+        transfer::upload(&self.device, pieces)
     }
     #[track_caller]
     fn read_later<E: Element>(&self, buf: &DeviceBuffer<E>) -> Later<E> {

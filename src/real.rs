@@ -30,6 +30,7 @@ pub trait Float: Element {
     }
 }
 
+impl Element for u8 {}
 impl Element for u32 {}
 impl Element for half::bf16 {}
 impl Float for half::bf16 {

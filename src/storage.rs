@@ -41,6 +41,11 @@ pub trait Storage: Clone + Send + Sync + Sized + 'static {
     fn describe(&self) -> String;
     /// Moves host memory to the device.
     fn upload<T: Element>(&self, host: Vec<T>) -> Self::Buf<T>;
+    /// Copies pieces of host memory, one after the other, to the device, each straight to where the device
+    /// takes it from.
+    fn upload_pieces<T: Element>(&self, pieces: &[&[T]]) -> Self::Buf<T> {
+        self.upload(pieces.concat())
+    }
     /// Copies device memory to the host; waits for work in flight.
     fn download<T: Element>(&self, buf: &Self::Buf<T>) -> Vec<T>;
     /// Sends a copy of the buffer as it is after all work given so far; does not wait.

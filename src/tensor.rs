@@ -20,6 +20,9 @@ pub type Master<B> = Tensor<B, <B as Storage>::Master>;
 /// Token ids, masked positions, pooling choices, class labels.
 pub type Ids<B> = Tensor<B, u32>;
 
+/// Pixels.
+pub type Bytes<B> = Tensor<B, u8>;
+
 impl<B: Storage, T: Element> Tensor<B, T> {
     /// A tensor over `buf`. Panics where the shape does not hold its length.
     #[track_caller]
@@ -33,6 +36,12 @@ impl<B: Storage, T: Element> Tensor<B, T> {
     #[track_caller]
     pub fn from_vec(bk: &B, host: Vec<T>, shape: &[usize]) -> Self {
         Self::new(bk, bk.upload(host), shape)
+    }
+
+    /// Copies these pieces, one after the other, to the backend.
+    #[track_caller]
+    pub fn from_pieces(bk: &B, pieces: &[&[T]], shape: &[usize]) -> Self {
+        Self::new(bk, bk.upload_pieces(pieces), shape)
     }
 
     /// All elements zero.

@@ -1,12 +1,12 @@
 //! How often two devices, or one in two precisions, give a patch the same token.
 
 use super::frozen::{Tokenizer, load_all, spread, views};
+use super::hard_codes::mapped;
 use crate::data::augment::eval_views;
 use crate::data::pixels::Normalise;
 use crate::data::{Source, Split};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::tensor::{Master, Tensor};
 use std::path::Path;
 
 /// Images that go through the tokenizer together.
@@ -48,9 +48,7 @@ pub fn token_agreement<A: Backend, B: Backend>(
     }
     let (mut tokens, mut same) = (0, 0);
     for images in seen.chunks(BATCH) {
-        let (pixels, shape) = (images.concat(), [images.len(), size.0, size.1, 3]);
-        let x: Tensor<A> = a.to_elem(&Master::from_f32(a, &pixels, &shape), 1.0);
-        let y: Tensor<B> = b.to_elem(&Master::from_f32(b, &pixels, &shape), 1.0);
+        let (x, y) = (a.to_elem(&mapped(a, images), 1.0), b.to_elem(&mapped(b, images), 1.0));
         let (x, y) = (on_a.tokens(a, &x).to_vec(a), on_b.tokens(b, &y).to_vec(b));
         tokens += x.len();
         same += x.iter().zip(&y).filter(|(x, y)| x == y).count();

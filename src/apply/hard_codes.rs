@@ -2,7 +2,8 @@
 
 use super::frozen::{load_all, spread};
 use crate::data::augment::eval_views;
-use crate::data::{AugmentConfig, Dataset, Labelled};
+use crate::data::pixels::PixelMap;
+use crate::data::{AugmentConfig, Dataset, Image, Labelled};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -10,7 +11,7 @@ use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::{Ctx, Params};
 use crate::run::not_interrupted;
-use crate::tensor::{Master, Tensor};
+use crate::tensor::{Bytes, Master};
 use serde::{Deserialize, Serialize};
 
 /// Images that the figures of a finished run are measured on.
@@ -58,32 +59,38 @@ impl HardCodes {
     }
 }
 
-/// Adds what hard codes do on mapped pixels `[B,H,W,3]` to `sums`.
+/// Images of one size as a batch of mapped pixels `[B,H,W,3]`.
+pub fn mapped<B: Backend>(bk: &B, images: &[Image]) -> Master<B> {
+    let pieces: Vec<&[u8]> = images.iter().map(|image| &*image.pixels).collect();
+    let (height, width) = images.first().map_or((0, 0), |image| (image.height, image.width));
+    let bytes = Bytes::from_pieces(bk, &pieces, &[images.len(), height, width, 3]);
+    bk.pixels(&bytes, &Master::from_f32(bk, &PixelMap::map_pixels().table(), &[3, 256]))
+}
+
+/// Adds what hard codes do on images of the tokenizer's size to `sums`.
 pub fn add_hard_codes<B: Backend>(
     bk: &B,
     dvae: &Dvae,
     w: &Params<B>,
-    pixels: &[f32],
+    images: &[Image],
     sums: &mut HardCodes,
 ) {
-    let (h, wide) = dvae.config.image;
-    let shape = [pixels.len() / (h * wide * 3), h, wide, 3];
-    let x = Tensor::<B>::from_f32(bk, pixels, &shape);
+    let target = mapped(bk, images);
+    let x = bk.to_elem(&target, 1.0);
     let (logits, _) = dvae.encode(Ctx::new(bk, w), &x);
     let tokens = bk.argmax(&logits);
     let (out, _) = dvae.decode(Ctx::new(bk, w), &dvae.one_hot(bk, &tokens));
-    let target = Master::from_f32(bk, pixels, &shape);
     sums.nll += bk.logit_laplace_forward(&target, &out).to_f64(bk).iter().sum::<f64>();
     sums.kl += bk.kl_uniform_forward(&logits).to_f64(bk).iter().sum::<f64>();
     sums.counts.resize(dvae.config.vocab, 0);
     tokens.to_vec(bk).iter().for_each(|&t| sums.counts[t as usize] += 1);
     let shown = crate::models::dvae::pixels(&out.to_f64(bk));
-    for (&x, p) in pixels.iter().zip(shown) {
-        let p0 = ((f64::from(x) - 0.1) / 0.8).clamp(0.0, 1.0);
+    for (x, p) in target.to_f64(bk).into_iter().zip(shown) {
+        let p0 = ((x - 0.1) / 0.8).clamp(0.0, 1.0);
         sums.squared_error += (p - p0) * (p - p0);
     }
-    sums.sub_pixels += pixels.len() as f64;
-    sums.images += shape[0];
+    sums.sub_pixels += target.len() as f64;
+    sums.images += images.len();
 }
 
 /// What hard codes do on the central crops of at most 1024 images, spread over the source.
@@ -98,9 +105,9 @@ pub fn hard_codes<B: Backend>(
     let mut sums = HardCodes::default();
     for chunk in spread(source, EVALUATED).chunks(64) {
         not_interrupted()?;
-        let pixels = load_all(source, chunk, |item| eval_views(augment, &item.image).tokens);
-        if !pixels.is_empty() {
-            add_hard_codes(bk, dvae, w, &pixels.concat(), &mut sums);
+        let images = load_all(source, chunk, |item| eval_views(augment, &item.image).tokens);
+        if !images.is_empty() {
+            add_hard_codes(bk, dvae, w, &images, &mut sums);
         }
     }
     Ok(sums)

@@ -2,7 +2,8 @@
 
 use super::frozen::{Tokenizer, broken_parameter, load_all, spread};
 use crate::data::augment::{Views, eval_views};
-use crate::data::{AugmentConfig, Dataset, Labelled, MaskConfig};
+use crate::data::pixels::PixelMap;
+use crate::data::{AugmentConfig, Dataset, Image, Labelled, MaskConfig};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -13,7 +14,7 @@ use crate::ops::cross_entropy::Target;
 use crate::params::{Ctx, Params};
 use crate::rng::{Philox, Purpose};
 use crate::run::not_interrupted;
-use crate::tensor::{Ids, Master};
+use crate::tensor::{Bytes, Ids, Master};
 use std::collections::BTreeMap;
 
 /// Images that the figures of a finished run are measured on.
@@ -74,19 +75,20 @@ impl<B: Backend> TokenPrediction<B> {
         let (b, sizes) = (samples.len(), &self.model.config);
         let ((ih, iw), np) = (sizes.image, sizes.patches());
         let (th, tw) = self.tokenizer.dvae.config.image;
-        // Rounded to Elem on the device.
-        let elem = |view: fn(&MaskedSample) -> &[f32], shape: [usize; 4]| {
-            let flat = samples.iter().map(view).collect::<Vec<_>>().concat();
-            bk.to_elem(&Master::from_f32(bk, &flat, &shape), 1.0)
+        let elem = |view: fn(&Views) -> &Image, map: PixelMap, shape: [usize; 4]| {
+            let images: Vec<&[u8]> = samples.iter().map(|s| &*view(&s.views).pixels).collect();
+            let table = Master::from_f32(bk, &map.table(), &[3, 256]);
+            bk.pixels_elem(&Bytes::from_pieces(bk, &images, &shape), &table)
         };
         let mask: Vec<bool> = samples.iter().flat_map(|s| s.mask.iter().copied()).collect();
-        let tokens = self.tokenizer.tokens(bk, &elem(|s| &s.views.tokens, [b, th, tw, 3]));
+        let tokens =
+            self.tokenizer.tokens(bk, &elem(|v| &v.tokens, PixelMap::map_pixels(), [b, th, tw, 3]));
         let hidden = (0..mask.len() as u32).filter(|&i| mask[i as usize]).collect::<Vec<_>>();
         let count = hidden.len();
         let labels = bk.gather_ids(&tokens, &Ids::from_vec(bk, hidden, &[count]));
         let rows = masked_rows(&mask, np);
         let batch = MaskedBatch {
-            images: elem(|s| &s.views.patch, [b, ih, iw, 3]),
+            images: elem(|v| &v.patch, self.augment.normalise(), [b, ih, iw, 3]),
             mask: Ids::from_vec(bk, mask.iter().map(|&m| u32::from(m)).collect(), &[b, np]),
             rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
             keep: None,

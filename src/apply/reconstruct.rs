@@ -2,8 +2,9 @@
 //! tokens of the hidden patches predicted and decoded.
 
 use super::frozen::{Tokenizer, load_all, spread, views};
+use super::hard_codes::mapped;
 use crate::data::augment::eval_views;
-use crate::data::pixels::{Normalise, unmap_pixels};
+use crate::data::pixels::Normalise;
 use crate::data::{MaskConfig, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
@@ -67,7 +68,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
     let masks = MaskConfig::block(gh, gw, (gh * gw * 2 / 5).max(1), least);
     let mut tiles = Vec::new();
     for (i, views) in seen {
-        let x = Tensor::from_f32(bk, &views.tokens, &[1, h, wide, 3]);
+        let x = bk.to_elem(&mapped(bk, std::slice::from_ref(&views.tokens)), 1.0);
         let tokens = bk.argmax(&tokenizer.dvae.encode(Ctx::new(bk, &tokenizer.w), &x).0);
         let decoded = |tokens: &Ids<B>| -> Picture {
             let z = tokenizer.dvae.one_hot(bk, tokens);
@@ -75,14 +76,14 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             let shown: Vec<f32> = pixels(&out).into_iter().map(|p| p as f32).collect();
             Picture::from_unit(&shown, h, wide)
         };
-        let original: Vec<f32> = views.tokens.iter().map(|&x| unmap_pixels(x)).collect();
+        let original = Picture::from_bytes(&views.tokens.pixels, h, wide);
         let mask = masks.draw(&mut Philox::new(task.seed, Purpose::Mask, u32::MAX, i as u32));
-        let mut hidden = Picture::from_unit(&original, h, wide);
+        let mut hidden = original.clone();
         let (ph, pw) = (h / gh, wide / gw);
         for (p, _) in mask.iter().enumerate().filter(|(_, hidden)| **hidden) {
             hidden.fill(p / gw * ph, p % gw * pw, ph, pw, [128, 128, 128]);
         }
-        tiles.push(Picture::from_unit(&original, h, wide));
+        tiles.push(original);
         if encoder.is_some() {
             tiles.push(hidden);
         }
@@ -91,7 +92,11 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             let (ih, iw) = model.config.image;
             let rows = masked_rows(&mask, gh * gw);
             let batch = MaskedBatch {
-                images: Tensor::from_f32(bk, &views.patch, &[1, ih, iw, 3]),
+                images: Tensor::from_f32(
+                    bk,
+                    &augment.normalise().apply(&views.patch),
+                    &[1, ih, iw, 3],
+                ),
                 mask: Ids::from_vec(
                     bk,
                     mask.iter().map(|&m| u32::from(m)).collect(),

@@ -17,19 +17,25 @@ const LARGE: usize = 1 << 20;
 /// Large uploads under way at one time; the next waits for the first of them.
 const UPLOADS: usize = 4;
 
-/// A copy of host memory on the device, large or small.
+/// A copy of pieces of host memory, one after the other, on the device, large or small.
 #[track_caller]
-pub(super) fn upload<E: Element>(device: &Arc<Device>, host: &[E]) -> DeviceBuffer<E> {
-    let bytes = size_of_val(host);
+pub(super) fn upload<E: Element>(device: &Arc<Device>, pieces: &[&[E]]) -> DeviceBuffer<E> {
+    let numbers = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let bytes = numbers * size_of::<E>();
     if bytes < LARGE {
-        return DeviceBuffer::upload(device, host);
+        return DeviceBuffer::upload(device, &pieces.concat());
     }
     let transfers = device.transfers();
     transfers.reclaim(UPLOADS);
     let mut pinned = transfers.pinned(bytes);
-    let staged = pinned.slice(host.len());
-    staged.copy_from_slice(host);
-    let buffer = DeviceBuffer::unset_on(device, &transfers.stream, host.len());
+    let staged = pinned.slice(numbers);
+    let mut left = &mut *staged;
+    for piece in pieces {
+        let (own, rest) = left.split_at_mut(piece.len());
+        own.copy_from_slice(piece);
+        left = rest;
+    }
+    let buffer = DeviceBuffer::unset_on(device, &transfers.stream, numbers);
     // SAFETY: both are `bytes` long; the staging memory is kept until the event has come.
     let copied = unsafe {
         result::memcpy_htod_async(buffer.address(), staged, transfers.stream.cu_stream())

@@ -188,13 +188,13 @@ impl AugmentConfig {
     }
 }
 
-/// One crop seen by the encoder and by the tokenizer.
+/// One crop seen by the encoder and by the tokenizer, as bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Views {
-    /// `[Ih,Iw,3]`, normalised.
-    pub patch: Vec<f32>,
-    /// `[Th,Tw,3]`, mapped by `φ`.
-    pub tokens: Vec<f32>,
+    /// `[Ih,Iw,3]`, still to be normalised ([`AugmentConfig::normalise`]).
+    pub patch: Image,
+    /// `[Th,Tw,3]`, still to be mapped by `φ` ([`PixelMap::map_pixels`]).
+    pub tokens: Image,
 }
 
 /// The two views of pretraining: one crop, resized twice from its original pixels, bicubic for the
@@ -203,17 +203,17 @@ pub fn two_views(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Views 
     let crop = cfg.draw_crop(image, true, rng);
     let patch = resize(&crop, crop.whole(), cfg.height, cfg.width, Filter::Bicubic);
     let tokens = resize(&crop, crop.whole(), cfg.token_height, cfg.token_width, Filter::Lanczos);
-    Views { patch: cfg.normalise().apply(&patch), tokens: PixelMap::map_pixels().apply(&tokens) }
+    Views { patch, tokens }
 }
 
-/// The tokenizer's own training view `[Th,Tw,3]`: random crop and flip, no jitter, Lanczos, `φ`.
+/// The tokenizer's own training view `[Th,Tw,3]`: random crop and flip, no jitter, Lanczos; still to be
+/// mapped by `φ`.
 ///
 /// Deviation: the dVAE's authors take a square of the short side (arXiv 2102.12092, listing 1). A random
 /// resized crop shows the tokenizer the scales that pretraining will ask it about.
-pub fn token_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Vec<f32> {
+pub fn token_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Image {
     let crop = cfg.draw_crop(image, false, rng);
-    let view = resize(&crop, crop.whole(), cfg.token_height, cfg.token_width, Filter::Lanczos);
-    PixelMap::map_pixels().apply(&view)
+    resize(&crop, crop.whole(), cfg.token_height, cfg.token_width, Filter::Lanczos)
 }
 
 /// Training view `[Ih,Iw,3]` of the linear probe: random crop and flip, bilinear, normalised.
@@ -241,7 +241,7 @@ pub fn eval_views(cfg: &AugmentConfig, image: &Image) -> Views {
     let crop = centre_box(image, cfg.height, cfg.width);
     let patch = resize(image, crop, cfg.height, cfg.width, Filter::Bicubic);
     let tokens = resize(image, crop, cfg.token_height, cfg.token_width, Filter::Lanczos);
-    Views { patch: cfg.normalise().apply(&patch), tokens: PixelMap::map_pixels().apply(&tokens) }
+    Views { patch, tokens }
 }
 
 /// The largest central box with the aspect of `height x width`.
@@ -303,11 +303,12 @@ mod tests {
         let image = noise(33, 21);
         let mut rng = Philox::new(5, Purpose::Augment, 1, 3);
         let two = two_views(&cfg, &image, &mut rng);
-        assert_eq!((two.patch.len(), two.tokens.len()), (20 * 28 * 3, 10 * 14 * 3));
-        assert_eq!(token_view(&cfg, &image, &mut rng).len(), 10 * 14 * 3);
+        let size = |image: &Image| (image.height, image.width);
+        assert_eq!((size(&two.patch), size(&two.tokens)), ((20, 28), (10, 14)));
+        assert_eq!(size(&token_view(&cfg, &image, &mut rng)), (10, 14));
         assert_eq!(probe_view(&cfg, &image, &mut rng).len(), 20 * 28 * 3);
         assert_eq!(eval_view(&cfg, &image).len(), 20 * 28 * 3);
-        assert_eq!(eval_views(&cfg, &image).tokens.len(), 10 * 14 * 3);
+        assert_eq!(size(&eval_views(&cfg, &image).tokens), (10, 14));
         assert!(AugmentConfig { crop_scale: (0.5, 0.2), ..cfg }.validate().is_err());
     }
 }

@@ -50,6 +50,11 @@ impl PixelMap {
         Self::new(|x, _| (1.0 - 2.0 * EPS) * x + EPS)
     }
 
+    /// The table `[3,256]` by which [`pixels`](crate::ops::pixels) maps bytes on a device.
+    pub fn table(&self) -> Vec<f32> {
+        self.0.concat()
+    }
+
     /// The image as numbers `[H,W,3]`.
     pub fn apply(&self, image: &Image) -> Vec<f32> {
         let [r, g, b] = &self.0;

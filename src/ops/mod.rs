@@ -62,6 +62,7 @@ ops! {
     mean_pool: MeanPoolOp,
     mse: MseOp,
     patch_embed: PatchEmbedOp,
+    pixels: PixelsOp,
     rel_pos_bias: RelPosBiasOp,
     relu: ReluOp,
     resample: ResampleOp,

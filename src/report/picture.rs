@@ -37,6 +37,13 @@ impl Picture {
         Self { height, width, pixels: pixels.chunks_exact(3).flat_map(opaque).collect() }
     }
 
+    /// Bytes `[H,W,3]`.
+    pub fn from_bytes(pixels: &[u8], height: usize, width: usize) -> Self {
+        assert_eq!(pixels.len(), height * width * 3, "picture: wrong number of pixels");
+        let pixels = pixels.as_chunks::<3>().0.iter().flat_map(|&p| opaque(p)).collect();
+        Self { height, width, pixels }
+    }
+
     /// Numbers `[H,W]` as colours, from dark blue at the least to yellow at the greatest.
     pub fn from_map(values: &[f64], height: usize, width: usize) -> Self {
         assert_eq!(values.len(), height * width, "picture: wrong number of values");

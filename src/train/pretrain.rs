@@ -112,7 +112,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
 
     fn bytes(&self, sample: &MaskedSample) -> usize {
         let Views { patch, tokens } = &sample.views;
-        size_of_val(&patch[..]) + size_of_val(&tokens[..]) + sample.mask.len()
+        patch.pixels.len() + tokens.pixels.len() + sample.mask.len()
     }
 
     /// Masked patches.

@@ -5,12 +5,12 @@
 //! short run sees all of them; "cosine", which the paper does not define, is a half cosine.
 
 use crate::apply::frozen::{broken_parameter, views};
-use crate::apply::hard_codes::{HardCodes, add_hard_codes, hard_codes};
+use crate::apply::hard_codes::{HardCodes, add_hard_codes, hard_codes, mapped};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::config::TokenizerRun;
 use crate::data::augment::token_view;
 use crate::data::pixels::Normalise;
-use crate::data::{AugmentConfig, Labelled, Source, Split, Subset};
+use crate::data::{AugmentConfig, Image, Labelled, Source, Split, Subset};
 use crate::error::Result;
 use crate::models::dvae::{Dvae, DvaeLosses, Likelihood};
 use crate::models::kind::ModelConfig;
@@ -49,24 +49,21 @@ pub struct TokenizerTraining {
 }
 
 impl TokenizerTraining {
-    /// Adds the gradients of a micro-batch to `g`: its mapped pixels and losses.
+    /// Adds the gradients of a micro-batch to `g`; its losses.
     fn losses<B: Backend>(
         &self,
         bk: &B,
         weights: &Params<B>,
-        part: &Part<Vec<f32>>,
+        part: &Part<Image>,
         g: &mut Params<B>,
-    ) -> (Vec<f32>, DvaeLosses<B>) {
-        let (h, w) = self.dvae.config.image;
-        let (pixels, shape) = (part.samples.concat(), [part.samples.len(), h, w, 3]);
-        let target = Master::from_f32(bk, &pixels, &shape);
+    ) -> DvaeLosses<B> {
+        let target = mapped(bk, part.samples);
         let x = bk.to_elem(&target, 1.0);
         // Every micro-batch has its own noise.
         let noise = Noise::Philox { seed: self.config.common.seed, step: part.stream };
         let step = dvae_step(&self.config, part.at, part.scale);
         let grad = &mut Grad::new(Ctx::new(bk, weights), g);
-        let losses = self.dvae.loss_and_gradients(grad, &x, &target, &noise, &step, false);
-        (pixels, losses)
+        self.dvae.loss_and_gradients(grad, &x, &target, &noise, &step, false)
     }
 }
 
@@ -82,8 +79,8 @@ pub struct Reconstructed<B: Backend> {
 impl<B: Backend> Task<B> for TokenizerTraining {
     type Config = TokenizerRun;
     type Data = Source;
-    /// Mapped pixels `[H,W,3]`.
-    type Sample = Vec<f32>;
+    /// A view `[H,W,3]`.
+    type Sample = Image;
     type Seen = Reconstructed<B>;
     type Window = TokenizerWindow;
     type Extra = ();
@@ -115,7 +112,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
 
     fn extra(&self, _: &B, _: &Params<B>) {}
 
-    fn sampler(&self) -> impl Fn(Labelled, u32) -> Vec<f32> + Send + Sync + 'static {
+    fn sampler(&self) -> impl Fn(Labelled, u32) -> Image + Send + Sync + 'static {
         let (augment, seed) = (self.augment.clone(), self.config.common.seed);
         move |item, epoch| {
             let mut rng = Philox::new(seed, Purpose::Augment, epoch, item.index as u32);
@@ -123,12 +120,12 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         }
     }
 
-    fn bytes(&self, sample: &Vec<f32>) -> usize {
-        size_of_val(&sample[..])
+    fn bytes(&self, sample: &Image) -> usize {
+        sample.pixels.len()
     }
 
     /// Sub-pixels.
-    fn terms(&self, samples: &[Vec<f32>], _: At) -> Result<usize> {
+    fn terms(&self, samples: &[Image], _: At) -> Result<usize> {
         let (h, w) = self.dvae.config.image;
         Ok(samples.len() * h * w * 3)
     }
@@ -138,10 +135,10 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         bk: &B,
         w: &Params<B>,
         (): &(),
-        part: &Part<Vec<f32>>,
+        part: &Part<Image>,
         g: &mut Params<B>,
     ) -> Option<Reconstructed<B>> {
-        let (_, losses) = self.losses(bk, w, part, g);
+        let losses = self.losses(bk, w, part, g);
         Some(Reconstructed {
             reconstruction: losses.reconstruction.read_later(bk),
             kl: losses.kl.read_later(bk),
@@ -164,13 +161,10 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         (reconstruction + kl).is_finite()
     }
 
-    fn diagnose(&self, bk: &B, w: &Params<B>, (): &(), part: &Part<Vec<f32>>) -> String {
-        let (pixels, losses) = self.losses(bk, w, part, &mut Params::zeros(bk, &w.layout));
+    fn diagnose(&self, bk: &B, w: &Params<B>, (): &(), part: &Part<Image>) -> String {
+        let losses = self.losses(bk, w, part, &mut Params::zeros(bk, &w.layout));
         if let Some(name) = broken_parameter(bk, w) {
             return format!("parameter {name}");
-        }
-        if pixels.iter().any(|x| !x.is_finite()) {
-            return "the image".into();
         }
         let tensors =
             [("the encoder's logits", &losses.logits), ("the decoder's output", &losses.out)];
@@ -188,7 +182,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         &self,
         bk: &B,
         state: &State<B>,
-        samples: &[Vec<f32>],
+        samples: &[Image],
         window: &TokenizerWindow,
         at: At,
     ) -> (Vec<(&'static str, f64)>, String) {
@@ -196,7 +190,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         let sub_pixels = window.images as f64
             * (self.augment.token_height * self.augment.token_width * 3) as f64;
         let mut hard = HardCodes::default();
-        add_hard_codes(bk, &self.dvae, &state.w, &samples.concat(), &mut hard);
+        add_hard_codes(bk, &self.dvae, &state.w, samples, &mut hard);
         let seen = HardCodes { counts: window.counts.clone(), ..HardCodes::default() };
         let relaxed = window.reconstruction / sub_pixels;
         let kl = window.kl / seen.positions();
