@@ -10,6 +10,7 @@ mod cuda_cli;
 #[cfg(feature = "cuda")]
 mod cuda_sources;
 mod data;
+mod decode;
 mod double;
 mod encoder;
 mod floors;

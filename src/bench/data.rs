@@ -3,7 +3,7 @@
 
 use crate::bench::Times;
 use crate::data::augment::{draw_jitter, jitter_and_crop};
-use crate::data::decode::decode_bytes;
+use crate::data::decode::{DecodeOptions, decode_bytes};
 use crate::data::geometry::RandomCrop;
 use crate::data::pixels::PixelMap;
 use crate::data::resize::{Filter, resize};
@@ -67,7 +67,7 @@ pub fn run(
         });
         time("decode", files.len(), &mut || {
             for (bytes, path) in files.iter().zip(&paths) {
-                _ = std::hint::black_box(decode_bytes(bytes, path));
+                _ = std::hint::black_box(decode_bytes(bytes, path, &DecodeOptions::default()));
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use super::cifar::Cifar;
 use super::dataset::{Dataset, Labelled};
-use super::decode::decode;
+use super::decode::{DecodeOptions, decode};
 use super::folder::{Folder, NO_IMAGES_HELP};
 use super::image::Image;
 pub use super::split::Split;
@@ -124,7 +124,9 @@ impl Source {
 
     fn make(&self, i: usize) -> Result<Image> {
         match &self.kind {
-            SourceKind::Folder(folder) => decode(&folder.root.join(&folder.files[i].0)),
+            SourceKind::Folder(folder) => {
+                decode(&folder.root.join(&folder.files[i].0), &DecodeOptions::default())
+            }
             SourceKind::Cifar(cifar) => Ok(cifar.image(i)),
             SourceKind::Scenes(scenes) => Ok(scenes.draw(i)),
         }
