@@ -1,12 +1,11 @@
 //! Files of every kind to pixels, against Pillow's.
 
-use beit::data::Image;
-use beit::data::decode::{DecodeOptions, decode, decode_bytes};
-use std::path::{Path, PathBuf};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
+use crate::fixtures::{Kind, fixture, kinds};
+use beit::config::{Layers, PretrainRun};
+use beit::data::decode::{DecodeOptions, Orientation, decode, decode_bytes};
+use beit::data::{Image, Source, Split};
+use image::ImageEncoder;
+use std::path::Path;
 
 /// The bytes of a picture that our own decoder has no part in.
 fn png(name: &str) -> image::RgbImage {
@@ -100,7 +99,8 @@ fn stray_bytes_between_segments_are_passed_over() {
 
 /// A JPEG of noise, written by the `image` crate.
 fn jpeg(width: u32, height: u32) -> Vec<u8> {
-    let pixels: Vec<u8> = (0..width * height * 3).map(|i| (i * i % 251) as u8).collect();
+    let pixels: Vec<u8> =
+        (0..width * height * 3).map(|i| (i.wrapping_mul(i) % 251) as u8).collect();
     let mut out = Vec::new();
     image::codecs::jpeg::JpegEncoder::new(&mut out)
         .encode(&pixels, width, height, image::ExtendedColorType::Rgb8)
@@ -136,4 +136,88 @@ fn what_is_not_read_of_jpeg_is_refused_by_name() {
     let mut again = bytes.clone();
     again.splice(frame..frame, bytes[frame..frame + 19].iter().copied());
     assert!(reason(&again).contains("several frames"));
+}
+
+#[test]
+fn every_kind_of_image_decodes_like_pillow() {
+    let mut wrong = Vec::new();
+    for Kind { name, width, height, pixels, file } in kinds() {
+        // The standard leaves the roundings of these open.
+        let lossy = ["JPEG", "jpeg", "WebP"].iter().any(|kind| name.contains(kind));
+        match load(&file) {
+            Err(e) => wrong.push(format!("{name}: {e}")),
+            Ok(image) if (image.width, image.height) != (width, height) => {
+                wrong.push(format!("{name}: {}x{}", image.width, image.height));
+            }
+            Ok(image) => match levels(&image.pixels, &pixels) {
+                far if far > if lossy { 6 } else { 0 } => {
+                    wrong.push(format!("{name}: {far} levels"))
+                }
+                _ => {}
+            },
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_stored_order_is_kept_if_asked_for() {
+    let stored = DecodeOptions { orientation: Orientation::Stored, ..DecodeOptions::default() };
+    let kinds = kinds();
+    let turned: Vec<_> = kinds.iter().filter(|kind| kind.name.contains("turned")).collect();
+    assert_eq!(turned.len(), 32);
+    for kind in turned {
+        let (first, _) = kind.name.split_at(kind.name.len() - 1);
+        let upright = kinds.iter().find(|other| other.name == format!("{first}1")).unwrap();
+        let image = decode_bytes(&kind.file, Path::new("x"), &stored).unwrap();
+        assert_eq!((image.width, image.height), (upright.width, upright.height), "{}", kind.name);
+        let most = if kind.name.starts_with("JPEG") { 6 } else { 0 };
+        assert!(levels(&image.pixels, &upright.pixels) <= most, "{}", kind.name);
+    }
+}
+
+#[test]
+fn panoramas_decode() {
+    let bytes = jpeg(20_000, 16);
+    let image = load(&bytes).unwrap();
+    assert_eq!((image.width, image.height), (20_000, 16));
+    let (mut png, pixels) = (Vec::new(), vec![7; 70_000]);
+    image::codecs::png::PngEncoder::new(&mut png)
+        .write_image(&pixels, 70_000, 1, image::ExtendedColorType::L8)
+        .unwrap();
+    assert_eq!(load(&png).unwrap().width, 70_000);
+}
+
+#[test]
+fn settings_reach_the_decoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let turned = kinds().into_iter().find(|kind| kind.name == "JPEG turned 6").unwrap();
+    std::fs::write(folder.path().join("a.jpg"), &turned.file).unwrap();
+    std::fs::write(folder.path().join("b.jpg"), jpeg(800, 600)).unwrap();
+    let load = |settings: &[&str]| {
+        let set = settings.iter().map(|s| (*s).to_owned()).collect();
+        let config: PretrainRun = Layers { set, ..Layers::default() }.resolve().unwrap();
+        let options = config.common.source(Split::Train);
+        let source = Source::open(folder.path().to_str().unwrap(), &options).unwrap();
+        [0, 1].map(|i| source.load(i).map(|image| [image.width, image.height]).unwrap())
+    };
+    assert_eq!(load(&[]), [[9, 14], [800, 600]]);
+    assert_eq!(load(&["orientation=stored"]), [[14, 9], [800, 600]]);
+    assert_eq!(load(&["decode_memory=5"]), [[9, 14], [400, 300]]);
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = decode(folder.path(), &DecodeOptions::default()).unwrap_err().to_string();
+    assert!(text.contains("not a file"), "{text}");
+    // A file of holes, larger than any memory.
+    let path = folder.path().join("holes.jpg");
+    std::fs::File::create(&path).unwrap().set_len(1 << 43).unwrap();
+    let text = decode(&path, &DecodeOptions::default()).unwrap_err().to_string();
+    assert!(text.contains("not a JPEG, PNG"), "{text}");
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, &jpeg(8, 8)).unwrap();
+    let text = decode(&path, &DecodeOptions::default()).unwrap_err().to_string();
+    assert!(text.contains("8388608 MB are more"), "{text}");
 }

@@ -13,6 +13,7 @@ mod data;
 mod decode;
 mod double;
 mod encoder;
+mod fixtures;
 mod floors;
 mod layout;
 mod papers;

@@ -180,7 +180,7 @@ fn stopped() -> Error {
 
 /// Probes an encoder on labelled sources.
 pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
-    let open = |spec: &str, split| Source::open(spec, split, config.common.seed);
+    let open = |spec: &str, split| Source::open(spec, &config.common.source(split));
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
     if train.classes() != test.classes() {
         return Err(Error::config(format!(

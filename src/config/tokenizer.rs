@@ -60,6 +60,8 @@ run_config! {
         use crop_min;
         use flip;
         use max_bad;
+        use orientation;
+        use decode_memory;
         use threads;
         use checkpoint_every;
         use log_every;

@@ -26,9 +26,28 @@ enum SourceKind {
     Scenes(Scenes),
 }
 
+/// How a source is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceOptions {
+    /// Which part of a source that has two.
+    pub split: Split,
+    /// Number that drawn scenes follow from.
+    pub seed: u64,
+    /// How its files become images.
+    pub decode: DecodeOptions,
+}
+
+impl SourceOptions {
+    /// Images are decoded as by default.
+    pub fn new(split: Split, seed: u64) -> Self {
+        Self { split, seed, decode: DecodeOptions::default() }
+    }
+}
+
 /// A numbered list of images.
 pub struct Source {
     kind: SourceKind,
+    decode: DecodeOptions,
     classes: Vec<String>,
     cache: Vec<OnceLock<Arc<Image>>>,
 }
@@ -38,7 +57,8 @@ impl Source {
     ///
     /// A directory is searched with all its folders; files are sorted by path; the first folder
     /// level names the classes, and files directly in the directory have none.
-    pub fn open(spec: &str, split: Split, seed: u64) -> Result<Self> {
+    pub fn open(spec: &str, options: &SourceOptions) -> Result<Self> {
+        let SourceOptions { split, seed, decode } = *options;
         if let Some(count) = scene_count(spec)? {
             return Ok(Self::synthetic(count, SCENE_SIDE, split, seed));
         }
@@ -54,11 +74,12 @@ impl Source {
         } else {
             return Err(Error::format(path, format!("not a folder; {NO_IMAGES_HELP}")));
         };
-        Ok(Self::of(if files.is_empty() {
+        let kind = if files.is_empty() {
             SourceKind::Folder(Folder::open(path)?)
         } else {
             SourceKind::Cifar(Cifar::open(&files)?)
-        }))
+        };
+        Ok(Self { decode, ..Self::of(kind) })
     }
 
     /// Drawn scenes of any size.
@@ -72,7 +93,12 @@ impl Source {
             SourceKind::Cifar(cifar) => (cifar.len(), cifar.classes.clone()),
             SourceKind::Scenes(scenes) => (scenes.count, Scenes::class_names()),
         };
-        Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
+        Self {
+            kind,
+            decode: DecodeOptions::default(),
+            classes,
+            cache: (0..len).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     /// Names of the classes; empty if nothing is labelled.
@@ -125,7 +151,7 @@ impl Source {
     fn make(&self, i: usize) -> Result<Image> {
         match &self.kind {
             SourceKind::Folder(folder) => {
-                decode(&folder.root.join(&folder.files[i].0), &DecodeOptions::default())
+                decode(&folder.root.join(&folder.files[i].0), &self.decode)
             }
             SourceKind::Cifar(cifar) => Ok(cifar.image(i)),
             SourceKind::Scenes(scenes) => Ok(scenes.draw(i)),

@@ -85,7 +85,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     }
 
     fn data(&self) -> Result<Source> {
-        Source::open(&self.config.recipe.data, Split::Train, self.config.common.seed)
+        Source::open(&self.config.recipe.data, &self.config.common.source(Split::Train))
     }
 
     fn inputs(&self) -> Vec<(&'static str, u32)> {

@@ -107,7 +107,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     }
 
     fn data(&self) -> Result<Source> {
-        Source::open(&self.config.recipe.data, Split::Train, self.config.common.seed)
+        Source::open(&self.config.recipe.data, &self.config.common.source(Split::Train))
     }
 
     fn extra(&self, _: &B, _: &Params<B>) {}

@@ -94,14 +94,15 @@ impl JpegLayout {
         self.frame.components.len()
     }
 
-    /// Bytes that decoding at `eighths` of the full size takes: coefficients of a progressive JPEG, planes and
-    /// pixels, the last once more where they are inks or greys.
+    /// Bytes that decoding at `eighths` of the full size takes: coefficients, which wait for the decoder's second
+    /// thread, and those that a progressive JPEG keeps besides; planes; pixels, once more where they are inks or
+    /// greys.
     pub fn cost(&self, eighths: u32) -> u64 {
         let frame = &self.frame;
         let blocks = frame.padded_blocks();
         let (width, height) = self.size(eighths);
         let pixels = u64::from(width) * u64::from(height);
-        let coefficients = if frame.progressive { 128 * blocks } else { 0 };
+        let coefficients = blocks * if frame.progressive { 256 } else { 128 };
         let planes = blocks * u64::from(eighths * eighths);
         let channels = match self.components() as u64 {
             3 => 3,

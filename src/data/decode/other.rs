@@ -16,7 +16,7 @@ const KINDS: &[ImageFormat] = &[
     ImageFormat::Pnm,
 ];
 /// Bytes that a colour profile or the like may unpack to, besides twice what the file has.
-const METADATA: u64 = 4 << 20;
+const METADATA: u64 = 1 << 20;
 /// Pixels that any number of bytes may stand for: one colour compresses to almost nothing.
 const FREE_PIXELS: u64 = 1 << 24;
 /// Beyond them, the most pixels that a byte may stand for.
@@ -66,12 +66,11 @@ pub(super) fn decode(
 }
 
 /// Bytes that decoding takes: the file, the pixels as they come, as much again inside decoders other than PNG's,
-/// which works row by row, and RGB bytes of them.
+/// which works row by row, and RGB bytes of them, converted or turned.
 fn cost(kind: ImageFormat, colours: ColorType, pixels: u64, file: u64) -> u64 {
     let own = pixels * u64::from(colours.bytes_per_pixel());
     let inside = if kind == ImageFormat::Png { 0 } else { own };
-    let rgb = if colours == ColorType::Rgb8 { 0 } else { 3 * pixels };
-    METADATA + 3 * file + own + inside + rgb
+    METADATA + 3 * file + own + inside + 3 * pixels
 }
 
 fn one_line(error: image::ImageError) -> String {
