@@ -7,7 +7,7 @@ mod survey;
 use beit::data::augment::{AugmentConfig, two_views};
 use beit::data::loader::{Batch, epoch_order, map_items};
 use beit::data::synthetic::Scenes;
-use beit::data::{Dataset, Image, Labelled, Loader, LoaderConfig, Source, Split};
+use beit::data::{Dataset, Image, Labelled, Loader, LoaderConfig, Source, SourceOptions, Split};
 use beit::rng::{Philox, Purpose};
 use image::{ExtendedColorType, ImageEncoder, codecs};
 use std::fs;
@@ -32,7 +32,7 @@ fn scene(index: usize) -> Image {
 }
 
 fn open(path: &Path) -> beit::Result<Source> {
-    Source::open(path.to_str().unwrap(), Split::Train, 0)
+    Source::open(path.to_str().unwrap(), &SourceOptions::new(Split::Train, 0))
 }
 
 fn message<T>(result: beit::Result<T>) -> String {
@@ -188,7 +188,10 @@ fn what_cannot_be_a_source_says_what_to_do() {
     fs::write(&file, "x").unwrap();
     assert!(message(open(&file)).contains("not a folder"));
     for spec in ["synthetic:", "synthetic:0", "synthetic:-3", "synthetic:many"] {
-        assert!(message(Source::open(spec, Split::Train, 0)).contains("whole number"));
+        assert!(
+            message(Source::open(spec, &SourceOptions::new(Split::Train, 0)))
+                .contains("whole number")
+        );
     }
     let small = Arc::new(Source::synthetic(3, 8, Split::Train, 0));
     for batch in [0, 4] {
@@ -223,7 +226,8 @@ fn cifar_files_and_folders() {
     assert_eq!((image.height, image.width), (32, 32));
     assert_eq!(image.pixels[33 * 3..34 * 3], [9, 33, 200]);
     write("batches.meta.txt", (0..10).map(|i| format!("kind{i}\n")).collect::<String>().into());
-    let test = Source::open(folder.path().to_str().unwrap(), Split::Test, 0).unwrap();
+    let test =
+        Source::open(folder.path().to_str().unwrap(), &SourceOptions::new(Split::Test, 0)).unwrap();
     assert_eq!((test.len(), test.label(0), test.classes()[7].as_str()), (1, Some(7), "kind7"));
 
     let hundred = tempfile::tempdir().unwrap();
@@ -257,8 +261,11 @@ fn scenes_repeat_and_splits_differ() {
         assert_ne!(image, test.load(i).unwrap());
         assert_ne!(image, other.load(i).unwrap());
     }
-    assert_eq!(Source::open("synthetic", Split::Train, 1).unwrap().len(), 5000);
-    assert_eq!(Source::open("synthetic:7", Split::Test, 1).unwrap().len(), 7);
+    assert_eq!(
+        Source::open("synthetic", &SourceOptions::new(Split::Train, 1)).unwrap().len(),
+        5000
+    );
+    assert_eq!(Source::open("synthetic:7", &SourceOptions::new(Split::Test, 1)).unwrap().len(), 7);
 }
 
 /// A least-squares classifier on the mean colour does little better than guessing. A little it

@@ -10,9 +10,11 @@ mod cuda_cli;
 #[cfg(feature = "cuda")]
 mod cuda_sources;
 mod data;
+mod decode;
 mod double;
 mod encoder;
 mod escapes;
+mod fixtures;
 mod floors;
 mod layout;
 mod model_files;

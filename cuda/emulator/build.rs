@@ -12,6 +12,8 @@ fn main() {
     let out = env::var("OUT_DIR").expect("set by cargo");
     let (emulator, kernels) = (Path::new(&here).join("src"), Path::new(&here).join(".."));
     println!("cargo:rerun-if-changed={}", emulator.display());
+    // The folder, for files that come and go.
+    println!("cargo:rerun-if-changed={}", kernels.display());
     for entry in fs::read_dir(&kernels).expect("the kernels lie beside the crate").flatten() {
         if entry.path().extension().is_some_and(|e| e == "cu" || e == "cuh") {
             println!("cargo:rerun-if-changed={}", entry.path().display());

@@ -4,7 +4,7 @@ use super::frozen::{Tokenizer, load_all, spread, views};
 use super::hard_codes::mapped;
 use crate::data::augment::eval_views;
 use crate::data::pixels::Normalise;
-use crate::data::{Source, Split};
+use crate::data::{Source, SourceOptions, Split};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use std::path::Path;
@@ -39,8 +39,10 @@ pub fn token_agreement<A: Backend, B: Backend>(
 ) -> Result<Agreement> {
     let (on_a, on_b) = (Tokenizer::load(a, tokenizer)?, Tokenizer::load(b, tokenizer)?);
     let size = on_a.dvae.config.image;
-    let (source, augment) =
-        (Source::open(data, Split::Test, 0)?, views(size, size, Normalise::Half));
+    let (source, augment) = (
+        Source::open(data, &SourceOptions::new(Split::Test, 0))?,
+        views(size, size, Normalise::Half),
+    );
     let seen =
         load_all(&source, &spread(&source, most), |item| eval_views(&augment, &item.image).tokens);
     if seen.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::frozen::views;
 use crate::data::augment::eval_view;
-use crate::data::decode::decode;
+use crate::data::decode::{DecodeOptions, decode};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
@@ -62,7 +62,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
             config.depth - 1
         )));
     }
-    let image = decode(map.image)?;
+    let image = decode(map.image, &DecodeOptions::default())?;
     let model = MaskedImageModel::new(bk, &config);
     let w = load_weights(bk, &file, &model.layout)?;
     work_begins();

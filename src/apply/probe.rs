@@ -176,7 +176,7 @@ fn table<B: Backend>(
 
 /// Probes an encoder on labelled sources.
 pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Result<ProbeSummary> {
-    let open = |spec: &str, split| Source::open_aloud(spec, split, config.common.seed);
+    let open = |spec: &str, split| Source::open_aloud(spec, &config.common.source(split));
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
     let shared = SharedClasses::of(train.classes(), test.classes(), config.common_classes)?;
     if shared.names.len() < 2 {

@@ -5,7 +5,7 @@ use super::frozen::{Tokenizer, load_all, spread, views};
 use super::hard_codes::mapped;
 use crate::data::augment::eval_views;
 use crate::data::pixels::Normalise;
-use crate::data::{MaskConfig, Source, Split};
+use crate::data::{MaskConfig, Source, SourceOptions, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::dvae::pixels;
@@ -52,7 +52,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             Some((model, w, file.normalise))
         }
     };
-    let source = Source::open_aloud(task.data, task.split, task.seed)?;
+    let source = Source::open_aloud(task.data, &SourceOptions::new(task.split, task.seed))?;
     let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.image);
     let trained = encoder.as_ref().and_then(|(.., normalise)| *normalise);
     let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or(Normalise::Half));

@@ -3,11 +3,11 @@
 
 use crate::bench::Times;
 use crate::data::augment::{draw_jitter, jitter_and_crop};
-use crate::data::decode::decode_bytes;
+use crate::data::decode::{DecodeOptions, decode_bytes};
 use crate::data::geometry::RandomCrop;
 use crate::data::pixels::PixelMap;
 use crate::data::resize::{Filter, resize};
-use crate::data::{AugmentConfig, Dataset, Image, Source, Split, two_views};
+use crate::data::{AugmentConfig, Dataset, Image, Source, SourceOptions, Split, two_views};
 use crate::error::{Error, Result};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::rng::{Philox, Purpose};
@@ -47,7 +47,7 @@ pub fn run(
     (beit, dvae, _): (BeitConfig, DvaeConfig, usize),
     rate: Option<f64>,
 ) -> Result<DataResult> {
-    let source = Source::open(spec, Split::Train, 0)?;
+    let source = Source::open(spec, &SourceOptions::new(Split::Train, 0))?;
     let count = source.len().min(IMAGES);
     let images: Vec<Arc<Image>> = (0..count).filter_map(|i| source.load(i).ok()).collect();
     if images.is_empty() {
@@ -67,7 +67,7 @@ pub fn run(
         });
         time("decode", files.len(), &mut || {
             for (bytes, path) in files.iter().zip(&paths) {
-                _ = std::hint::black_box(decode_bytes(bytes, path));
+                _ = std::hint::black_box(decode_bytes(bytes, path, &DecodeOptions::default()));
             }
         });
     }

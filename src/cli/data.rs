@@ -4,7 +4,7 @@ use crate::config::{Preset, PretrainRun, RunConfig, TokenizerRun, TrainConfig};
 use crate::data::loader::{BadImages, check_bad};
 use crate::data::subset::held_out;
 use crate::data::survey::Survey;
-use crate::data::{Source, Split};
+use crate::data::{Source, SourceOptions, Split};
 use crate::error::{Error, Result};
 use crate::run::write_atomic;
 use clap::{Args, Subcommand};
@@ -78,7 +78,7 @@ pub fn data(command: &DataCommand) -> Result<ExitCode> {
         Some(name) => vec![name.parse()?],
         None => Preset::NAMES.iter().map(|name| name.parse()).collect::<Result<Vec<Preset>>>()?,
     };
-    let source = Source::open(&args.source, Split::Train, 0)?;
+    let source = Source::open(&args.source, &SourceOptions::new(Split::Train, 0))?;
     let survey = Survey::of(&source);
     let both = |preset: Preset| {
         let images = survey.listed;

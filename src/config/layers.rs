@@ -1,7 +1,6 @@
 //! Laying settings over each other: preset, file, `--set`, flags.
 
 use super::other_names::key_suggestion;
-use super::resume::saved_settings;
 use super::{FORMAT, Key, Preset, RunConfig};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -29,17 +28,8 @@ impl Layers {
         self.resolve_over(None)
     }
 
-    /// The same for a run that continues in `folder`: what is not given is as it was there.
-    pub fn resolve_in<C: RunConfig>(&self, folder: &Path) -> Result<C> {
-        let settings = folder.join("config.toml");
-        if !settings.exists() {
-            return self.resolve();
-        }
-        // What is to be said about the file is said when the folder is opened.
-        self.resolve_over(Some(saved_settings::<C>(&settings, &mut |_| ())?))
-    }
-
-    fn resolve_over<C: RunConfig>(&self, saved: Option<Table>) -> Result<C> {
+    /// The same over other starting values than the preset's.
+    pub(super) fn resolve_over<C: RunConfig>(&self, saved: Option<Table>) -> Result<C> {
         let mut given = Table::new();
         if let Some(path) = &self.file {
             for (name, value) in read_versioned::<C>(path)?.1 {

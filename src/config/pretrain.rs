@@ -81,6 +81,8 @@ run_config! {
         /// Mean and deviation of the encoder's view: half (0.5, 0.5) or imagenet.
         normalise: Normalise = Choice(Normalise::WORDS);
         use max_bad;
+        use orientation;
+        use decode_memory;
         use threads;
         use loader_threads;
         use validate_every;

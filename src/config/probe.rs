@@ -29,6 +29,8 @@ run_config! {
         /// pretraining.
         normalise: ProbeNormalise = Choice(ProbeNormalise::WORDS);
         use max_bad;
+        use orientation;
+        use decode_memory;
         use threads;
     }
 }

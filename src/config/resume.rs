@@ -1,6 +1,6 @@
 //! When `--resume` may continue a run.
 
-use super::layers::{read_versioned, to_table};
+use super::layers::{Layers, read_versioned, to_table};
 use super::{Preset, RunConfig};
 use crate::error::{Error, Result};
 use std::fmt;
@@ -72,6 +72,18 @@ impl fmt::Display for Changed {
             f.write_str(" (bits will differ from those of a run that stayed)")?;
         }
         Ok(())
+    }
+}
+
+impl Layers {
+    /// The same for a run that continues in `folder`: what is not given is as it was there.
+    pub fn resolve_in<C: RunConfig>(&self, folder: &Path) -> Result<C> {
+        let settings = folder.join("config.toml");
+        if !settings.exists() {
+            return self.resolve();
+        }
+        // What is to be said about the file is said when the folder is opened.
+        self.resolve_over(Some(saved_settings::<C>(&settings, &mut |_| ())?))
     }
 }
 

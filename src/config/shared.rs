@@ -2,6 +2,8 @@
 
 use super::Range::{Above, Choice, Device, Int, Real, Size, Text};
 use super::{DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
+use crate::data::decode::{DecodeOptions, Orientation};
+use crate::data::{SourceOptions, Split};
 use crate::error::{Error, Result};
 
 shared_settings! {
@@ -27,6 +29,13 @@ shared_settings! {
         weight_decay: f64 = Real(0.0, 10.0);
         /// Largest share of unreadable images before the run stops.
         max_bad: f64 = Real(0.0, 1.0);
+        /// Which way up images are decoded: upright, as their EXIF orientation says, or stored, as their
+        /// pixels lie in the file (torchvision's ImageFolder).
+        orientation: Orientation = Choice(Orientation::WORDS);
+        /// Megabytes that decoding may take, all threads together; 0 is a quarter of the machine's memory. A
+        /// JPEG that needs more by itself is decoded at a half, a quarter or an eighth of its size, another
+        /// image is unreadable.
+        decode_memory: usize = Int(0, 1 << 40);
         /// Threads; 0 is one per core. Never changes a result.
         threads: usize = Int(0, 4096);
     }
@@ -106,8 +115,16 @@ impl Common {
             lr: 1e-3,
             weight_decay: 0.0,
             max_bad: 0.01,
+            orientation: Orientation::Upright,
+            decode_memory: 0,
             threads: 0,
         }
+    }
+
+    /// How a source of images is opened.
+    pub fn source(&self, split: Split) -> SourceOptions {
+        let decode = DecodeOptions { orientation: self.orientation, memory: self.decode_memory };
+        SourceOptions { split, seed: self.seed, decode }
     }
 }
 

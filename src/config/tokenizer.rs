@@ -67,6 +67,8 @@ run_config! {
         use crop_min;
         use flip;
         use max_bad;
+        use orientation;
+        use decode_memory;
         use threads;
         use loader_threads;
         use validate_every;

@@ -1,6 +1,5 @@
-//! A file before it is decoded: whether it may be an image, and its bytes.
+//! A file before it is decoded: whether it may be an image.
 
-use crate::error::{Error, Result};
 use image::ImageFormat;
 use std::fs::{File, FileType};
 use std::io::Read;
@@ -16,9 +15,6 @@ const FORMATS: [ImageFormat; 7] = [
     ImageFormat::Gif,
     ImageFormat::Pnm,
 ];
-
-/// Longest file that is read: 512 MiB, more than 100 million pixels take without compression.
-pub const MAX_FILE: u64 = 512 << 20;
 
 /// Bytes that tell a format.
 const HEAD: u64 = 16;
@@ -70,32 +66,6 @@ pub(super) fn special(kind: FileType) -> &'static str {
         }
     }
     if kind.is_dir() { "a folder" } else { "of an unknown kind" }
-}
-
-/// The bytes of a file. What is no file or longer than [`MAX_FILE`] is refused before it is opened: a
-/// FIFO would wait for its writer, a device may never end.
-pub fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let cannot = || Error::io("cannot read", path);
-    let about = std::fs::metadata(path).map_err(cannot())?;
-    if !about.is_file() {
-        let kind = special(about.file_type());
-        return Err(Error::format(path, format!("is {kind}, not a file")));
-    }
-    let too_long = |bytes: u64| {
-        let most = MAX_FILE >> 20;
-        Error::format(path, format!("has {} MiB; files of up to {most} MiB are read", bytes >> 20))
-    };
-    if about.len() > MAX_FILE {
-        return Err(too_long(about.len()));
-    }
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(about.len() as usize + 1)
-        .map_err(|_| Error::format(path, format!("no memory for its {} bytes", about.len())))?;
-    // It may have grown since.
-    let file = File::open(path).map_err(cannot())?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot())?;
-    if bytes.len() as u64 > MAX_FILE { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

@@ -33,5 +33,5 @@ pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
-pub use source::{Source, Split};
+pub use source::{Source, SourceOptions, Split};
 pub use subset::Subset;

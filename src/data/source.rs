@@ -2,7 +2,7 @@
 
 use super::cifar::Cifar;
 use super::dataset::{Dataset, Labelled};
-use super::decode::decode;
+use super::decode::{DecodeOptions, decode};
 use super::folder::{Folder, Listed, NO_IMAGES_HELP, shown};
 use super::image::Image;
 pub use super::split::Split;
@@ -28,9 +28,28 @@ enum SourceKind {
     Scenes(Scenes),
 }
 
+/// How a source is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceOptions {
+    /// Which part of a source that has two.
+    pub split: Split,
+    /// Number that drawn scenes follow from.
+    pub seed: u64,
+    /// How its files become images.
+    pub decode: DecodeOptions,
+}
+
+impl SourceOptions {
+    /// Images are decoded as by default.
+    pub fn new(split: Split, seed: u64) -> Self {
+        Self { split, seed, decode: DecodeOptions::default() }
+    }
+}
+
 /// A numbered list of images.
 pub struct Source {
     kind: SourceKind,
+    decode: DecodeOptions,
     classes: Vec<String>,
     cache: Vec<OnceLock<Arc<Image>>>,
 }
@@ -43,7 +62,8 @@ impl Source {
     /// their endings, and where an ending is unknown by their first bytes. What can never be read (a
     /// FIFO, a device, a folder that cannot be listed or that is a link to one above) is an unreadable
     /// image. Files that are none are left out: see [`remark`](Self::remark).
-    pub fn open(spec: &str, split: Split, seed: u64) -> Result<Self> {
+    pub fn open(spec: &str, options: &SourceOptions) -> Result<Self> {
+        let SourceOptions { split, seed, decode } = *options;
         if let Some(count) = scene_count(spec)? {
             return Ok(Self::synthetic(count, SCENE_SIDE, split, seed));
         }
@@ -59,16 +79,17 @@ impl Source {
         } else {
             return Err(Error::format(path, format!("not a folder; {NO_IMAGES_HELP}")));
         };
-        Ok(Self::of(if files.is_empty() {
+        let kind = if files.is_empty() {
             SourceKind::Folder(Folder::open(path)?)
         } else {
             SourceKind::Cifar(Cifar::open(&files)?)
-        }))
+        };
+        Ok(Self { decode, ..Self::of(kind) })
     }
 
     /// [`open`](Self::open), and says on standard error what was left out.
-    pub fn open_aloud(spec: &str, split: Split, seed: u64) -> Result<Self> {
-        let source = Self::open(spec, split, seed)?;
+    pub fn open_aloud(spec: &str, options: &SourceOptions) -> Result<Self> {
+        let source = Self::open(spec, options)?;
         source.remark().iter().filter(|line| is_news(line)).for_each(|line| note(line));
         Ok(source)
     }
@@ -84,7 +105,12 @@ impl Source {
             SourceKind::Cifar(cifar) => (cifar.len(), cifar.classes.clone()),
             SourceKind::Scenes(scenes) => (scenes.count, Scenes::class_names()),
         };
-        Self { kind, classes, cache: (0..len).map(|_| OnceLock::new()).collect() }
+        Self {
+            kind,
+            decode: DecodeOptions::default(),
+            classes,
+            cache: (0..len).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     /// Which files of a folder are no images, by ending, and which class folders hold none, in one line;
@@ -158,7 +184,7 @@ impl Source {
                 let path = folder.root.join(path);
                 match fault {
                     Some(fault) => Err(Error::format(path, fault)),
-                    None => decode(&path),
+                    None => decode(&path, &self.decode),
                 }
             }
             SourceKind::Cifar(cifar) => Ok(cifar.image(i)),

@@ -25,23 +25,22 @@ pub(super) fn record(folder: &Path, step: u64, changes: &[Changed]) -> Result<()
     sync_entry(file.path())
 }
 
-/// Refuses a `config.toml` that is not what the checkpoint was written under, but for recorded changes.
+/// Refuses a `config.toml` that is not what the checkpoint of a step was written under, but for recorded
+/// changes.
 pub(super) fn refuse_edited(
     folder: &Path,
-    checkpoint: &Checkpoint,
+    (step, mut then): (u64, Table),
     saved: &Table,
     allowed: &[String],
 ) -> Result<()> {
-    let state: RunState<Value> = checkpoint.state()?;
-    if state.settings.is_empty() {
+    if then.is_empty() {
         return Ok(()); // written by a version that did not keep them
     }
-    let mut then = state.settings;
     let text = std::fs::read_to_string(file(folder)).unwrap_or_default();
     for line in text.lines() {
         // A line that a crash cut short belongs to a change that was not made.
         let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
-        let later = line.get("step").and_then(Value::as_u64).is_some_and(|s| s >= checkpoint.step);
+        let later = line.get("step").and_then(Value::as_u64).is_some_and(|s| s >= step);
         let (Some(key), true) = (line.get("key").and_then(Value::as_str), later) else { continue };
         match line.get("now").map(|now| toml::Value::try_from(now.clone())) {
             Some(Ok(now)) => _ = then.insert(key.to_owned(), now),

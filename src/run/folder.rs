@@ -65,7 +65,7 @@ const LENGTH: [&str; 2] = ["epochs", "steps"];
 
 /// What a checkpoint holds beside tensors.
 #[derive(Serialize, Deserialize)]
-pub(super) struct RunState<T> {
+struct RunState<T> {
     #[serde(default = "first_format")]
     format: i64,
     /// The program that wrote it, for whoever asks.
@@ -73,7 +73,7 @@ pub(super) struct RunState<T> {
     program: String,
     /// Settings of the run, but for those that change no weight.
     #[serde(default)]
-    pub(super) settings: Table,
+    settings: Table,
     #[serde(default)]
     lengths: Lengths,
     trainer: T,
@@ -135,7 +135,8 @@ impl RunDir {
             note(again(path, checkpoint.as_ref())?);
         }
         if let (Some(saved), Some(checkpoint)) = (&saved, &checkpoint) {
-            refuse_edited(path, checkpoint, saved, &allowed)?;
+            let then = checkpoint.state::<RunState<Value>>()?.settings;
+            refuse_edited(path, (checkpoint.step, then), saved, &allowed)?;
         }
         if begin.resume && checkpoint.is_none() {
             note(format!("{} holds no checkpoint: the run starts at step 0", path.display()));

@@ -88,7 +88,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     }
 
     fn open(&self, source: &str, split: Split) -> Result<Source> {
-        Source::open_aloud(source, split, self.config.common.seed)
+        Source::open_aloud(source, &self.config.common.source(split))
     }
 
     fn inputs(&self) -> Vec<(&'static str, u32)> {

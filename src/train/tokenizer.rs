@@ -107,7 +107,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     }
 
     fn open(&self, source: &str, split: Split) -> Result<Source> {
-        Source::open_aloud(source, split, self.config.common.seed)
+        Source::open_aloud(source, &self.config.common.source(split))
     }
 
     fn extra(&self, _: &B, _: &Params<B>) {}

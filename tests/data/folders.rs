@@ -2,7 +2,7 @@
 //! no files.
 
 use super::{message, open, png, scene};
-use beit::data::decode::decode;
+use beit::data::decode::{DecodeOptions, decode};
 use beit::data::{Dataset, Loader, LoaderConfig, Source};
 use std::fs;
 use std::path::Path;
@@ -155,7 +155,7 @@ fn what_hangs_or_never_ends_is_an_unreadable_image() {
         assert!(text.contains(name) && text.ends_with(end), "{text}");
         // The same for a file that is named on the command line.
         let path = folder.path().join(name);
-        assert!(path.is_dir() || message(decode(&path)).contains(name));
+        assert!(path.is_dir() || message(decode(&path, &DecodeOptions::default())).contains(name));
     }
     let items = source.len();
     let run = |max_bad| {

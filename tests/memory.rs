@@ -1,0 +1,90 @@
+//! What decoding takes of memory, counted by the allocator; a program of its own, so that nobody else allocates.
+
+mod fixtures;
+
+use beit::data::Image;
+use beit::data::decode::{DecodeOptions, decode_bytes};
+use fixtures::{fixture, kinds};
+use peak_alloc::PeakAlloc;
+use std::path::Path;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Kilobytes that were taken at most while `bytes` were decoded with a budget of so many megabytes, and the outcome.
+fn decoded(bytes: &[u8], memory: usize) -> (usize, Result<Image, String>) {
+    let options = DecodeOptions { memory, ..DecodeOptions::default() };
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    let image = decode_bytes(bytes, Path::new("x"), &options);
+    let taken = ALLOCATOR.peak_usage() - before;
+    (taken >> 10, image.map_err(|e| e.to_string()))
+}
+
+/// `count` bytes 0 as zlib packs them, with the fixed codes of deflate: runs of 258 in 13 bits.
+fn packed_zeros(count: usize) -> Vec<u8> {
+    let (mut bytes, mut bit) = (vec![0x78, 0x01], 0);
+    let mut put = |code: u32, length: u32| {
+        for i in (0..length).rev() {
+            if bit % 8 == 0 {
+                bytes.push(0);
+            }
+            *bytes.last_mut().unwrap() |= ((code >> i & 1) as u8) << (bit % 8);
+            bit += 1;
+        }
+    };
+    // The last block, of fixed codes; a literal 0; runs, at the distance 1; the end.
+    put(0b110, 3);
+    put(0b0011_0000, 8);
+    (0..count / 258).for_each(|_| put(0b1_1000_1010_0000, 13));
+    put(0, 7);
+    bytes.extend([0; 4]); // a checksum that nobody should get to
+    bytes
+}
+
+/// A PNG with one more chunk behind its header.
+fn with_chunk(png: &[u8], name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let body = [&name[..], content].concat();
+    let crc = !body.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| (c >> 1) ^ (0xEDB8_8320 & (c & 1).wrapping_neg()))
+    });
+    let length = (content.len() as u32).to_be_bytes();
+    [&png[..33], &length, &body, &crc.to_be_bytes(), &png[33..]].concat()
+}
+
+#[test]
+fn decoding_takes_no_more_than_it_claims() {
+    let kinds = kinds();
+    // The first use of anything that is made once.
+    decoded(&kinds[0].file, 0).1.unwrap();
+
+    let png = kinds.iter().find(|kind| kind.name == "PNG palette").unwrap();
+    let zeros = [&b"c\0\0"[..], &packed_zeros(60 << 20)].concat();
+    for name in [b"iCCP", b"zTXt"] {
+        let (taken, image) = decoded(&with_chunk(&png.file, name, &zeros), 0);
+        assert_eq!(image.unwrap().pixels, png.pixels);
+        assert!(taken < 5 << 10, "{taken} kB");
+    }
+
+    let (taken, image) = decoded(&std::fs::read(fixture("images/jpeg_9999_tiny.jpg")).unwrap(), 0);
+    assert!(image.unwrap_err().contains("9999x9999 pixels, more than"));
+    assert!(taken < 100, "{taken} kB");
+
+    for kind in kinds.iter().filter(|kind| kind.name.ends_with("of one colour")) {
+        let mut widths = Vec::new();
+        for memory in 1..14 {
+            let (taken, image) = decoded(&kind.file, memory);
+            assert!(taken <= memory << 10, "{}: {taken} kB of {memory} MB", kind.name);
+            match image {
+                Ok(image) => {
+                    assert!(image.pixels.iter().all(|p| p.abs_diff(kind.pixels[0]) < 2));
+                    widths.push(image.width);
+                }
+                Err(text) => assert!(text.contains("set decode_memory to more"), "{text}"),
+            }
+        }
+        widths.dedup();
+        let smaller = if kind.name.starts_with("JPEG") { &[250, 500][..] } else { &[] };
+        assert_eq!(widths, [smaller, &[kind.width]].concat(), "{} high {}", kind.name, kind.height);
+    }
+}
