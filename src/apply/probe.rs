@@ -95,7 +95,7 @@ impl<B: Backend> Probed<B> {
 }
 
 /// One side of a probe.
-struct Side<'a> {
+struct ProbedSide<'a> {
     /// What is done with it.
     what: &'a str,
     source: &'a Source,
@@ -103,7 +103,7 @@ struct Side<'a> {
     classes: &'a [Option<u32>],
 }
 
-impl Side<'_> {
+impl ProbedSide<'_> {
     /// The images that a probe looks at; those of other classes are not even read.
     fn images(&self) -> Vec<usize> {
         let wanted = |&i: &usize| self.source.label(i).is_none_or(|l| self.class(l).is_some());
@@ -128,7 +128,7 @@ impl Side<'_> {
 fn table<B: Backend>(
     bk: &B,
     probed: &Probed<B>,
-    side: &Side,
+    side: &ProbedSide,
     settings: &ProbeRun,
 ) -> Result<(FeatureTable, BadImages)> {
     let config = &probed.model.config;
@@ -188,7 +188,7 @@ pub fn probe<B: Backend>(bk: &B, probed: &Probed<B>, config: &ProbeRun) -> Resul
     if !shared.left_out.is_empty() {
         note(&format!("left out: {}", shared.left_out));
     }
-    let side = |what, source, classes| Side { what, source, classes };
+    let side = |what, source, classes| ProbedSide { what, source, classes };
     let fitted = side("features of train", &train, &shared.train);
     let measured = side("features of test", &test, &shared.test);
     let (fitted, unread) = table(bk, probed, &fitted, config)?;

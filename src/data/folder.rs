@@ -46,7 +46,7 @@ pub(super) struct Folder {
 impl Folder {
     pub fn open(root: &Path) -> Result<Self> {
         let real = root.canonicalize().map_err(Error::io("cannot list", root))?;
-        let mut found = Found::default();
+        let mut found = Listing::default();
         let entries = names(root).map_err(Error::io("cannot list", root))?;
         found.collect(root, Path::new(""), entries, &mut vec![real]);
         let left_out = found.look_into_unknown(root);
@@ -140,7 +140,7 @@ fn names(folder: &Path) -> std::io::Result<Vec<OsString>> {
 
 /// What a walk has come across.
 #[derive(Default)]
-struct Found {
+struct Listing {
     images: Vec<PathBuf>,
     /// What can never be read, and why.
     faults: Vec<(PathBuf, String)>,
@@ -150,7 +150,7 @@ struct Found {
     top: BTreeSet<OsString>,
 }
 
-impl Found {
+impl Listing {
     /// Adds what is in `root/below` and in its folders. `above` holds the real paths of the folders that
     /// led here, this one last.
     fn collect(

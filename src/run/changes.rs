@@ -1,7 +1,5 @@
 //! `changes.jsonl`: which settings of a run were changed on the way, and at which step.
 
-use super::checkpoint::Checkpoint;
-use super::folder::RunState;
 use crate::atomic::layer::Growing;
 use crate::atomic::layer::sync_entry;
 use crate::config::{Changed, FREE_KEYS, same_run};
