@@ -359,6 +359,44 @@ fn every_skipped_image_is_named_once_and_resume_notices_other_images() {
 }
 
 #[test]
+fn pictures_under_the_same_names_are_noticed() {
+    let folder = TempDir::new().unwrap();
+    let images = folder.path().join("photos");
+    photos(&images, 100, &[]);
+    let data = format!("--data={}", images.display());
+    let settings: Vec<&str> = SMALL.iter().copied().chain([data.as_str()]).collect();
+    let resume = |run: &Path| {
+        std::fs::remove_file(run.join("summary.json")).unwrap();
+        let done = program("train-tokenizer", &settings, run, &["--resume"]).output().unwrap();
+        (done.status.success(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (run, verified) = (folder.path().join("run"), folder.path().join("verified"));
+    finish(program("train-tokenizer", &settings, &run, &[]));
+    finish(program("train-tokenizer", &settings, &verified, &["--verify-data"]));
+    // Every second file is compared, beginning with the first; with --verify-data every one.
+    let (before, other) = (std::fs::read(images.join("001.png")).unwrap(), images.join("001.png"));
+    let mut changed = before.clone();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    std::fs::write(&other, &changed).unwrap();
+    assert!(resume(&run).0);
+    let (resumed, said) = resume(&verified);
+    assert!(!resumed && said.contains("the files that data names have other contents"), "{said}");
+    // Another size is noticed in any file, and other contents in the first.
+    std::fs::write(&other, [&before[..], b"x"].concat()).unwrap();
+    let (resumed, said) = resume(&run);
+    assert!(!resumed && said.contains("other contents"), "{said}");
+    std::fs::write(&other, before).unwrap();
+    std::fs::rename(images.join("000.png"), folder.path().join("kept.png")).unwrap();
+    image::RgbImage::from_pixel(8, 8, image::Rgb([9, 9, 9])).save(images.join("000.png")).unwrap();
+    let sizes = ["kept.png", "photos/000.png"]
+        .map(|name| std::fs::metadata(folder.path().join(name)).unwrap().len());
+    assert_eq!(sizes[0], sizes[1], "the test wants pictures of one size in bytes");
+    std::fs::write(run.join("summary.json"), "{}").unwrap();
+    assert!(!resume(&run).0);
+}
+
+#[test]
 fn a_run_goes_on_when_nobody_reads_what_it_says() {
     let folder = TempDir::new().unwrap();
     let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();

@@ -13,6 +13,7 @@ run_config! {
         use preset;
         use data;
         use val;
+        use verify_data;
         use init;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;

@@ -1,6 +1,6 @@
 //! Settings that commands share.
 
-use super::Range::{Above, Choice, Device, Int, Real, Size, Text};
+use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
 use super::{DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
 use crate::data::decode::{DecodeOptions, Orientation};
 use crate::data::{SourceOptions, Split};
@@ -50,6 +50,9 @@ shared_settings! {
         /// `data` out of training: 2 % of it, at most 1,024 images and, of a small set, at least 16 or an
         /// eighth. Which ones follows from their number alone.
         val: String = Text;
+        /// Whether a resumed run knows its images again by all their bytes, which are read for that; else by
+        /// the sizes of all files and the contents of 64.
+        verify_data: bool = Flag;
         /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
         init: String = Text;
         /// Optimizer steps of the run; the passes over the images follow from it.
@@ -139,6 +142,7 @@ impl Recipe {
         Self {
             data: String::new(),
             val: Recipe::AUTO.to_owned(),
+            verify_data: false,
             init: String::new(),
             steps: 1,
             accumulate: 0,

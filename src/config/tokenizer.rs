@@ -11,6 +11,7 @@ run_config! {
         use preset;
         use data;
         use val;
+        use verify_data;
         use init;
         use device;
         use precision;

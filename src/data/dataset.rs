@@ -16,6 +16,12 @@ pub trait Dataset: Send + Sync + 'static {
     /// Tells one list of items from another.
     fn checksum(&self) -> u32;
 
+    /// Tells these items from others under the same names: by what is known of every one and the contents of
+    /// some, or by the contents of `all`.
+    fn contents(&self, _all: bool) -> u32 {
+        self.checksum()
+    }
+
     /// Item `i`, or the reason why it cannot be read, which names it.
     fn item(&self, i: usize) -> Result<Self::Item>;
 }

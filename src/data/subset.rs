@@ -65,6 +65,10 @@ impl<D: Dataset> Dataset for Subset<D> {
         self.all.checksum()
     }
 
+    fn contents(&self, all: bool) -> u32 {
+        self.all.contents(all)
+    }
+
     fn item(&self, i: usize) -> Result<D::Item> {
         self.all.item(self.chosen.as_ref().map_or(i, |chosen| chosen[i] as usize))
     }

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Prefix of what a task carries along, in a checkpoint.
 const EXTRA: &str = "extra.";
+/// Prefix of the checksums of what is in the files that a setting names.
+pub(super) const CONTENTS: &str = "contents of ";
 /// The best weights so far, in a checkpoint.
 const BEST: &str = "best";
 
@@ -69,16 +71,10 @@ pub(super) struct Carried<B: Backend, T: Task<B>> {
 
 impl<B: Backend, T: Task<B>> Carried<B, T> {
     /// The start of a run on data with these checksums, by the setting that says where it is.
-    pub(super) fn new(
-        bk: &B,
-        task: &T,
-        data: &[(&'static str, u32)],
-        initial: &[f32],
-        ema: f64,
-    ) -> Self {
+    pub(super) fn new(bk: &B, task: &T, data: &[(String, u32)], initial: &[f32], ema: f64) -> Self {
         let state = State::new(bk, task.layout(), initial, ema);
-        let all = data.iter().copied().chain(task.inputs());
-        let inputs = all.map(|(key, sum)| (key.to_owned(), sum)).collect();
+        let own = task.inputs().into_iter().map(|(key, sum)| (key.to_owned(), sum));
+        let inputs = data.iter().cloned().chain(own).collect();
         let extra = task.extra(bk, &state.w);
         Self {
             state,
@@ -112,11 +108,20 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
     /// Continues where a checkpoint was written, if what the run reads is still the same.
     pub(super) fn restore(&mut self, bk: &B, run: &RunDir, saved: &Checkpoint) -> Result<()> {
         let kept: TrainerState<T::Window> = run.state(saved)?;
-        let other = |(key, sum): &(&String, &u32)| kept.inputs.get(*key) != Some(*sum);
+        // Older versions knew no contents; a setting that was changed on purpose names something else.
+        let other = |(key, sum): &(&String, &u32)| {
+            let setting = key.strip_prefix(CONTENTS).unwrap_or(key);
+            !run.changed(setting) && kept.inputs.get(*key).is_some_and(|kept| kept != *sum)
+        };
         if let Some((key, _)) = self.inputs.iter().find(other) {
+            let what = match key.strip_prefix(CONTENTS) {
+                Some(setting) => {
+                    format!("the files that {setting} names have other contents than those")
+                }
+                None => format!("what {key} names is no longer what"),
+            };
             return Err(Error::config(format!(
-                "cannot resume: what {key} names is no longer what {} was started with; restore it, \
-                 or start again in another folder",
+                "cannot resume: {what} {} was started with; restore it, or start again in another folder",
                 run.path().display()
             )));
         }

@@ -11,7 +11,7 @@ use crate::ops::Backend;
 use crate::params::initial_values;
 use crate::report::about::About;
 use crate::run::{Begin, Opened, RunDir, note};
-use crate::train::carried::Carried;
+use crate::train::carried::{CONTENTS, Carried};
 use crate::train::length::Length;
 use crate::train::memory::{self, PerSample};
 use crate::train::steps::Loop;
@@ -44,9 +44,10 @@ pub fn train<B: Backend, T: Task<B>>(
     let (common, recipe) = (config.common(), config.recipe());
     memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
     memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
-    let mut inputs = vec![("data", data.checksum())];
-    let own = held.as_ref().filter(|_| recipe.val != Recipe::AUTO);
-    inputs.extend(own.map(|held| ("val", held.checksum())));
+    let mut inputs = checksums("data", &*data, recipe.verify_data).to_vec();
+    if let Some(held) = held.as_ref().filter(|_| recipe.val != Recipe::AUTO) {
+        inputs.extend(checksums("val", held, recipe.verify_data));
+    }
     let initial = || initial_weights(&task, common.seed, &recipe.init);
     let mut carried = Carried::new(bk, &task, &inputs, &initial()?, recipe.ema);
     if let Some(checkpoint) = checkpoint {
@@ -110,6 +111,12 @@ pub fn train<B: Backend, T: Task<B>>(
     let (steps, unreadable) = (state.step, unreadable.len());
     let trained = Trained { w, extra, data, held_out, steps, unreadable, started };
     finish(bk, &task, run, &trained, short, about).map(Some)
+}
+
+/// What tells the data that `setting` names from other data.
+fn checksums(setting: &str, data: &impl Dataset, all: bool) -> [(String, u32); 2] {
+    let contents = data.contents(all);
+    [(setting.to_owned(), data.checksum()), (format!("{CONTENTS}{setting}"), contents)]
 }
 
 /// How many images a run saw, in words.

@@ -137,8 +137,8 @@ const HOSTILE: [(&str, &str); 12] = [
     ("b/root", "is a link to a folder above"),
     ("b/self.png", "is a link to a folder above"),
     ("b/socket.jpg", "is a socket, not a file"),
-    ("b/sparse.jpg", "has 5120 MiB; files of up to 512 MiB are read"),
-    ("b/sparse_link.png", "has 5120 MiB; files of up to 512 MiB are read"),
+    ("b/sparse.jpg", "not a JPEG, PNG, WebP, BMP, TIFF, GIF or PNM image"),
+    ("b/sparse_link.png", "not a JPEG, PNG, WebP, BMP, TIFF, GIF or PNM image"),
 ];
 
 #[cfg(unix)]

@@ -67,6 +67,9 @@ pub struct TrainArgs {
     /// Images to measure on while training, as for --data, or none [default: some of --data].
     #[arg(long, value_name = "SRC")]
     val: Option<String>,
+    /// Read all images at the start, so that a resumed run knows them again by all their bytes.
+    #[arg(long)]
+    verify_data: bool,
     /// Optimizer steps of the run [default: the preset's].
     #[arg(long, conflicts_with = "epochs")]
     steps: Option<i64>,
@@ -96,6 +99,7 @@ impl TrainArgs {
             texts.iter().map(|(k, v)| (*k, v.as_deref())).chain(own.iter().copied()).collect();
         let mut layers = self.settings.layers(&own);
         layers.flags.extend(self.steps.map(|steps| ("steps", steps.into())));
+        layers.flags.extend(self.verify_data.then(|| ("verify_data", true.into())));
         match &self.out {
             Some(out) if self.resume => layers.resolve_in(out),
             _ => layers.resolve(),
