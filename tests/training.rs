@@ -397,6 +397,171 @@ fn pictures_under_the_same_names_are_noticed() {
 }
 
 #[test]
+fn a_finished_run_can_be_made_longer_and_never_shorter() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();
+    let steps = |name: &str| -> u64 {
+        let text = std::fs::read_to_string(run.join(name)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["steps"].as_u64().unwrap()
+    };
+    finish(program("train-tokenizer", &settings, &run, &[]));
+    // 4 of the 32 are kept out: 3 steps of 8 in an epoch.
+    assert_eq!(steps("summary.json"), 6);
+    // Nothing but the length need be given.
+    let longer =
+        |epochs: &str| program("train-tokenizer", &["--resume", "--epochs", epochs], &run, &[]);
+    let said = String::from_utf8(finish(longer("5")).stderr).unwrap();
+    assert!(said.contains("resuming with another setting: epochs was 2 and is now 5"), "{said}");
+    assert!(said.contains("at step 6 of 15"), "{said}");
+    assert_eq!((steps("summary.json"), steps("summary-step-6.json")), (15, 6));
+    let changes = std::fs::read_to_string(run.join("changes.jsonl")).unwrap();
+    assert_eq!(changes, "{\"step\":6,\"key\":\"epochs\",\"was\":2,\"now\":5}\n");
+    let before = model(&run);
+    let shorter = longer("1").output().unwrap();
+    let said = String::from_utf8(shorter.stderr).unwrap();
+    assert!(!shorter.status.success() && said.contains("is at step 15 already"), "{said}");
+    assert_eq!(steps("summary.json"), 15);
+    assert!(finish(longer("5")).status.success() && before == model(&run));
+}
+
+#[test]
+fn changes_of_settings_are_allowed_by_name_and_recorded() {
+    let folder = TempDir::new().unwrap();
+    let run = folder.path().join("run");
+    let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();
+    finish(program("train-tokenizer", &settings, &run, &["--set=checkpoint_every=3"]));
+    let unfinished = |lines: &str| {
+        for name in ["summary.json", "checkpoints/step-0000000006.safetensors"] {
+            std::fs::remove_file(run.join(name)).unwrap();
+        }
+        let text = std::fs::read_to_string(run.join("config.toml")).unwrap();
+        std::fs::write(run.join("config.toml"), text.replace("\nlr = 0.002\n", lines)).unwrap();
+    };
+    let resume = |more: &[&str]| {
+        let done = program("train-tokenizer", &["--resume"], &run, more).output().unwrap();
+        (done.status.success(), String::from_utf8(done.stderr).unwrap())
+    };
+    unfinished("\nlr = 0.002\n");
+    let (resumed, said) = resume(&["--set=lr=0.001", "--set=clip=2"]);
+    assert!(!resumed && said.contains("--allow-change lr,clip"), "{said}");
+    let (resumed, said) = resume(&["--set=lr=0.001", "--set=clip=2", "--allow-change=lr,clip"]);
+    assert!(resumed, "{said}");
+    let changes = std::fs::read_to_string(run.join("changes.jsonl")).unwrap();
+    assert_eq!(changes.lines().count(), 2, "{changes}");
+    assert!(std::fs::read_to_string(run.join("config.toml")).unwrap().contains("\nlr = 0.001\n"));
+    // The same again needs no permission: it is recorded. An edit by hand is noticed.
+    unfinished("");
+    let (resumed, said) = resume(&[]);
+    assert!(resumed, "{said}");
+    for name in ["summary.json", "checkpoints/step-0000000006.safetensors"] {
+        std::fs::remove_file(run.join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    std::fs::write(run.join("config.toml"), text.replace("\nlr = 0.001\n", "\nlr = 0.004\n"))
+        .unwrap();
+    let (resumed, said) = resume(&[]);
+    let edited =
+        "was edited since the last checkpoint: cannot resume: lr was 0.001 and is now 0.004";
+    assert!(!resumed && said.contains(edited), "{said}");
+    assert!(resume(&["--allow-change=lr"]).0);
+}
+
+#[test]
+fn a_run_starts_from_given_weights() {
+    let folder = TempDir::new().unwrap();
+    let [first, second, other] = ["first", "second", "other"].map(|name| folder.path().join(name));
+    let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();
+    finish(program("train-tokenizer", &settings, &first, &[]));
+    let init = format!("--init={}", first.display());
+    let said = finish(program(
+        "train-tokenizer",
+        &settings,
+        &second,
+        &[&init, "--set=lr=1e-9", "--set=ema=0"],
+    ));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("starting from") && said.contains(" matched"), "{said}");
+    let values = |run: &Path| {
+        let file = beit::weights::TensorFile::read(&run.join("model.safetensors")).unwrap();
+        let names: Vec<String> = file.tensors().keys().cloned().collect();
+        names.iter().flat_map(|name| file.f32s(name).unwrap().1).collect::<Vec<f32>>()
+    };
+    // With next to no learning rate it ends where it began, in the average of the first run.
+    for (a, b) in values(&first).into_iter().zip(values(&second)) {
+        assert!((a - b).abs() < 1e-6, "{a} and {b}");
+    }
+    let wrong = program("train-tokenizer", &settings, &other, &[&init, "--set=width=12"]);
+    let wrong = { wrong }.output().unwrap();
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(!wrong.status.success() && said.contains("model.safetensors: "), "{said}");
+}
+
+/// A signal in the middle of a long step: the step is dropped, the one before is saved, and the resumed run
+/// ends with the bytes of one that was left alone.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_run_inside_a_step() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    let folder = TempDir::new().unwrap();
+    let settings: Vec<&str> = TOKENIZER
+        .iter()
+        .copied()
+        .chain(["--set=epochs=1", "--set=steps=3", "--set=accumulate=16", "--set=val=none"])
+        .collect();
+    let alone = folder.path().join("alone");
+    finish(program("train-tokenizer", &settings, &alone, &[]));
+    for (signal, status) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let run = folder.path().join(signal);
+        let mut child = program("train-tokenizer", &settings, &run, &[])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its first words come when the signals are taken care of.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        let sent =
+            Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+        assert!(sent.unwrap().success());
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        let ended = child.wait().unwrap();
+        assert_eq!((ended.signal(), ended.code()), (None, Some(status)), "{signal}: {rest:?}");
+        assert!(rest.iter().any(|line| line.contains("--resume")), "{signal}: {rest:?}");
+        finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+        assert!(model(&alone) == model(&run), "{signal}: other bytes");
+    }
+}
+
+/// Too little memory or address space is said before the first step, with what to lower.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_cannot_fit_says_so_before_it_starts() {
+    let folder = TempDir::new().unwrap();
+    let beit = env!("CARGO_BIN_EXE_beit");
+    let run = |name: &str, kilobytes: usize, more: &str| {
+        let out = folder.path().join(name);
+        let line = format!(
+            "ulimit -v {kilobytes}; exec {beit} train-tokenizer --device cpu --threads 1 --data synthetic:64 \
+             --out {} {more}",
+            out.display()
+        );
+        let done = Command::new("sh").args(["-c", &line]).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = run("weights", 1_000_000, "--preset base --batch 8");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("weights, gradients and optimizer take") && said.contains("are free"),
+        "{said}"
+    );
+    let (code, said) = run("set", 1_200_000, "--batch 32 --set image_size=256 --set accumulate=1");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a step takes about") && said.contains("--set accumulate="), "{said}");
+    assert!(!folder.path().join("set/checkpoints").join("step-0000000001.safetensors").exists());
+}
+
+#[test]
 fn a_run_goes_on_when_nobody_reads_what_it_says() {
     let folder = TempDir::new().unwrap();
     let settings: Vec<&str> = SMALL.iter().copied().chain(["--data=synthetic:32"]).collect();

@@ -7,7 +7,10 @@ use crate::data::decode::{DecodeOptions, decode_bytes};
 use crate::data::geometry::RandomCrop;
 use crate::data::pixels::PixelMap;
 use crate::data::resize::{Filter, resize};
-use crate::data::{AugmentConfig, Dataset, Image, Source, SourceOptions, Split, two_views};
+use crate::data::{
+    AugmentConfig, Dataset, Image, Labelled, Loader, LoaderConfig, Source, SourceOptions, Split,
+    Views, two_views,
+};
 use crate::error::{Error, Result};
 use crate::models::config::{BeitConfig, DvaeConfig};
 use crate::rng::{Philox, Purpose};
@@ -15,6 +18,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Images that are timed.
 const IMAGES: usize = 48;
@@ -34,10 +38,92 @@ pub struct DataResult {
     pub one_core: f64,
     /// The same on all cores.
     pub all_cores: f64,
+    /// Loader threads and images per second that a training loop gets from them.
+    pub loader: Vec<(usize, f64)>,
+    /// What 256 samples cost the thread that launches the steps.
+    pub launching: Launching,
     /// Number of cores.
     pub cores: usize,
     /// Images per second of the device they are to feed.
     pub rate: Option<f64>,
+}
+
+/// Milliseconds that the thread that launches the steps spends on 256 samples that are ready.
+#[derive(Clone, Copy, Serialize)]
+pub struct Launching {
+    /// To take them from the loader and to find their bytes.
+    pub take: f64,
+    /// To copy the bytes to where a device takes them from.
+    pub staging: f64,
+}
+
+/// Samples of a step whose cost to the launching thread is measured.
+const STEP: usize = 256;
+
+/// Samples that are made already.
+struct Prepared(Vec<Views>);
+
+impl Dataset for Prepared {
+    type Item = Views;
+
+    fn len(&self) -> usize {
+        STEP
+    }
+
+    fn checksum(&self) -> u32 {
+        0
+    }
+
+    fn item(&self, i: usize) -> Result<Views> {
+        Ok(self.0[i % self.0.len()].clone())
+    }
+}
+
+/// What a step's samples cost the launching thread when all of them are waiting for it.
+fn launching(views: Vec<Views>) -> Result<Launching> {
+    let cfg = LoaderConfig { prefetch: STEP, ..LoaderConfig::new(STEP, 0) };
+    let mut loader = Loader::new(Arc::new(Prepared(views)), cfg, |views, _| views)?;
+    let mut staging: Vec<u8> = Vec::new();
+    let (mut takes, mut copies) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        // They are copies, made long before.
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        let batch = loader.next_batch()?.items;
+        let pieces: Vec<&[u8]> =
+            batch.iter().flat_map(|v| [&*v.patch.pixels, &*v.tokens.pixels]).collect();
+        let taken = start.elapsed();
+        staging.clear();
+        pieces.iter().for_each(|piece| staging.extend_from_slice(piece));
+        std::hint::black_box(&staging);
+        takes.push(1e3 * taken.as_secs_f64());
+        copies.push(1e3 * (start.elapsed() - taken).as_secs_f64());
+    }
+    let median = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    Ok(Launching { take: median(takes), staging: median(copies) })
+}
+
+/// Images per second from the loader on so many threads, from files or records to finished views.
+fn loader_rate(source: &Arc<Source>, cfg: &AugmentConfig, threads: usize) -> Result<f64> {
+    let batch = source.len().min(16);
+    let loading =
+        LoaderConfig { threads, prefetch: 2 * batch, max_bad: 1.0, ..LoaderConfig::new(batch, 0) };
+    let cfg = cfg.clone();
+    let sample = move |item: Labelled, epoch: u32| {
+        let mut rng = Philox::new(0, Purpose::Bench, epoch, item.index as u32);
+        two_views(&cfg, &item.image, &mut rng)
+    };
+    let mut loader = Loader::new(source.clone(), loading, sample)?;
+    // Threads start, and what they made before the clock is used up.
+    (0..4).try_for_each(|_| loader.next_batch().map(drop))?;
+    let (start, mut images) = (Instant::now(), 0);
+    while start.elapsed().as_secs_f64() < 1.5 {
+        images += loader.next_batch()?.items.len();
+    }
+    Ok(images as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Times each stage on the first images of a source, one thread, and all stages on one and on all
@@ -112,6 +198,13 @@ pub fn run(
     let one_core = rate_of(count, &mut || (0..count).for_each(whole));
     let all_cores =
         rate_of(count, &mut || (0..count).into_par_iter().with_max_len(1).for_each(whole));
+    let views = (0..images.len()).map(|i| two_views(&cfg, &images[i], &mut stream(i))).collect();
+    let launching = launching(views)?;
+    let (source, cores) = (Arc::new(source), rayon::current_num_threads());
+    let counts = (0..).map(|i| 1 << i).take_while(|&n| n < cores).chain([cores]);
+    let loader = counts
+        .map(|threads| Ok((threads, loader_rate(&source, &cfg, threads)?)))
+        .collect::<Result<_>>()?;
     let mean = |f: fn(&Image) -> usize| {
         images.iter().map(|i| f(i) as f64).sum::<f64>() / images.len() as f64
     };
@@ -123,7 +216,9 @@ pub fn run(
         stages,
         one_core,
         all_cores,
-        cores: rayon::current_num_threads(),
+        loader,
+        launching,
+        cores,
         rate,
     })
 }
@@ -146,6 +241,17 @@ impl DataResult {
              one); 16 cores at the rate of one: {:.0}",
             all / (cores as f64 * one),
             16.0 * one
+        )
+        .expect("memory takes everything");
+        for (threads, rate) in &self.loader {
+            write!(text, "\n  {threads} loader threads  {rate:>10.1} images/s")
+                .expect("memory takes everything");
+        }
+        let Launching { take, staging } = self.launching;
+        write!(
+            text,
+            "\n{STEP} ready samples cost the thread that launches the steps {take:.2} ms, and {staging:.1} ms to \
+             copy them to where a device takes them"
         )
         .expect("memory takes everything");
         if let Some(rate) = self.rate {

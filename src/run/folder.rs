@@ -8,7 +8,7 @@ use crate::atomic::layer::{
 };
 use crate::atomic::{is_leftover, write_atomic};
 use crate::config::{
-    FORMAT, FREE_KEYS, RunConfig, document, same_run, saved_settings, to_table, words,
+    Changed, FORMAT, FREE_KEYS, RunConfig, document, same_run, saved_settings, to_table, words,
 };
 use crate::error::{Error, Result};
 use crate::progress::note;
@@ -39,9 +39,21 @@ pub enum Opened {
 pub struct RunDir {
     path: PathBuf,
     settings: Table,
-    changed: Vec<String>,
+    again: Again,
     metrics: Metrics,
     _lock: Lock,
+}
+
+/// What differs between a run and its continuation.
+#[derive(Debug)]
+struct Again {
+    /// Step of the checkpoint that it continues from.
+    step: u64,
+    /// Whether it was finished.
+    finished: bool,
+    changes: Vec<Changed>,
+    /// The new `config.toml`.
+    document: String,
 }
 
 /// How a run takes its folder.
@@ -92,7 +104,7 @@ impl RunDir {
     ///
     /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
     /// of the folder but for the keys that are allowed to differ ([`same_run`]), and the length of a finished
-    /// run; what differs is recorded in the folder. The newest undamaged checkpoint is loaded, and without
+    /// run; what differs is recorded by [`RunDir::accept_changes`]. The newest undamaged checkpoint is loaded, and without
     /// any the run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
     pub fn open<C: RunConfig>(
         path: &Path,
@@ -146,18 +158,11 @@ impl RunDir {
             Some(found) => (found.step, lengths(found, &mut note)?),
         };
         let metrics = Metrics::open(path, step, lengths, &mut note)?;
-        if !changes.is_empty() {
-            changes.iter().for_each(|c| note(format!("resuming with another setting: {c}")));
-            record(path, step, &changes)?;
-            write_atomic(&settings, document(config)?.as_bytes())?;
-        }
-        if finished {
-            let before = path.join(format!("summary-step-{step}.json"));
-            rename(&path.join(SUMMARY), &before)?;
-        }
+        changes.iter().for_each(|c| note(format!("resuming with another setting: {c}")));
         sync_folder(path)?;
-        let (settings, changed) = (to_table(config)?, changes.into_iter().map(|c| c.key).collect());
-        let run = Self { path: path.to_path_buf(), settings, changed, metrics, _lock: lock };
+        let (settings, document) = (to_table(config)?, document(config)?);
+        let again = Again { step, finished, changes, document };
+        let run = Self { path: path.to_path_buf(), settings, again, metrics, _lock: lock };
         Ok(match checkpoint {
             None => Opened::Fresh(run),
             Some(checkpoint) => Opened::Resume(run, Box::new(checkpoint)),
@@ -184,7 +189,22 @@ impl RunDir {
 
     /// Whether a setting has another value than it had when the checkpoint was written.
     pub fn changed(&self, key: &str) -> bool {
-        self.changed.iter().any(|changed| changed == key)
+        self.again.changes.iter().any(|changed| changed.key == key)
+    }
+
+    /// Makes the changes of settings that the run was opened with those of the folder, and a finished run one
+    /// that goes on; what was there before is kept. Called when nothing speaks against them any more.
+    pub fn accept_changes(&self) -> Result<()> {
+        let Again { step, finished, changes, document } = &self.again;
+        if !changes.is_empty() {
+            record(&self.path, *step, changes)?;
+            write_atomic(&self.path.join("config.toml"), document.as_bytes())?;
+        }
+        if *finished {
+            let before = self.path.join(format!("summary-step-{step}.json"));
+            rename(&self.path.join(SUMMARY), &before)?;
+        }
+        Ok(())
     }
 
     /// Appends a line to `metrics.jsonl` and a record to the TensorBoard events.

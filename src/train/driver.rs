@@ -76,6 +76,7 @@ pub fn train<B: Backend, T: Task<B>>(
         let micros = measured.map(|m| m.micros::<B, T>(bk, common, recipe)).transpose()?;
         carried.micros = Some(micros.unwrap_or(recipe.accumulate.max(1)));
     }
+    run.accept_changes()?;
     let short = length.short(T::FEWEST);
     short.iter().for_each(|line| note(line));
     let schedules = task.schedules(length);
