@@ -89,7 +89,15 @@ fn cuda_devices_that_cannot_be_used_are_named() {
     };
     let old = run(&[("EMU_CAPABILITY", "75")]);
     assert!(old.contains("compute capability 7.5; the kernels need 8.0"), "{old}");
+    // The forecast, and where nothing is forecast.
     let small = run(&[("EMU_MEMORY", "36700160")]);
+    assert!(small.contains("beit: weights, gradients and optimizer take"), "{small}");
+    let some = run(&[("EMU_MEMORY", "46000000")]);
+    assert!(some.contains("beit: a step takes about") && some.contains("lower batch"), "{some}");
+    let line = "bench step --device cuda --preset tiny --batch 2 --steps 1";
+    let small = beit(libraries.path(), folder.path(), line, &[("EMU_MEMORY", "36700160")]);
+    assert_eq!(small.status.code(), Some(1), "{}", stderr(&small));
+    let small = stderr(&small);
     assert!(small.contains("out of GPU memory: asked for"), "{small}");
     assert!(small.contains("of 35 MiB are free") && small.contains("lower batch"), "{small}");
     assert!(!small.contains("panicked"), "{small}");
@@ -117,7 +125,7 @@ fn cuda_devices_that_cannot_be_used_are_named() {
 fn four_steps(precision: &str, limit: f64) {
     let Some(libraries) = emulator() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let common = "--data synthetic:8 --batch 2 --epochs 1 --seed 3 --set log_every=1";
+    let common = "--data synthetic:8 --val none --batch 2 --epochs 1 --seed 3 --set log_every=1";
     let run = |line: String| {
         let done = beit(libraries.path(), folder.path(), &line, &[]);
         assert!(done.status.success(), "{line}: {}", stderr(&done));

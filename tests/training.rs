@@ -478,7 +478,7 @@ fn a_run_starts_from_given_weights() {
         "train-tokenizer",
         &settings,
         &second,
-        &[&init, "--set=lr=1e-9", "--set=ema=0"],
+        &[&init, "--set=lr=1e-9", "--set=min_lr=0", "--set=ema=0"],
     ));
     let said = String::from_utf8(said.stderr).unwrap();
     assert!(said.contains("starting from") && said.contains(" matched"), "{said}");
@@ -581,6 +581,7 @@ fn the_kl_weight_falls_only_after_the_temperature_has() {
     finish(program("train-tokenizer", &settings, &run, &[]));
     for line in std::fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(line["kl_weight"], 2.0, "{line}");
+        // Lines of validation have none.
+        assert!(line.get("val_nll").is_some() || line["kl_weight"] == 2.0, "{line}");
     }
 }

@@ -9,6 +9,8 @@ pub(crate) fn escape(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
+            // Control characters of a file's name mean nothing on a page.
+            c if c.is_control() && c != '\n' && c != '\t' => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }

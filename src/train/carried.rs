@@ -113,7 +113,10 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
             let setting = key.strip_prefix(CONTENTS).unwrap_or(key);
             !run.changed(setting) && kept.inputs.get(*key).is_some_and(|kept| kept != *sum)
         };
-        if let Some((key, _)) = self.inputs.iter().find(other) {
+        // A list that is another one says more than that its files are.
+        let all = || self.inputs.iter().filter(other);
+        let listed = all().find(|(key, _)| !key.starts_with(CONTENTS));
+        if let Some((key, _)) = listed.or_else(|| all().next()) {
             let what = match key.strip_prefix(CONTENTS) {
                 Some(setting) => {
                     format!("the files that {setting} names have other contents than those")

@@ -1,7 +1,9 @@
 //! The steps of a run: gradients, update, metrics, validation, checkpoints, and what happens when
 //! something is not finite, the disk is full or somebody wants the process to end.
 
-use crate::config::{Common, DiskFull, Recipe, RunConfig};
+mod mishaps;
+
+use crate::config::{Common, Recipe, RunConfig};
 use crate::data::{Loader, LoaderConfig, Subset};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -18,10 +20,7 @@ use crate::train::task::{At, Schedules, Task};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Between two tries to write to a full disk.
-const AGAIN: Duration = Duration::from_secs(20);
+use std::time::Instant;
 
 /// A step whose gradients are under way.
 struct Computed<B: Backend, T: Task<B>> {
@@ -254,18 +253,6 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         Some((samples, norm))
     }
 
-    /// Counts a step that is not finite, at first in `place`, and changed no weight.
-    fn skipped(&mut self, at: At, place: &str) -> Result<(), Halt> {
-        self.carried.skipped += 1;
-        self.carried.skipped_in_a_row += 1;
-        let what = format!("step {} is not finite; the first tensor is {place}", at.step + 1);
-        if self.carried.skipped_in_a_row as usize > self.recipe.skip_steps {
-            return Err(Halt::Broken(what));
-        }
-        note(&format!("{what}; skipped"));
-        Ok(())
-    }
-
     /// Adds the gradients of a step to `g`, part by part, and returns what each part saw. Once somebody
     /// wants the process to end, what is left of it is left out.
     fn gradients(
@@ -345,54 +332,6 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         }
     }
 
-    /// Goes back to the last checkpoint, or to the start, with half the learning rate.
-    fn go_back(&mut self, run: &mut RunDir, why: &str) -> Result<()> {
-        let (times, skipped) = (self.carried.retreats + 1, self.carried.skipped);
-        if times as usize > self.recipe.retreats {
-            return Err(Error::Training(format!(
-                "{why}. {}Everything up to the last checkpoint is saved; go on from there with the same \
-                 command and --resume --allow-change lr --set lr={:e}",
-                match self.carried.retreats {
-                    0 => String::new(),
-                    n => format!(
-                        "The run went back {n} times and halved the learning rate each time. "
-                    ),
-                },
-                self.common.lr * 0.5f64.powi(times as i32)
-            )));
-        }
-        match run.back(|line| note(&line))? {
-            Some(checkpoint) => self.carried.restore(self.bk, run, &checkpoint)?,
-            None => {
-                self.carried.start_again(self.bk, self.task, &(self.initial)()?, self.recipe.ema)
-            }
-        }
-        (self.carried.retreats, self.carried.skipped) = (times, skipped);
-        self.carried.skipped_in_a_row = 0;
-        note(&format!(
-            "{why}; back to step {}, with the learning rate times {}",
-            self.carried.state.step,
-            0.5f64.powi(times as i32)
-        ));
-        Ok(())
-    }
-
-    /// Drops the step under way and saves the one before.
-    fn stop(&mut self, run: &mut RunDir, flight: Option<InFlight<B, T>>) -> Result<(), Halt> {
-        self.carried.state.g.clear(self.bk);
-        flight.map(|last| self.settle(last)).transpose()?;
-        self.save(run)?;
-        Err(self.stopped().into())
-    }
-
-    fn stopped(&self) -> Error {
-        Error::Interrupted(format!(
-            "stopped after step {} of {}, everything is saved; continue with the same command and \
-             --resume",
-            self.carried.state.step, self.length.total
-        ))
-    }
-
     /// What the weights are worth on what is kept out of training. Where somebody wants the process to end
     /// meanwhile, it is left to the run that is resumed.
     fn validate(&mut self, run: &mut RunDir) -> Result<()> {
@@ -406,36 +345,6 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             other => {
                 self.carried.validation_due = false;
                 other
-            }
-        }
-    }
-
-    /// Saves a checkpoint unless it is there; what a full disk means is a setting.
-    fn save(&mut self, run: &mut RunDir) -> Result<()> {
-        if self.carried.is_saved() {
-            return Ok(());
-        }
-        loop {
-            let error = match self.carried.save(self.bk, run) {
-                Err(error) if error.is_disk_full() => error,
-                other => return other,
-            };
-            let advice = format!(
-                "{error}. The checkpoint of step {} could not be written, those before it are kept; free \
-                 space there",
-                self.carried.state.step
-            );
-            if self.recipe.disk_full == DiskFull::Stop {
-                let hint = "and go on with the same command and --resume";
-                return Err(Error::Training(format!("{advice} {hint}")));
-            }
-            note(&format!("{advice}; trying again every {} s", AGAIN.as_secs()));
-            let begun = Instant::now();
-            while begun.elapsed() < AGAIN {
-                if interrupted() {
-                    return Err(Error::Interrupted(advice));
-                }
-                std::thread::sleep(Duration::from_millis(200));
             }
         }
     }

@@ -31,7 +31,7 @@ fn how_runs_came_about() -> Result<(), Failed> {
             &page,
             &[
                 "<td>data</td><td>synthetic:32</td>",
-                "<td>images</td><td>32</td>",
+                "<td>images</td><td>28 to train on, 4 others to measure on</td>",
                 &format!("<td>optimizer steps</td><td>{steps}</td>"),
                 "<td>device</td><td>the CPU in f32</td>",
                 concat!("<td>version</td><td>", env!("CARGO_PKG_VERSION")),
