@@ -116,7 +116,7 @@ pub fn same_run(saved: &Table, now: &Table, allowed: &[String]) -> Result<Vec<Ch
 
 /// Keys that a version of the format added, the first that has them, and the value, in TOML, that was built
 /// in before; keys that are not listed here had the preset's.
-const ADDED: &[(&str, i64, &str)] = &[("val", 2, "\"none\"")];
+const ADDED: &[(&str, i64, &str)] = &[("val", 2, "\"none\""), ("orientation", 2, "\"stored\"")];
 
 /// The settings of a run folder. A key that its version had not yet has the value that was built in then.
 pub(crate) fn saved_settings<C: RunConfig>(

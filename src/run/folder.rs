@@ -100,26 +100,38 @@ fn first_format() -> i64 {
 }
 
 impl RunDir {
+    /// Whether the folder is new or empty; an error where [`RunDir::open`] would refuse what is in it.
+    pub fn is_new(path: &Path, begin: &Begin) -> Result<bool> {
+        refuse_file(path)?;
+        let empty = is_empty(path)?;
+        if !empty && !path.join("config.toml").exists() {
+            return Err(not_empty(path, "it holds other files; give an empty or new folder"));
+        }
+        if !empty && !begin.resume {
+            // A run that is under way says more than that the folder is not empty.
+            drop(lock(path)?);
+            return Err(not_empty(path, "give --resume to continue that run, or another folder"));
+        }
+        Ok(empty)
+    }
+
     /// Opens `path` for a run with these settings.
     ///
     /// Without `resume`, a folder that is not empty is refused. With it, the settings must be those
     /// of the folder but for the keys that are allowed to differ ([`same_run`]), and the length of a finished
-    /// run; what differs is recorded by [`RunDir::accept_changes`]. The newest undamaged checkpoint is loaded, and without
-    /// any the run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
+    /// run; what differs is recorded by [`RunDir::accept_changes`]. The newest undamaged
+    /// checkpoint is loaded, and without any the run starts at step 0. `note` gets lines meant for the user, such as a skipped checkpoint.
     pub fn open<C: RunConfig>(
         path: &Path,
         begin: &Begin,
         config: &C,
         mut note: impl FnMut(String),
     ) -> Result<Opened> {
-        refuse_file(path)?;
-        let empty = is_empty(path)?;
+        Self::is_new(path, begin)?;
         let settings = path.join("config.toml");
-        if !empty && !settings.exists() {
-            return Err(not_empty(path, "it holds other files; give an empty or new folder"));
-        }
         let lock = lock(path)?;
-        if !empty && !begin.resume {
+        if settings.exists() && !begin.resume {
+            // Somebody else was quicker.
             return Err(not_empty(path, "give --resume to continue that run, or another folder"));
         }
         remove_leftovers(path)?;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::params::initial_values;
 use crate::report::about::About;
-use crate::run::{Begin, Opened, RunDir, note};
+use crate::run::{Begin, Checkpoint, Opened, RunDir, note};
 use crate::train::carried::{CONTENTS, Carried};
 use crate::train::length::Length;
 use crate::train::memory::{self, PerSample};
@@ -36,45 +36,42 @@ pub fn train<B: Backend, T: Task<B>>(
     let task = T::new(bk, config)?;
     let (data, held) = sources(&task, config)?;
     let length = Length::of(config, data.len())?;
-    let (mut run, checkpoint) = match RunDir::open(out, begin, config, |line| note(&line))? {
-        Opened::Finished => return Ok(None),
-        Opened::Fresh(run) => (run, None),
-        Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
-    };
     let (common, recipe) = (config.common(), config.recipe());
-    memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
-    memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
     let mut inputs = checksums("data", &*data, recipe.verify_data).to_vec();
     if let Some(held) = held.as_ref().filter(|_| recipe.val != Recipe::AUTO) {
         inputs.extend(checksums("val", held, recipe.verify_data));
     }
     let initial = || initial_weights(&task, common.seed, &recipe.init);
-    let mut carried = Carried::new(bk, &task, &inputs, &initial()?, recipe.ema);
-    if let Some(checkpoint) = checkpoint {
-        carried.restore(bk, &run, &checkpoint)?;
-        if carried.state.step > length.total {
-            return Err(Error::config(format!(
-                "{} is at step {} already; {} steps are fewer",
-                out.display(),
-                carried.state.step,
-                length.total
-            )));
-        }
-        if run.changed("lr") {
-            carried.retreats = 0;
-        }
-        if run.changed("batch") || run.changed("accumulate") {
-            carried.micros = None;
-        }
-        let (step, total) = (carried.state.step, length.total);
-        note(&format!("resuming {} at step {step} of {total}", out.display()));
-    } else {
-        note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len)));
-    }
-    if carried.micros.is_none() {
-        let measured = PerSample::measure(bk, &task, &mut carried, &*data, length);
+    let start = || {
+        memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
+        memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
+        Ok(Carried::new(bk, &task, &inputs, &initial()?, recipe.ema))
+    };
+    let fit = |carried: &mut Carried<B, T>| -> Result<()> {
+        let measured = PerSample::measure(bk, &task, carried, &*data, length);
         let micros = measured.map(|m| m.micros::<B, T>(bk, common, recipe)).transpose()?;
         carried.micros = Some(micros.unwrap_or(recipe.accumulate.max(1)));
+        Ok(())
+    };
+    // What cannot fit leaves no folder behind.
+    let mut ready = None;
+    if RunDir::is_new(out, begin)? {
+        let mut carried = start()?;
+        fit(&mut carried)?;
+        ready = Some(carried);
+    }
+    let (mut run, checkpoint) = match RunDir::open(out, begin, config, |line| note(&line))? {
+        Opened::Finished => return Ok(None),
+        Opened::Fresh(run) => (run, None),
+        Opened::Resume(run, checkpoint) => (run, Some(checkpoint)),
+    };
+    let mut carried = ready.map_or_else(start, Ok)?;
+    match checkpoint {
+        Some(checkpoint) => continue_from(bk, &mut carried, &run, &checkpoint, length)?,
+        None => note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len))),
+    }
+    if carried.micros.is_none() {
+        fit(&mut carried)?;
     }
     run.accept_changes()?;
     let short = length.short(T::FEWEST);
@@ -112,6 +109,31 @@ pub fn train<B: Backend, T: Task<B>>(
     let (steps, unreadable) = (state.step, unreadable.len());
     let trained = Trained { w, extra, data, held_out, steps, unreadable, started };
     finish(bk, &task, run, &trained, short, about).map(Some)
+}
+
+/// Takes up a run where a checkpoint was written.
+fn continue_from<B: Backend, T: Task<B>>(
+    bk: &B,
+    carried: &mut Carried<B, T>,
+    run: &RunDir,
+    checkpoint: &Checkpoint,
+    Length { total, .. }: Length,
+) -> Result<()> {
+    carried.restore(bk, run, checkpoint)?;
+    let (step, out) = (carried.state.step, run.path().display());
+    if step > total {
+        return Err(Error::config(format!(
+            "{out} is at step {step} already; {total} steps are fewer"
+        )));
+    }
+    if run.changed("lr") {
+        carried.retreats = 0;
+    }
+    if run.changed("batch") || run.changed("accumulate") {
+        carried.micros = None;
+    }
+    note(&format!("resuming {out} at step {step} of {total}"));
+    Ok(())
 }
 
 /// What tells the data that `setting` names from other data.
