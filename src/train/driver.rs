@@ -49,7 +49,7 @@ pub fn train<B: Backend, T: Task<B>>(
     };
     let fit = |carried: &mut Carried<B, T>| -> Result<()> {
         let measured = PerSample::measure(bk, &task, carried, &*data, length);
-        let micros = measured.map(|m| m.micros::<B, T>(bk, common, recipe)).transpose()?;
+        let micros = measured.map(|m| m.micros(bk, &task, common, recipe)).transpose()?;
         carried.micros = Some(micros.unwrap_or(recipe.accumulate.max(1)));
         Ok(())
     };

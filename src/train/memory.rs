@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::machine::{advise, free_disk, in_words};
 use crate::ops::Backend;
 use crate::params::{Layout, arena_len, compact_len};
+use crate::run::note;
 use crate::train::carried::Carried;
 use crate::train::cut::micro_batch;
 use crate::train::length::Length;
@@ -129,10 +130,12 @@ impl PerSample {
             + gradients as f64 * self.gradients
     }
 
-    /// Micro-batches of a step: those that are set, if they fit into what is free, else as few as do.
+    /// Micro-batches of a step: those that are set, if they fit into what is free, else as few as do. Says what
+    /// they take.
     pub(super) fn micros<B: Backend, T: Task<B>>(
         &self,
         bk: &B,
+        task: &T,
         common: &Common,
         recipe: &Recipe,
     ) -> Result<usize> {
@@ -164,14 +167,24 @@ impl PerSample {
              (pretrain) give --set recompute=true",
             words(needed(recipe.accumulate.max(1)))
         ));
+        let say = |micros: usize| {
+            let fixed = in_words(fixed::<B>(task.layout(), recipe.ema > 0.0));
+            let parts = if micros == 1 { "one part".into() } else { format!("{micros} parts") };
+            note(&format!(
+                "memory: about {} for a step in {parts}, {fixed} for weights and optimizer; {} are free",
+                words(needed(micros)),
+                in_words(free)
+            ));
+            Ok(micros)
+        };
         match (recipe.accumulate, fits(SHARE)) {
-            (0, Some(micros)) => Ok(micros),
+            (0, Some(micros)) => say(micros),
             (0, None) => too_much(
                 batch,
                 "lower batch or image_size, or choose a smaller preset; pretrain has --set recompute=true"
                     .into(),
             ),
-            (set, _) if needed(set) <= free as f64 => Ok(set),
+            (set, _) if needed(set) <= free as f64 => say(set),
             (set, Some(micros)) => {
                 too_much(set, format!("--set accumulate={micros} fits, and so does leaving it out"))
             }

@@ -374,7 +374,14 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             ));
             line.push(("spike", 1.0));
         }
-        run.log(at.step + 1, &line)?;
+        match run.log(at.step + 1, &line) {
+            // A line of metrics is not worth a run.
+            Err(error) if error.is_disk_full() => {
+                let text = format!("{error}; lines of metrics are lost until there is space");
+                Some(&text).filter(|text| is_news(text)).into_iter().for_each(|text| note(text));
+            }
+            other => other?,
+        }
         self.carried.window = T::Window::default();
         Ok(words)
     }

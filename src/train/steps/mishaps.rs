@@ -41,6 +41,8 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
                 self.common.lr * 0.5f64.powi(times as i32)
             )));
         }
+        // Of a step that was under way.
+        self.carried.state.g.clear(self.bk);
         match run.back(|line| note(&line))? {
             Some(checkpoint) => self.carried.restore(self.bk, run, &checkpoint)?,
             None => {
