@@ -22,6 +22,10 @@ const SHARE: f64 = 0.8;
 /// Share by which a pool of buffers may grow beyond what is in use at once.
 const IDLE: f64 = 1.25;
 
+/// Bytes of the samples of a micro-batch that is never cut, where the host computes: it then takes seconds on
+/// few cores too, and between two of them the run can be stopped.
+const UNBROKEN: f64 = 4e9;
+
 /// Candidates that are tried for a sample to measure on.
 const TRIES: usize = 64;
 
@@ -147,9 +151,14 @@ impl PerSample {
             let largest = (0..micros).map(|n| micro_batch(batch, micros, n).len()).max();
             waiting + self.micro_batch::<B, T>(bk, largest.unwrap_or(1))
         };
+        let room = |share: f64| {
+            let room = share * free as f64;
+            let cut = T::WHOLE && !B::ASYNCHRONOUS && recipe.accumulate == 0;
+            if cut { room.min((waiting + UNBROKEN).max(needed(batch))) } else { room }
+        };
         let fits = |share: f64| {
             let mut counts = (1..=batch.min(64)).chain((65..=batch).step_by(16)).chain([batch]);
-            counts.find(|&micros| needed(micros) <= share * free as f64)
+            counts.find(|&micros| needed(micros) <= room(share))
         };
         let words = |bytes: f64| in_words(bytes as u64);
         let too_much = |micros: usize, hint: String| {
