@@ -154,3 +154,25 @@ fn files_are_named_in_their_errors() {
     check("lr = true", "lr = true is not usable");
     check("command = 'probe'", r#"settings of "probe", not of "pretrain""#);
 }
+
+#[test]
+fn settings_of_a_run_folder_are_checked_as_any_others() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("config.toml");
+    for (line, want) in [
+        ("width = 9223372036854775807", "want a whole number from 1 to 16384"),
+        ("batch = 0", "batch = 0 is not usable"),
+        ("lr = nan", "lr = nan is not usable"),
+        ("masking = 'blok'", "did you mean block?"),
+        ("flip = [1]", "flip = [1] is not usable"),
+    ] {
+        std::fs::write(&path, line).unwrap();
+        let text = Layers::default().resolve_in::<PretrainRun>(folder.path()).unwrap_err();
+        let text = text.to_string();
+        assert!(text.starts_with(&path.display().to_string()), "{text}");
+        assert!(text.contains(want), "want {want:?} in {text:?}");
+    }
+    std::fs::write(&path, "width = 64\nlr = 1\nkey_of_a_newer_version = 7").unwrap();
+    let config: PretrainRun = Layers::default().resolve_in(folder.path()).unwrap();
+    assert_eq!((config.width, config.common.lr), (64, 1.0));
+}
