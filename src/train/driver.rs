@@ -66,6 +66,7 @@ pub fn train<B: Backend, T: Task<B>>(
         if run.changed("batch") || run.changed("accumulate") {
             carried.micros = None;
         }
+        carried.check_micros(&checkpoint, common.batch)?;
         let (step, total) = (carried.state.step, length.total);
         note(&format!("resuming {} at step {step} of {total}", out.display()));
     } else {
