@@ -201,8 +201,24 @@ pub fn pngs(_: &Path) -> Vec<Seed> {
     all
 }
 
+/// Lossy, lossless and, of two frames, moving.
 pub fn webps(_: &Path) -> Vec<Seed> {
-    pictures("WebP").into_iter().chain(pictures("WEBP")).collect()
+    let mut all: Vec<_> = pictures("WebP").into_iter().chain(pictures("WEBP")).collect();
+    let still = &all[0].content;
+    let at = still.windows(4).position(|name| name == b"VP8L").expect("a lossless one");
+    let length = u32::from_le_bytes(still[at + 4..at + 8].try_into().unwrap()) as usize;
+    let chunk = |name: &[u8; 4], content: &[u8]| {
+        let length = (content.len() as u32).to_le_bytes();
+        [name, &length[..], content, &[0][..content.len() % 2]].concat()
+    };
+    // Width and height less one, then a duration.
+    let frame = [&[0; 6][..], &[13, 0, 0, 8, 0, 0], &[9, 0, 0, 0]].concat();
+    let frame = chunk(b"ANMF", &[frame, chunk(b"VP8L", &still[at + 8..at + 8 + length])].concat());
+    let extended = chunk(b"VP8X", &[2, 0, 0, 0, 13, 0, 0, 8, 0, 0]);
+    let animation = chunk(b"ANIM", &[0; 6]);
+    let content = [&b"WEBP"[..], &extended, &animation, &frame, &frame].concat();
+    all.push(Seed::new(PICTURE, chunk(b"RIFF", &content)));
+    all
 }
 
 pub fn bmps(_: &Path) -> Vec<Seed> {
