@@ -93,7 +93,15 @@ fn values_out_of_range_are_named_with_the_range() {
         ("image_size=30", "image_size 30x30 is not divisible by patch_size 4"),
         ("heads=5", "width 128 is not divisible by heads 5"),
         ("accumulate=33", "accumulate 33 is more than the 32 images of a batch"),
-        ("masked_patches=65", "masked_patches 65 is more than the 8x8 patches"),
+        (
+            "masked_patches=65",
+            "masked_patches 65 leaves none of the 8x8 patches to be seen; set it to at most 63",
+        ),
+        ("masked_patches=64", "leaves none of the 8x8 patches to be seen; set it to at most 63"),
+        (
+            "patch_size=32",
+            "an image is one patch, which cannot be hidden and seen; set patch_size below 32",
+        ),
         ("mask_min_block=26", "mask_min_block 26 is above 25"),
         ("min_lr=1", "min_lr 1 is above lr 0.002"),
         ("lr", "--set lr: want key=value"),
@@ -102,6 +110,25 @@ fn values_out_of_range_are_named_with_the_range() {
         let text = set(&[entry]).resolve::<PretrainRun>().unwrap_err().to_string();
         assert!(text.contains(want), "want {want:?} in {text:?}");
     }
+}
+
+#[test]
+fn what_a_message_about_masks_asks_for_is_accepted() {
+    for masking in ["block", "block_exact", "random"] {
+        let with =
+            |patches: usize| [format!("masked_patches={patches}"), format!("masking={masking}")];
+        let resolve = |patches| {
+            let set = with(patches).to_vec();
+            Layers { set, ..Layers::default() }.resolve::<PretrainRun>()
+        };
+        resolve(63).unwrap();
+        let text = resolve(64).unwrap_err().to_string();
+        assert!(text.ends_with("set it to at most 63"), "{masking}: {text}");
+    }
+    // The largest block cannot be more than all that is hidden.
+    let text = refused(&["mask_min_block=26", "mask_max_block=30"]);
+    assert!(text.ends_with("set it to at most 25"), "{text}");
+    set(&["mask_min_block=25", "mask_max_block=30"]).resolve::<PretrainRun>().unwrap();
 }
 
 #[test]
@@ -126,4 +153,26 @@ fn files_are_named_in_their_errors() {
     check("[train]\nlr = 1", "unknown key train");
     check("lr = true", "lr = true is not usable");
     check("command = 'probe'", r#"settings of "probe", not of "pretrain""#);
+}
+
+#[test]
+fn settings_of_a_run_folder_are_checked_as_any_others() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("config.toml");
+    for (line, want) in [
+        ("width = 9223372036854775807", "want a whole number from 1 to 16384"),
+        ("batch = 0", "batch = 0 is not usable"),
+        ("lr = nan", "lr = nan is not usable"),
+        ("masking = 'blok'", "did you mean block?"),
+        ("flip = [1]", "flip = [1] is not usable"),
+    ] {
+        std::fs::write(&path, line).unwrap();
+        let text = Layers::default().resolve_in::<PretrainRun>(folder.path()).unwrap_err();
+        let text = text.to_string();
+        assert!(text.starts_with(&path.display().to_string()), "{text}");
+        assert!(text.contains(want), "want {want:?} in {text:?}");
+    }
+    std::fs::write(&path, "width = 64\nlr = 1\nkey_of_a_newer_version = 7").unwrap();
+    let config: PretrainRun = Layers::default().resolve_in(folder.path()).unwrap();
+    assert_eq!((config.width, config.common.lr), (64, 1.0));
 }

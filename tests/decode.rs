@@ -1,10 +1,14 @@
 //! Files of every kind to pixels, against Pillow's.
 
+#[path = "fixtures/jpeg_layouts.rs"]
+mod jpeg_layouts;
+
 use crate::fixtures::{Kind, fixture, kinds};
 use beit::config::{Layers, PretrainRun};
 use beit::data::decode::{DecodeOptions, Orientation, decode, decode_bytes};
 use beit::data::{Image, Source, Split};
 use image::ImageEncoder;
+use jpeg_layouts::layouts;
 use std::path::Path;
 
 /// The bytes of a picture that our own decoder has no part in.
@@ -19,20 +23,6 @@ fn load(bytes: &[u8]) -> beit::Result<Image> {
 fn levels(a: &[u8], b: &[u8]) -> u8 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
-}
-
-/// Name, number of the picture, and JPEG of each file of `tests/fixtures/jpeg_layouts.py`.
-fn layouts(bytes: &[u8]) -> Vec<(String, usize, &[u8])> {
-    let (mut files, mut at) = (Vec::new(), 0);
-    let number = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    while bytes[at] > 0 {
-        let end = at + 1 + usize::from(bytes[at]);
-        let name = String::from_utf8(bytes[at + 1..end].to_vec()).unwrap();
-        let (picture, length) = (number(end), number(end + 2));
-        at = end + 4 + length;
-        files.push((name, picture, &bytes[end + 4..at]));
-    }
-    files
 }
 
 /// Layouts that are refused: the decoder would count the blocks of a colour that is sampled neither like the

@@ -66,6 +66,29 @@ fn decoding_takes_no_more_than_it_claims() {
         assert!(taken < 5 << 10, "{taken} kB");
     }
 
+    // A WebP whose EXIF chunk claims 64 MB, and a TIFF whose tags claim four million values.
+    let webp = kinds.iter().find(|kind| kind.name == "WebP turned 2").unwrap();
+    let exif = webp.file.windows(4).position(|name| name == b"EXIF").unwrap();
+    let with_length = |length: u32| {
+        let mut file = webp.file.clone();
+        file[exif + 4..exif + 8].copy_from_slice(&length.to_le_bytes());
+        decoded(&file, 0)
+    };
+    let (taken, image) = with_length(64 << 20);
+    assert_eq!(image.unwrap_err(), "x: the WebP data is truncated");
+    assert!(taken < 100, "{taken} kB");
+    let length = u32::from_le_bytes(webp.file[exif + 4..exif + 8].try_into().unwrap());
+    assert_eq!(with_length(length).1.unwrap().pixels, webp.pixels);
+    let tiff = kinds.iter().find(|kind| kind.name == "TIFF raw").unwrap();
+    for tag in 0..u16::from_le_bytes(tiff.file[8..10].try_into().unwrap()) {
+        let mut file = tiff.file.clone();
+        file[10 + 12 * usize::from(tag) + 4..][..4].copy_from_slice(&(4_u32 << 20).to_le_bytes());
+        let (taken, image) = decoded(&file, 0);
+        let text = image.unwrap_err();
+        assert!(text.contains("claims 4194304 values, more than the file holds"), "{text}");
+        assert!(taken < 100, "{taken} kB");
+    }
+
     let (taken, image) = decoded(&std::fs::read(fixture("images/jpeg_9999_tiny.jpg")).unwrap(), 0);
     assert!(image.unwrap_err().contains("9999x9999 pixels, more than"));
     assert!(taken < 100, "{taken} kB");

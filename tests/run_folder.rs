@@ -2,6 +2,8 @@
 //!
 //! Own harness, because some tests start this program again as a process that can be killed.
 
+#[path = "run_folder/absurd.rs"]
+mod absurd;
 #[path = "run_folder/foreign.rs"]
 mod foreign;
 #[path = "run_folder/kills.rs"]
@@ -59,7 +61,8 @@ fn main() {
             std::panic::catch_unwind(test).map_err(|_| Failed::from("see the message above"))
         })
     };
-    let others = [logs::TESTS, foreign::TESTS, versions::TESTS, kills::TESTS].concat();
+    let others =
+        [logs::TESTS, foreign::TESTS, versions::TESTS, absurd::TESTS, kills::TESTS].concat();
     let trials = tests.into_iter().chain(others).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

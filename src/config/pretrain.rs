@@ -184,18 +184,31 @@ impl PretrainRun {
             return err(format!("warmup_epochs {warmup} is more than epochs {epochs}"));
         }
         let (masked, (gh, gw)) = (self.masked_patches, beit.grid());
-        if masked > beit.patches() {
-            return err(format!("masked_patches {masked} is more than the {gh}x{gw} patches"));
+        match beit.patches() {
+            1 => {
+                return err(format!(
+                    "an image is one patch, which cannot be hidden and seen; set patch_size below {}",
+                    self.patch_size
+                ));
+            }
+            patches if masked >= patches => {
+                return err(format!(
+                    "masked_patches {masked} leaves none of the {gh}x{gw} patches to be seen; set it to at \
+                     most {}",
+                    patches - 1
+                ));
+            }
+            _ => {}
         }
         if self.masking == Masking::Random {
             return Ok(());
         }
         // A minimum above the target leaves most masks empty, and with them the loss.
-        let (min, max) = (self.mask_min_block, self.mask_max_block.unwrap_or(masked));
+        let (min, max) = (self.mask_min_block, self.mask_max_block.unwrap_or(masked).min(masked));
         if min > max {
             return err(format!(
                 "mask_min_block {min} is above {max}, the largest block that masked_patches and \
-                 mask_max_block allow"
+                 mask_max_block allow; set it to at most {max}"
             ));
         }
         Ok(())

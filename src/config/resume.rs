@@ -123,7 +123,11 @@ pub(crate) fn saved_settings<C: RunConfig>(
     path: &Path,
     note: &mut impl FnMut(String),
 ) -> Result<Table> {
-    let (format, saved) = read_versioned::<C>(path)?;
+    let (format, mut saved) = read_versioned::<C>(path)?;
+    for key in C::KEYS {
+        let Some(value) = saved.get_mut(key.name) else { continue };
+        *value = key.check(value.clone()).map_err(|e| Error::format(path, e.to_string()))?;
+    }
     if format > super::FORMAT {
         let unknown = saved.keys().filter(|key| C::KEYS.iter().all(|known| known.name != *key));
         note(format!(

@@ -67,9 +67,10 @@ impl MaskConfig {
         if count == 0 {
             return Err(Error::config("masked_patches is 0: nothing would be predicted"));
         }
-        if count > cells {
+        if count >= cells {
             return Err(Error::config(format!(
-                "masked_patches is {count}, but a {h}x{w} grid has {cells} patches"
+                "masked_patches is {count}, but a {h}x{w} grid has {cells} patches, of which at least one must \
+                 be seen"
             )));
         }
         if self.masking == Masking::Random {
@@ -88,16 +89,27 @@ impl MaskConfig {
         if !(low > 0.0 && low <= high && high.is_finite()) {
             return Err(Error::config(format!("mask aspect {low}..{high} is not a range above 0")));
         }
-        let mut rng = Philox::new(0, Purpose::Check, h as u32, w as u32);
-        let empty = (0..100).filter(|_| self.draw_blocks(&mut rng).1.is_empty()).count();
-        if empty > 0 {
-            return Err(Error::config(format!(
-                "{empty} of 100 trial masks are empty: blocks of {} patches and more do not fit a \
-                 {h}x{w} grid; lower mask_min_block or set masking = \"random\"",
-                self.min_block
-            )));
+        let empty = self.empty_of_100();
+        if empty == 0 {
+            return Ok(());
         }
-        Ok(())
+        let lower = std::iter::successors(Some(self.min_block / 2), |min| Some(min / 2));
+        let mut lower = lower.take_while(|min| *min > 0);
+        let help = match lower.find(|&min_block| Self { min_block, ..*self }.empty_of_100() == 0) {
+            Some(min) => format!("lower mask_min_block to {min} or set masking=random"),
+            None => "set masking=random".to_owned(),
+        };
+        Err(Error::config(format!(
+            "{empty} of 100 trial masks are empty: blocks of {} patches and more do not fit a {h}x{w} grid; \
+             {help}",
+            self.min_block
+        )))
+    }
+
+    /// How many of a hundred masks of blocks are empty.
+    fn empty_of_100(&self) -> usize {
+        let mut rng = Philox::new(0, Purpose::Check, self.height as u32, self.width as u32);
+        (0..100).filter(|_| self.draw_blocks(&mut rng).1.is_empty()).count()
     }
 
     /// One mask, row-major; `true` is hidden.
@@ -191,18 +203,21 @@ mod tests {
     fn impossible_settings_are_refused() {
         let base = MaskConfig::block(14, 14, 75, 16);
         base.validate().unwrap();
-        MaskConfig { count: 196, ..base }.validate().unwrap();
+        MaskConfig { count: 195, ..base }.validate().unwrap();
         MaskConfig::block(8, 8, 25, 4).validate().unwrap();
         MaskConfig::block(2, 2, 1, 1).validate().unwrap();
         for (cfg, says) in [
             (MaskConfig { count: 0, ..base }, "nothing"),
+            (MaskConfig { count: 196, ..base }, "at least one must be seen"),
             (MaskConfig { count: 197, ..base }, "196 patches"),
             (MaskConfig { count: 1, ..base }, "mask_min_block"),
             (MaskConfig { max_block: Some(8), ..base }, "mask_min_block"),
             (MaskConfig { min_block: 0, ..base }, "mask_min_block"),
             (MaskConfig { aspect: (f64::NAN, 1.0), ..base }, "aspect"),
             (MaskConfig::block(1, 64, 20, 4), "do not fit"),
-            (MaskConfig::block(14, 2, 20, 16), "do not fit"),
+            (MaskConfig::block(14, 2, 20, 16), "a 14x2 grid; set masking=random"),
+            (MaskConfig::block(4, 4, 12, 12), "a 4x4 grid; lower mask_min_block to 1 or set"),
+            (MaskConfig::block(1, 64, 20, 1), "a 1x64 grid; set masking=random"),
         ] {
             let message = cfg.validate().unwrap_err().to_string();
             assert!(message.contains(says), "{cfg:?}: {message}");

@@ -11,12 +11,28 @@ use crate::train::task::{Extra, Task, Validation};
 use crate::train::trend::Trend;
 use crate::weights::{Slice, View};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Prefix of what a task carries along, in a checkpoint.
 const EXTRA: &str = "extra.";
 /// Prefix of the checksums of what is in the files that a setting names.
 pub(super) const CONTENTS: &str = "contents of ";
+/// Most that anything in a state may have counted to: what a run adds still fits.
+const MOST: u64 = 1 << 53;
+/// The same for what is counted in 32 bits.
+const MOST_IN_A_ROW: u32 = 1 << 30;
+
+/// Whether all counts of a state are such that a run may come to.
+fn counted(state: &Value) -> bool {
+    match state {
+        Value::Number(number) => number.as_u64().is_none_or(|count| count <= MOST),
+        Value::Array(values) => values.iter().all(counted),
+        Value::Object(fields) => fields.values().all(counted),
+        _ => true,
+    }
+}
+
 /// The best weights so far, in a checkpoint.
 const BEST: &str = "best";
 
@@ -128,6 +144,11 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
                 run.path().display()
             )));
         }
+        let in_a_row = kept.retreats.max(kept.skipped_in_a_row) <= MOST_IN_A_ROW;
+        if !in_a_row || !counted(&run.state(saved)?) {
+            let text = "damaged or made by hand: its state counts more than any run does";
+            return Err(Error::format(saved.tensors.path(), text));
+        }
         let find = |name: &str| Ok(saved.tensors.f32s(name)?.1);
         (self.window, self.micros) = (kept.window, kept.micros);
         (self.skipped, self.skipped_in_a_row) = (kept.skipped, kept.skipped_in_a_row);
@@ -138,6 +159,17 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         self.extra.restore(bk, &|name| find(&format!("{EXTRA}{name}")))?;
         self.best = kept.score.map(|score| Ok::<_, Error>((score, find(BEST)?))).transpose()?;
         Ok(())
+    }
+
+    /// Refuses a number of micro-batches that a batch cannot have.
+    pub(super) fn check_micros(&self, saved: &Checkpoint, batch: usize) -> Result<()> {
+        match self.micros {
+            Some(micros) if !(1..=batch).contains(&micros) => Err(Error::format(
+                saved.tensors.path(),
+                format!("damaged or made by hand: {micros} micro-batches of a batch of {batch}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a checkpoint.

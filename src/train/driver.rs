@@ -67,7 +67,9 @@ pub fn train<B: Backend, T: Task<B>>(
     };
     let mut carried = ready.map_or_else(start, Ok)?;
     match checkpoint {
-        Some(checkpoint) => continue_from(bk, &mut carried, &run, &checkpoint, length)?,
+        Some(checkpoint) => {
+            continue_from(bk, &mut carried, &run, &checkpoint, (length, common.batch))?
+        }
         None => note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len))),
     }
     if carried.micros.is_none() {
@@ -117,7 +119,7 @@ fn continue_from<B: Backend, T: Task<B>>(
     carried: &mut Carried<B, T>,
     run: &RunDir,
     checkpoint: &Checkpoint,
-    Length { total, .. }: Length,
+    (Length { total, .. }, batch): (Length, usize),
 ) -> Result<()> {
     carried.restore(bk, run, checkpoint)?;
     let (step, out) = (carried.state.step, run.path().display());
@@ -132,6 +134,7 @@ fn continue_from<B: Backend, T: Task<B>>(
     if run.changed("batch") || run.changed("accumulate") {
         carried.micros = None;
     }
+    carried.check_micros(checkpoint, batch)?;
     note(&format!("resuming {out} at step {step} of {total}"));
     Ok(())
 }

@@ -117,14 +117,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
 
     /// Masked patches.
     fn terms(&self, samples: &[MaskedSample], at: At) -> Result<usize> {
-        match samples.iter().map(|s| s.mask.iter().filter(|m| **m).count()).sum() {
-            0 => Err(Error::Training(format!(
-                "step {}: no patch of the batch is masked, so there is no loss; lower \
-                 mask_min_block or raise masked_patches",
-                at.step + 1
-            ))),
-            masked => Ok(masked),
-        }
+        masked(samples.iter().map(|sample| &sample.mask[..]), at.step)
     }
 
     fn gradients(
@@ -241,11 +234,50 @@ impl<B: Backend> Task<B> for Pretraining<B> {
     }
 }
 
+/// Patches that the masks of a step hide; none would leave the step without a loss.
+fn masked<'a>(masks: impl Iterator<Item = &'a [bool]>, step: u64) -> Result<usize> {
+    match masks.flatten().filter(|hidden| **hidden).count() {
+        0 => Err(Error::Training(format!(
+            "step {}: no patch of the batch is masked, so there is no loss; set masking=block_exact, which \
+             hides masked_patches of every image (with --resume, --allow-change masking, too)",
+            step + 1
+        ))),
+        count => Ok(count),
+    }
+}
+
 fn mask_config(config: &PretrainRun, sizes: &BeitConfig) -> MaskConfig {
     let (height, width) = sizes.grid();
     MaskConfig {
         masking: config.masking,
         max_block: config.mask_max_block,
         ..MaskConfig::block(height, width, config.masked_patches, config.mask_min_block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Preset, RunConfig};
+    use crate::data::Masking;
+
+    #[test]
+    fn a_step_without_a_masked_patch_names_what_helps() {
+        let empty = vec![false; 64];
+        let text = masked([&empty[..], &empty].into_iter(), 4).unwrap_err().to_string();
+        assert!(text.contains("step 5") && text.contains("set masking=block_exact"), "{text}");
+        assert!(!text.contains("mask_min_block"), "{text}");
+        // What it names does help, with the smallest block, too.
+        let config = PretrainRun {
+            masking: Masking::BlockExact,
+            mask_min_block: 1,
+            ..PretrainRun::preset(Preset::Tiny)
+        };
+        let masks = mask_config(&config, &config.beit());
+        masks.validate().unwrap();
+        for index in 0..200 {
+            let mask = masks.draw(&mut Philox::new(0, Purpose::Mask, 0, index));
+            assert_eq!(masked([&mask[..]].into_iter(), 0).unwrap(), config.masked_patches);
+        }
     }
 }

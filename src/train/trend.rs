@@ -23,7 +23,7 @@ impl Trend {
         let usual = self.mean;
         let far = loss - usual > DEVIATIONS * self.deviation;
         let spike = self.lines >= FEWEST && far && self.deviation > 0.0;
-        self.lines += 1;
+        self.lines = self.lines.saturating_add(1);
         let rate = 1.0 / f64::from(self.lines.min(MEMORY));
         self.deviation += rate * ((loss - usual).abs() - self.deviation);
         self.mean += rate * (loss - usual);

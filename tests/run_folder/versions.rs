@@ -15,7 +15,7 @@ pub(super) const TESTS: &[(&str, fn())] = &[
     ("versions/every_file_says_its_version", every_file),
 ];
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));

@@ -16,6 +16,8 @@ mod jpeg_layout;
 mod options;
 mod other;
 mod png;
+mod tiff;
+mod webp;
 
 use super::file::special;
 use super::image::Image;

@@ -2,6 +2,8 @@
 
 use super::budget::{MemoryClaim, claim_first};
 use super::png::PngHeader;
+use super::tiff::memory_of_tags;
+use super::webp::check_chunks;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
@@ -35,9 +37,12 @@ pub(super) fn decode(
     limit: u64,
 ) -> Result<(RgbImage, Orientation, MemoryClaim), String> {
     let file = bytes.len() as u64;
-    if kind == ImageFormat::Png {
-        PngHeader::read(bytes)?.check_packed()?;
-    }
+    let tags = match kind {
+        ImageFormat::Png => PngHeader::read(bytes)?.check_packed().map(|()| 0)?,
+        ImageFormat::WebP => check_chunks(bytes).map(|()| 0)?,
+        ImageFormat::Tiff => memory_of_tags(bytes)?,
+        _ => 0,
+    };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some((METADATA + 2 * file).min(limit));
@@ -54,7 +59,7 @@ pub(super) fn decode(
             "the header promises {width}x{height} pixels, more than {file} bytes are likely to hold"
         ));
     }
-    let cost = cost(kind, decoder.color_type(), pixels, file);
+    let cost = cost(kind, decoder.color_type(), pixels, file) + tags;
     let (_, claim) = claim_first((width, height), &[(0, cost)], limit)?;
     if kind != ImageFormat::Png {
         limits.max_alloc = Some(cost);
