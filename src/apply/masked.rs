@@ -20,6 +20,10 @@ use std::collections::BTreeMap;
 /// Images that the figures of a finished run are measured on.
 const EVALUATED: usize = 1024;
 
+/// Masks that they are measured under: a few images are shown under several each, so that the figures are not
+/// those of a handful of patches.
+const FEWEST_MASKS: usize = 256;
+
 /// Both views of a crop and its mask.
 pub struct MaskedSample {
     /// What the encoder and the tokenizer see.
@@ -116,7 +120,7 @@ impl<B: Backend> TokenPrediction<B> {
         }
     }
 
-    /// What the model says about fixed views and masks of at most 1024 images. [`Error::Interrupted`] once
+    /// What the model says about fixed views and masks of at most 1024 images, a few of them under several masks. [`Error::Interrupted`] once
     /// somebody wants the process to end.
     pub fn evaluate(
         &self,
@@ -125,16 +129,19 @@ impl<B: Backend> TokenPrediction<B> {
         source: &impl Dataset<Item = Labelled>,
     ) -> Result<MaskedFigures> {
         let mut seen = MaskedFigures::default();
-        let seed = self.seed;
-        // No training epoch has this number.
-        let mask = |i| self.masks.draw(&mut Philox::new(seed, Purpose::Mask, u32::MAX, i as u32));
-        for chunk in spread(source, EVALUATED).chunks(64) {
+        let indices = spread(source, EVALUATED);
+        let masks = FEWEST_MASKS.div_ceil(indices.len());
+        let chunks = indices.chunks(64);
+        for (chunk, round) in chunks.flat_map(|chunk| (0..masks as u32).map(move |r| (chunk, r))) {
             not_interrupted()?;
-            let samples = load_all(source, chunk, |item| MaskedSample {
-                views: eval_views(&self.augment, &item.image),
-                mask: mask(item.index),
+            let samples = load_all(source, chunk, |item| {
+                // No training epoch has such a number.
+                let (epoch, index) = (u32::MAX - round, item.index as u32);
+                let mut rng = Philox::new(self.seed, Purpose::Mask, epoch, index);
+                let views = eval_views(&self.augment, &item.image);
+                MaskedSample { views, mask: self.masks.draw(&mut rng) }
             });
-            seen.images += samples.len();
+            seen.images += if round == 0 { samples.len() } else { 0 };
             let (batch, labels) = self.batch(bk, &samples);
             if labels.is_empty() {
                 continue;

@@ -120,7 +120,7 @@ impl TokenizerRun {
             Preset::Tiny | Preset::Small => Self {
                 common: Common { batch: 32, lr: 2e-3, ..original.common },
                 recipe: Recipe {
-                    steps: if preset == Preset::Tiny { 2_184 } else { 10_000 },
+                    steps: if preset == Preset::Tiny { 2_000 } else { 10_000 },
                     min_lr: 2e-5,
                     warmup_steps: 50,
                     clip: 1.0,
