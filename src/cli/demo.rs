@@ -56,11 +56,11 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         Layers { file: None, set: Vec::new(), flags }
     };
     let t: TokenizerRun =
-        settings(&[("data", TRAIN.into()), ("epochs", 3.into())]).resolve_in(&tok)?;
+        settings(&[("data", TRAIN.into()), ("epochs", 5.into())]).resolve_in(&tok)?;
     let p: PretrainRun = settings(&[
         ("data", TRAIN.into()),
         ("tokenizer", tokenizer_path.as_ref().into()),
-        ("epochs", 4.into()),
+        ("epochs", 7.into()),
     ])
     .resolve_in(&enc)?;
     let q: ProbeRun = settings(&[
