@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Formats that are read.
-const FORMATS: [ImageFormat; 7] = [
+pub(super) const FORMATS: [ImageFormat; 7] = [
     ImageFormat::Jpeg,
     ImageFormat::Png,
     ImageFormat::WebP,

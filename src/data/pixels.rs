@@ -78,6 +78,9 @@ pub fn to_image(height: usize, width: usize, unit: impl IntoIterator<Item = f32>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Cpu;
+    use crate::ops::pixels::PixelsOp;
+    use crate::tensor::{Bytes, Master};
 
     #[test]
     fn unmapping_returns_every_byte() {
@@ -85,5 +88,19 @@ mod tests {
         let image = Image::new(1, 256, bytes.iter().flat_map(|&b| [b; 3]).collect());
         let mapped = PixelMap::map_pixels().apply(&image);
         assert_eq!(to_image(1, 256, mapped.into_iter().map(unmap_pixels)), image);
+    }
+
+    /// On a device, by table: the same number of every byte of every channel.
+    #[test]
+    fn the_op_makes_the_numbers_of_the_map() {
+        let bk = Cpu::<f32>::new();
+        let bytes: Vec<u8> = (0..=255u8).flat_map(|x| [x, 255 - x, x ^ 0x5A]).collect();
+        let image = Image::new(16, 16, bytes);
+        for map in [PixelMap::normalise(IMAGENET.0, IMAGENET.1), PixelMap::map_pixels()] {
+            let table = Master::from_f32(&bk, &map.table(), &[3, 256]);
+            let pieces = [&image.pixels[..300], &image.pixels[300..]];
+            let x = Bytes::from_pieces(&bk, &pieces, &[1, 16, 16, 3]);
+            assert_eq!(bk.pixels(&x, &table).to_vec(&bk), map.apply(&image));
+        }
     }
 }

@@ -4,19 +4,11 @@ use super::budget::{MemoryClaim, claim_first};
 use super::png::PngHeader;
 use super::tiff::memory_of_tags;
 use super::webp::check_chunks;
+use crate::data::file::FORMATS;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
 
-/// Kinds besides JPEG.
-const KINDS: &[ImageFormat] = &[
-    ImageFormat::Png,
-    ImageFormat::WebP,
-    ImageFormat::Bmp,
-    ImageFormat::Tiff,
-    ImageFormat::Gif,
-    ImageFormat::Pnm,
-];
 /// Bytes that a colour profile or the like may unpack to, besides twice what the file has.
 const METADATA: u64 = 1 << 20;
 /// Pixels that any number of bytes may stand for: one colour compresses to almost nothing.
@@ -26,8 +18,7 @@ const PIXELS_PER_BYTE: u64 = 4096;
 
 /// The kind of image that `bytes` begin, if it is one of those that are read.
 pub(super) fn kind(bytes: &[u8]) -> Option<ImageFormat> {
-    let kind = image::guess_format(bytes).ok()?;
-    (kind == ImageFormat::Jpeg || KINDS.contains(&kind)).then_some(kind)
+    image::guess_format(bytes).ok().filter(|kind| FORMATS.contains(kind))
 }
 
 /// The pixels of the first picture of a file, its orientation, and the memory that it holds.
