@@ -37,6 +37,15 @@ pub(super) fn fixed<B: Backend>(layout: &Layout, ema: bool) -> u64 {
     (master + elem) * arena_len(layout) as u64
 }
 
+/// Bytes of the copies that a checkpoint is written from, where the device is the host: weights, moments and
+/// running average as they are stored, and two buffers on the way there.
+fn saving<B: Backend>(layout: &Layout, ema: bool) -> f64 {
+    if B::ASYNCHRONOUS {
+        return 0.0;
+    }
+    ((5 + usize::from(ema)) * size_of::<f32>() * compact_len(layout)) as f64
+}
+
 /// Refuses a model whose weights alone do not fit.
 pub(super) fn check_fixed<B: Backend>(bk: &B, layout: &Layout, ema: bool) -> Result<()> {
     let needed = fixed::<B>(layout, ema);
@@ -147,14 +156,16 @@ impl PerSample {
         let Some(free) = bk.free_bytes() else { return Ok(recipe.accumulate.max(1)) };
         // The batch under way and the one that is made ahead.
         let waiting = 2.0 * batch as f64 * self.waiting;
-        let needed = |micros: usize| {
+        let at_once = |micros: usize| {
             let largest = (0..micros).map(|n| micro_batch(batch, micros, n).len()).max();
-            waiting + self.micro_batch::<B, T>(bk, largest.unwrap_or(1))
+            self.micro_batch::<B, T>(bk, largest.unwrap_or(1))
         };
+        let besides = waiting + saving::<B>(task.layout(), recipe.ema > 0.0);
+        let needed = |micros: usize| besides + at_once(micros);
         let room = |share: f64| {
             let room = share * free as f64;
             let cut = T::WHOLE && !B::ASYNCHRONOUS && recipe.accumulate == 0;
-            if cut { room.min((waiting + UNBROKEN).max(needed(batch))) } else { room }
+            if cut { room.min((besides + UNBROKEN).max(needed(batch))) } else { room }
         };
         let fits = |share: f64| {
             let mut counts = (1..=batch.min(64)).chain((65..=batch).step_by(16)).chain([batch]);
@@ -166,7 +177,7 @@ impl PerSample {
                 "a step takes about {} besides the weights, {} of them for the {} images that are computed at \
                  once, and {} are free; {hint}",
                 words(needed(micros)),
-                words(needed(micros) - waiting),
+                words(at_once(micros)),
                 batch.div_ceil(micros),
                 in_words(free)
             )))
