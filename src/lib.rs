@@ -57,7 +57,6 @@
 //! | [`config`] | settings from files and the command line |
 //! | [`weights`] | trained numbers in files: formats, names, load plan |
 //! | [`data`] | data sets, augmentation, masking |
-//! | [`check`] | the gradient checker, for anybody's functions |
 //! | [`report`] | pages, plots, pictures |
 //! | [`models`] | the encoder and the tokenizer |
 //! | [`layers`] | parameters and wiring |
@@ -72,6 +71,9 @@
 //! | `words` | enums that are spelt as words |
 //! | [`real`], [`rng`], [`progress`], [`machine`], [`error`] | numbers, random numbers, lines for whoever waits, memory and disk, errors |
 //! | [`shown`] | text from outside on a terminal |
+//!
+//! Below all of them is [`check`], the gradient checker for anybody's functions: a crate of its own, `beit-check`
+//! in the folder `check/`, which knows none of this.
 //!
 //! An [`ops::Backend`] is the sum of the traits of all ops, in two precisions; layers and models are
 //! generic over it and name no device. There are [`cpu::Cpu`], with scalar `f64` (the judge) or `f32`
@@ -90,7 +92,7 @@
 pub mod apply;
 pub mod atomic;
 pub mod bench;
-pub mod check;
+pub use beit_check as check;
 pub mod cli;
 pub mod config;
 pub mod cpu;

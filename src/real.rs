@@ -30,6 +30,8 @@ pub trait Float: Element {
     }
 }
 
+mod judges;
+
 impl Element for u8 {}
 impl Element for u32 {}
 impl Element for half::bf16 {}

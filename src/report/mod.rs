@@ -2,9 +2,7 @@
 //! and at the width of a phone.
 
 pub mod about;
-mod escape;
 pub mod page;
 pub mod picture;
-pub mod plot;
 
-use escape::escape;
+pub use beit_check::plot;

@@ -24,11 +24,11 @@ pub use curves::Curve;
 pub use table::{Cell, Table};
 
 use super::about::About;
-pub(crate) use super::escape::escape;
 use super::picture::Picture;
 use super::plot;
 use crate::atomic::write_atomic;
 use crate::error::Result;
+pub(crate) use beit_check::escape;
 use std::fmt::Write;
 use std::path::Path;
 use table::plain;

@@ -4,22 +4,22 @@
 use super::on_cuda::OnCuda;
 use super::semantics::{self, OnPairs};
 use super::subject::{Done, Run, Start, rounded, run};
-use crate::check::bounded::Bounded;
-use crate::check::double::Double;
-use crate::check::dual::Dual;
-use crate::check::gradients::Settings;
-use crate::check::report::Report;
 use crate::cpu::Cpu;
 use crate::error::panic_text;
 use crate::error::{Error, Result};
 use crate::ops::case::{Case, Inputs, Rounding, Visitor};
+use beit_check::bounded::Bounded;
+use beit_check::double::Double;
+use beit_check::dual::Dual;
+use beit_check::gradients::Settings;
+use beit_check::report::Report;
 use half::bf16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Checks every differentiable input and every parameter of `case`, and that its backward adds to
 /// parameter gradients, gives the same bits on any number of threads, and touches no input. The
-/// gradients are also compared with exact derivatives ([`crate::check::exact`]).
+/// gradients are also compared with exact derivatives ([`beit_check::exact`]).
 pub fn check_case<C: Case>(case: &C) -> Report {
     let on_cpu = |start: &Start| run(&Cpu::<f64>::new(), case, start);
     let on_dual = |start: &Start| run(&Cpu::<Dual>::new(), case, start);

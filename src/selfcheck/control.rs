@@ -12,9 +12,9 @@
 
 use super::cases::AnyCase;
 use super::subject::{Done, Run, Start};
-use crate::check::promises::{CLOSE_OVERALL, largest};
-use crate::check::report::{Report, Verdict};
 use crate::ops::case::Inputs;
+use beit_check::promises::{CLOSE_OVERALL, largest};
+use beit_check::report::{Report, Verdict};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@
 //! | all cases, and one of them on any scalar | [`AnyCase`], [`cases()`], [`subject`] |
 //! | a case through the checker | [`check_case`], [`semantics`] |
 //! | whether the checker notices anything | [`control`] |
-//! | a GPU against the CPU, within what rounding can do | [`parity`], [`crate::check::bounded`] |
+//! | a GPU against the CPU, within what rounding can do | [`parity`], [`beit_check::bounded`] |
 //! | ten training steps on two backends | [`training`] |
 //! | the table of `beit gradcheck` | [`run`] |
 //! | pages, JSON and JUnit | [`page`] |

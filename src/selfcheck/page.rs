@@ -2,12 +2,12 @@
 //! a V-curve for every tensor.
 
 use super::run::Summary;
-use crate::check::curve::VCurve;
-use crate::check::report::{Report, Verdict};
 use crate::error::{Error, Result};
 use crate::report::page::{Cell, Page, Table, escape};
-use crate::report::plot::standalone;
 use crate::run::write_atomic;
+use beit_check::curve::VCurve;
+use beit_check::plot::standalone;
+use beit_check::report::{Report, Verdict};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -175,7 +175,7 @@ pub fn junit(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::gradients::{Settings, Variable, check_with};
+    use beit_check::gradients::{Settings, Variable, check_with};
 
     fn summary(factor: f64) -> Summary {
         let x = Variable::new("x<1>", &[2], vec![0.5, -0.25]);

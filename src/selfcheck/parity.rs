@@ -3,9 +3,9 @@
 
 use super::cases::AnyCase;
 use super::subject::{Run, Start, rounded, still};
-use crate::check::promises::largest;
 use crate::ops::case::{Inputs, Rounding};
 use crate::rng::{Philox, Purpose};
+use beit_check::promises::largest;
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::ThreadPoolBuilder;
@@ -152,7 +152,7 @@ pub fn check_f32(case: &AnyCase) -> Distances {
     judge.compare(&got, &want, |want, _, _| LIMIT * largest(want).max(1.0))
 }
 
-/// `run`, a device in f64, within what rounding can do to either, number by number ([`crate::check::bounded`]).
+/// `run`, a device in f64, within what rounding can do to either, number by number ([`beit_check::bounded`]).
 pub fn check_device_f64(case: &AnyCase, run: &Run) -> Distances {
     let inputs = case.inputs();
     let (want, bounds) = (results(&*case.cpu_f64, &inputs), bounds(case, &inputs));
@@ -163,7 +163,7 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Distances {
     })
 }
 
-/// `run`, a device in f32: each number within what rounding can do to it ([`crate::check::bounded`]), and no farther
+/// `run`, a device in f32: each number within what rounding can do to it ([`beit_check::bounded`]), and no farther
 /// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
 /// largest number (at least 0.01, below which it is cancellation that is seen). The first
 /// knows each number, the second is sharper where it counts the worst case of thousands of roundings.

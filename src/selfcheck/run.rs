@@ -2,12 +2,12 @@
 
 use super::cases::{AnyCase, chosen};
 use super::control::{self, Control};
-use crate::check::report::{Report, Verdict};
-use crate::check::{certificate, exact};
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 use crate::error::{Error, Result, panic_text};
 use crate::run::write_atomic;
+use beit_check::report::{Report, Verdict};
+use beit_check::{certificate, exact};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 //! order does not depend on the threads; parameters and inputs stay as they are.
 
 use super::subject::{Done, Run, Start, still};
-use crate::check::double::Double;
-use crate::check::gradients::{self, Report, Settings, Variable, check_exactly, check_with_noise};
-use crate::check::promises::{NamedValues, differing, largest, not_times, same_bits};
 use crate::ops::case::Inputs;
+use beit_check::double::Double;
+use beit_check::gradients::{self, Report, Settings, Variable, check_exactly, check_with_noise};
+use beit_check::promises::{NamedValues, differing, largest, not_times, same_bits};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 

@@ -2,7 +2,7 @@
 
 use crate::apply::knn::share_equal;
 use crate::report::page::{Page, Table};
-use crate::report::plot::{Axis, Plot};
+use beit_check::plot::{Axis, Plot};
 use serde::{Deserialize, Serialize};
 
 /// What a probe found.

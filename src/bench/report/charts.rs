@@ -3,7 +3,7 @@
 use super::content::{BenchReport, OpRow, StepRow};
 use crate::bench::Timing;
 use crate::bench::columns::CPU;
-use crate::report::plot::{Axis, Bar, Bars, Guide, Plot, Point};
+use beit_check::plot::{Axis, Bar, Bars, Guide, Plot, Point};
 
 /// Rates of work over a time, with the interval the other way round.
 fn rate(work: f64, t: &Timing) -> (f64, [f64; 2]) {

@@ -1,6 +1,6 @@
 //! Curves of a run: which are to be compared, and which are none.
 
-use crate::report::plot::{Axis, Plot};
+use beit_check::plot::{Axis, Plot};
 
 /// One logged quantity over the run.
 #[derive(Clone, Debug, PartialEq)]

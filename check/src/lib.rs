@@ -19,11 +19,11 @@
 //! **An activation.** Softplus, y = ln(1 + eˣ), dx = dy / (1 + e⁻ˣ):
 //!
 //! ```
-//! use beit::check::{self, Arrays};
+//! use beit_check::{Arrays};
 //! use ndarray::array;
 //!
 //! let at = Arrays::new().with("x", array![[-1.5, 0.2], [2.0, 7.0]]);
-//! let report = check::gradients(
+//! let report = beit_check::gradients(
 //!     "softplus",
 //!     &at,
 //!     |a| a["x"].mapv(|x| x.exp().ln_1p()),
@@ -35,14 +35,14 @@
 //! **A layer with parameters.** y = x Wᵀ + b over rows, dx = dy W, dW = dyᵀ x, db = Σ dy:
 //!
 //! ```
-//! use beit::check::{self, Arrays};
+//! use beit_check::{Arrays};
 //! use ndarray::{Axis, array};
 //!
 //! let at = Arrays::new()
 //!     .with("x", array![[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]])
 //!     .with("weight", array![[0.1, 0.2, -0.4], [0.9, -0.6, 0.3]])
 //!     .with("bias", array![0.05, -0.1]);
-//! let report = check::gradients(
+//! let report = beit_check::gradients(
 //!     "linear",
 //!     &at,
 //!     |a| a.matrix("x").dot(&a.matrix("weight").t()) + &a.vector("bias"),
@@ -60,7 +60,7 @@
 //! wrong element in the gradient of its weight:
 //!
 //! ```
-//! use beit::check::{self, Arrays};
+//! use beit_check::{Arrays};
 //! use ndarray::{Array1, array};
 //!
 //! fn normalised(x: &Array1<f64>) -> (Array1<f64>, f64) {
@@ -71,7 +71,7 @@
 //! let at = Arrays::new()
 //!     .with("x", array![0.5, -1.0, 2.0, 0.25])
 //!     .with("weight", array![1.0, 0.9, 1.1, -0.3]);
-//! let report = check::gradients(
+//! let report = beit_check::gradients(
 //!     "rms_norm",
 //!     &at,
 //!     |a| normalised(&a.vector("x").to_owned()).0 * a.vector("weight"),
@@ -90,12 +90,11 @@
 //! println!("{report}");
 //! ```
 //!
-//! **With exact derivatives.** A forward that is written for any [`crate::real::Real`] is also run on dual
+//! **With exact derivatives.** A forward that is written for any [`Real`] is also run on dual
 //! numbers and on double-double ([`gradients_of`]), which sees errors down to 1e-13:
 //!
 //! ```
-//! use beit::check::{self, Arrays, Function};
-//! use beit::real::Real;
+//! use beit_check::{Arrays, Function, Real};
 //! use ndarray::{Array1, ArrayD, array};
 //!
 //! struct Swish;
@@ -114,7 +113,7 @@
 //!     }
 //! }
 //!
-//! let report = check::gradients_of("swish", &Arrays::new().with("x", array![-1.5, 0.2, 2.0]), &Swish);
+//! let report = beit_check::gradients_of("swish", &Arrays::new().with("x", array![-1.5, 0.2, 2.0]), &Swish);
 //! assert!(report.passed(), "{report}");
 //! assert!(report.worst_exact().unwrap() < 1e-13);
 //! ```
@@ -128,11 +127,15 @@ pub mod curve;
 mod directions;
 pub mod double;
 pub mod dual;
+mod escape;
 pub mod exact;
 pub mod gradients;
 pub mod ladder;
 mod noise;
+pub mod plot;
 pub mod promises;
+mod random;
+pub mod real;
 pub mod report;
 pub mod taylor;
 pub mod variable;
@@ -140,5 +143,8 @@ pub mod verdict;
 
 /// The version of ndarray in the signatures of this module.
 pub use ndarray;
+
+pub use escape::escape;
+pub use real::Real;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};

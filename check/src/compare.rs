@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::curve::VCurve;
-use super::directions::{levelled, normal, sample};
+use super::directions::{levelled, sample};
 use super::ladder::{self, Ladder, Rung};
 use super::noise::deviations;
 use super::promises::{self, largest};
@@ -10,7 +10,7 @@ use super::report::{Comparison, Report};
 use super::taylor::{self, Remainder, Step};
 use super::variable::{Backward, Evaluated, Forward, Settings, Variable};
 use super::verdict::{Cause, Location, Verdict};
-use crate::rng::{Philox, Purpose};
+use crate::random::{SEED, Stream};
 
 /// Deviations of round-off that a bound allows.
 const DEVIATIONS: f64 = 8.0;
@@ -36,7 +36,7 @@ pub(super) struct Problem<'a> {
     variables: &'a [Variable],
     forward: &'a Forward<'a>,
     backward: &'a Backward<'a>,
-    rng: Philox,
+    rng: Stream,
     upstream: Vec<f64>,
     at: Evaluated,
     /// Size of each variable, a power of two.
@@ -56,10 +56,10 @@ impl<'a> Problem<'a> {
         forward: &'a Forward<'a>,
         backward: &'a Backward<'a>,
     ) -> Self {
-        let mut rng = Philox::new(0x5eed, Purpose::Check, 1, 0);
+        let mut rng = Stream::new(SEED, 1);
         let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
         let outputs = forward(&values);
-        let upstream = normal(&mut rng, outputs.len());
+        let upstream = rng.normal(outputs.len());
         let gradients = backward(&values, &upstream);
         let at = Evaluated { values, outputs, gradients };
         let sizes = variables.iter().map(Variable::size).collect();
@@ -312,7 +312,7 @@ impl<'a> Problem<'a> {
         let length = 1.0 / (total.max(1) as f64).sqrt();
         let directions: Vec<Vec<f64>> = (self.variables.iter().zip(&self.sizes))
             .map(|(v, size)| {
-                normal(&mut self.rng, v.values.len()).iter().map(|x| x * size * length).collect()
+                self.rng.normal(v.values.len()).iter().map(|x| x * size * length).collect()
             })
             .collect();
         let pairs = self.at.gradients.iter().zip(&directions);

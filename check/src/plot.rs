@@ -6,7 +6,7 @@
 //! as a tooltip. The crate draws by itself because plotting crates write fixed colours into their SVG.
 //!
 //! ```
-//! use beit::report::plot::{Axis, Guide, Plot};
+//! use beit_check::plot::{Axis, Guide, Plot};
 //!
 //! // Error of a central difference against its step: truncation falls with h², round-off rises with 1/h.
 //! let error = |h: f64| h * h + 1e-16 / h;

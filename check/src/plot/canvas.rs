@@ -1,7 +1,7 @@
 //! Strokes and letters of a chart.
 
 use super::axis::{Scale, number};
-use crate::report::escape;
+use crate::escape::escape;
 use std::fmt::Write;
 
 /// Colours of light and dark pages and the look of a chart's parts. The eight colours of series keep

@@ -36,7 +36,7 @@
 //!   three times, and the report says how often.
 //!
 //! ```
-//! use beit::check::gradients::{Variable, check};
+//! use beit_check::gradients::{Variable, check};
 //!
 //! // Softplus, an activation of one's own: y = ln(1 + eˣ), dx = dy / (1 + e⁻ˣ).
 //! let x = Variable::new("x", &[3], vec![-1.5, 0.2, 2.0]);

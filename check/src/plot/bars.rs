@@ -168,7 +168,7 @@ fn stack(
 
 fn rect(canvas: &mut Canvas, series: usize, (x0, y0): (f64, f64), (x1, y1): (f64, f64), tip: &str) {
     let (w, h, colour) = ((x1 - x0).max(0.0), y1 - y0, colour(series));
-    let tip = crate::report::escape(tip);
+    let tip = crate::escape::escape(tip);
     canvas.put(format_args!(
         "<rect class=mark x=\"{x0:.1}\" y=\"{y0:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" \
          fill=\"{colour}\"><title>{tip}</title></rect>"

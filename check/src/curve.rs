@@ -6,7 +6,7 @@
 
 use super::ladder::Ladder;
 use super::verdict::Location;
-use crate::report::plot::{Axis, Guide, Plot};
+use crate::plot::{Axis, Guide, Plot};
 use serde::Serialize;
 
 /// The ladder of one tensor over all steps.
@@ -69,7 +69,7 @@ impl VCurve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::gradients::{Settings, Variable, check_with};
+    use crate::gradients::{Settings, Variable, check_with};
 
     fn curve(factor: f64) -> VCurve {
         let x = Variable::new("x<1>", &[2], vec![0.5, -0.25]);

@@ -6,13 +6,12 @@
 //! by what double-double rounds off. That number judges the exact derivative of dual numbers, which in
 //! turn judges backward: neither shares a formula with it.
 
-use super::directions::normal;
 use super::double::Double;
 use super::exact::Slopes;
 use super::variable::Variable;
 use super::verdict::Verdict;
-use crate::real::{Float, Real};
-use crate::rng::{Philox, Purpose};
+use crate::random::{SEED, Stream};
+use crate::real::Real;
 use serde::Serialize;
 
 /// Largest uncertainty of the differences, relative to Σ |uᵢ (J v)ᵢ|.
@@ -68,11 +67,10 @@ pub(super) fn certify(
     slopes: &Slopes,
     precise: &Doubles,
 ) -> Option<Certificate> {
-    let mut rng = Philox::new(0x5eed, Purpose::Check, 4, 0);
-    let direction: Vec<Vec<f64>> =
-        variables.iter().map(|v| normal(&mut rng, v.values.len())).collect();
+    let mut rng = Stream::new(SEED, 4);
+    let direction: Vec<Vec<f64>> = variables.iter().map(|v| rng.normal(v.values.len())).collect();
     let slopes = slopes(&direction);
-    let upstream = normal(&mut rng, slopes.len());
+    let upstream = rng.normal(slopes.len());
     let terms = upstream.iter().zip(&slopes).map(|(u, s)| u * s);
     let (exact, scale): (f64, f64) = (terms.clone().sum(), terms.map(f64::abs).sum());
     if scale == 0.0 {
@@ -85,24 +83,24 @@ pub(super) fn certify(
     let quotient = |h: f64| {
         let (mut sum, mut size) = (Double::ZERO, 0.0);
         for ((up, down), u) in moved(h).into_iter().zip(moved(-h)).zip(&upstream) {
-            sum += (up - down) * Double::from_f64(*u);
-            size += (up.to_f64() * u).abs();
+            sum += (up - down) * Double::of(*u);
+            size += (up.value() * u).abs();
         }
-        (sum / Double::from_f64(2.0 * h), size * ROUNDING / h)
+        (sum / Double::of(2.0 * h), size * ROUNDING / h)
     };
     let mut best: Option<Certificate> = None;
     for h in STEPS {
         let [(a, _), (b, _), (c, noise)] = [h, h / 2.0, h / 4.0].map(quotient);
         let extrapolated = |fine: Double, coarse: Double, power: f64| {
-            fine + (fine - coarse) / Double::from_f64(power - 1.0)
+            fine + (fine - coarse) / Double::of(power - 1.0)
         };
         let (first, second) = (extrapolated(b, a, 4.0), extrapolated(c, b, 4.0));
         let value = extrapolated(second, first, 16.0);
-        let apart = Real::abs(value - second).maximum(Real::abs(value - first)).to_f64();
+        let apart = Real::abs(value - second).maximum(Real::abs(value - first)).value();
         let found = Certificate {
-            value: value.to_f64(),
+            value: value.value(),
             uncertainty: (apart + 8.0 * noise) / scale,
-            error: Real::abs(value - Double::from_f64(exact)).to_f64() / scale,
+            error: Real::abs(value - Double::of(exact)).value() / scale,
         };
         if best.is_none_or(|b| b.uncertainty.is_nan() || found.uncertainty < b.uncertainty) {
             best = Some(found);

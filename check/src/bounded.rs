@@ -7,11 +7,10 @@
 //! terms aᵢbᵢ are off by at most (n + 1) u Σ|aᵢbᵢ|, the bound γₙ Σ|aᵢbᵢ|. The partial sums are those of the
 //! CPU's order; for terms of like size another order has like ones.
 
-use crate::real::{Element, Float, Real};
+use crate::real::Real;
 use std::cmp::Ordering;
 use std::f64::consts::FRAC_2_SQRT_PI;
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// Roundings of an exponential or a logarithm: two units in the last place, as CUDA documents and the CPU
 /// keeps.
@@ -22,15 +21,16 @@ const ERF: f64 = 8.0;
 /// A value, what it may be off, and the magnitudes that add up to it.
 ///
 /// ```
-/// use beit::check::bounded::Bounded;
-/// use beit::real::{Float, Real};
+/// use beit_check::bounded::Bounded;
+/// use beit_check::Real;
 ///
 /// // 1 + 2 − 3: three additions to 0, whose terms so far have magnitudes of 1, 3 and 6 in sum.
-/// let sum: Bounded = [1.0, 2.0, -3.0].map(Bounded::from_f64).into_iter().sum();
-/// assert_eq!(sum.to_f64(), 0.0);
+/// let sum: Bounded = [1.0, 2.0, -3.0].map(Bounded::of).into_iter().sum();
+/// assert_eq!(sum.value(), 0.0);
 /// assert_eq!(sum.error, 1.0 + 3.0 + 6.0);
 /// ```
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "bytemuck", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Bounded {
     /// The value.
@@ -98,56 +98,19 @@ impl Neg for Bounded {
     }
 }
 
-impl AddAssign for Bounded {
-    fn add_assign(&mut self, b: Self) {
-        *self = *self + b;
-    }
-}
-
-impl SubAssign for Bounded {
-    fn sub_assign(&mut self, b: Self) {
-        *self = *self - b;
-    }
-}
-
-impl MulAssign for Bounded {
-    fn mul_assign(&mut self, b: Self) {
-        *self = *self * b;
-    }
-}
-
-impl DivAssign for Bounded {
-    fn div_assign(&mut self, b: Self) {
-        *self = *self / b;
-    }
-}
-
-impl Sum for Bounded {
-    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
-        terms.fold(Self::ZERO, Add::add)
-    }
-}
-
-impl Element for Bounded {}
-
-impl Float for Bounded {
-    /// Exact where f32 holds the number; else a lower precision than f64 rounds it.
-    fn from_f64(x: f64) -> Self {
-        let exact = f64::from(x as f32) == x;
-        Self { value: x, error: if exact { 0.0 } else { x.abs() }, size: x.abs() }
-    }
-    fn to_f64(self) -> f64 {
-        self.value
-    }
-    /// The bound on the error; a number is made without one.
-    fn second(self) -> f64 {
-        self.error
-    }
-}
+crate::real::operators!(Bounded);
 
 impl Real for Bounded {
     const ZERO: Self = Self { value: 0.0, error: 0.0, size: 0.0 };
     const ONE: Self = Self { value: 1.0, error: 0.0, size: 1.0 };
+    /// Exact where f32 holds the number; else a lower precision than f64 rounds it.
+    fn of(x: f64) -> Self {
+        let exact = f64::from(x as f32) == x;
+        Self { value: x, error: if exact { 0.0 } else { x.abs() }, size: x.abs() }
+    }
+    fn value(self) -> f64 {
+        self.value
+    }
 
     fn exp(self) -> Self {
         let y = self.value.exp();
@@ -174,15 +137,16 @@ impl Real for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Philox, Purpose};
+    use crate::random::Stream;
 
     #[test]
     fn a_product_in_f32_keeps_its_bound_in_two_orders() {
-        let mut rng = Philox::new(3, Purpose::Check, 5, 0);
-        let mut draw =
-            || -> Vec<f64> { (0..1000).map(|_| f64::from((rng.unit() - 0.5) as f32)).collect() };
+        let mut rng = Stream::new(3, 5);
+        let mut draw = || -> Vec<f64> {
+            (0..1000).map(|_| f64::from((rng.uniform(-0.5, 0.5)) as f32)).collect()
+        };
         let (a, b) = (draw(), draw());
-        let pairs = a.iter().zip(&b).map(|(a, b)| Bounded::from_f64(*a) * Bounded::from_f64(*b));
+        let pairs = a.iter().zip(&b).map(|(a, b)| Bounded::of(*a) * Bounded::of(*b));
         let sum: Bounded = pairs.sum();
         let size: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).abs()).sum();
         assert!(sum.error <= 1001.0 * size && sum.error > 100.0 * size, "{}", sum.error / size);

@@ -10,21 +10,21 @@
 //! exp(−x²); a few for ln. Infinities and results below 1e-290, whose low part underflows, are as
 //! accurate as f64.
 
-use crate::real::{Element, Float, Real};
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+use crate::real::Real;
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// high + low, where high is the sum rounded to f64.
 ///
 /// ```
-/// use beit::check::double::Double;
-/// use beit::real::{Float, Real};
+/// use beit_check::double::Double;
+/// use beit_check::Real;
 ///
-/// let third = Double::ONE / Double::from_f64(3.0);
-/// assert_eq!(third.to_f64(), 1.0 / 3.0);
-/// assert!(Real::abs(third * Double::from_f64(3.0) - Double::ONE).to_f64() < 1e-31);
+/// let third = Double::ONE / Double::of(3.0);
+/// assert_eq!(third.value(), 1.0 / 3.0);
+/// assert!(Real::abs(third * Double::of(3.0) - Double::ONE).value() < 1e-31);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "bytemuck", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Double {
     high: f64,
@@ -103,12 +103,12 @@ impl Div for Double {
     fn div(self, b: Self) -> Self {
         let first = self.high / b.high;
         if !first.is_finite() {
-            return Self::from_f64(first);
+            return Self::of(first);
         }
-        let rest = self - b * Self::from_f64(first);
+        let rest = self - b * Self::of(first);
         let second = rest.high / b.high;
-        let rest = rest - b * Self::from_f64(second);
-        quick_two_sum(first, second) + Self::from_f64(rest.high / b.high)
+        let rest = rest - b * Self::of(second);
+        quick_two_sum(first, second) + Self::of(rest.high / b.high)
     }
 }
 
@@ -119,69 +119,30 @@ impl Neg for Double {
     }
 }
 
-impl AddAssign for Double {
-    fn add_assign(&mut self, b: Self) {
-        *self = *self + b;
-    }
-}
-
-impl SubAssign for Double {
-    fn sub_assign(&mut self, b: Self) {
-        *self = *self - b;
-    }
-}
-
-impl MulAssign for Double {
-    fn mul_assign(&mut self, b: Self) {
-        *self = *self * b;
-    }
-}
-
-impl DivAssign for Double {
-    fn div_assign(&mut self, b: Self) {
-        *self = *self / b;
-    }
-}
-
-impl Sum for Double {
-    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
-        terms.fold(Self::ZERO, Add::add)
-    }
-}
-
-impl Element for Double {}
-
-impl Float for Double {
-    fn from_f64(x: f64) -> Self {
-        Self { high: x, low: 0.0 }
-    }
-    fn to_f64(self) -> f64 {
-        self.high
-    }
-    fn from_parts(x: f64, second: f64) -> Self {
-        Self::new(x, second)
-    }
-    fn second(self) -> f64 {
-        self.low
-    }
-}
+crate::real::operators!(Double);
 
 impl Real for Double {
     const ZERO: Self = Self { high: 0.0, low: 0.0 };
     const ONE: Self = Self { high: 1.0, low: 0.0 };
+    fn of(x: f64) -> Self {
+        Self { high: x, low: 0.0 }
+    }
+    fn value(self) -> f64 {
+        self.high
+    }
 
     /// x = k ln 2 + 512 r with |r| < 7e-4; eʳ − 1 by ten terms of its series (the eleventh is below
     /// 1e-42), then squared nine times as (1 + s)² − 1 = 2s + s², which keeps the digits of a small s.
     fn exp(self) -> Self {
         const HALVINGS: i32 = 9;
         if !(-745.2..709.8).contains(&self.high) {
-            return Self::from_f64(self.high.exp());
+            return Self::of(self.high.exp());
         }
         let k = (self.high / LN_2.high).round();
-        let r = (self - LN_2 * Self::from_f64(k)).scaled(0.5f64.powi(HALVINGS));
+        let r = (self - LN_2 * Self::of(k)).scaled(0.5f64.powi(HALVINGS));
         let mut s = Self::ZERO;
         for n in (1..=10).rev() {
-            s = r * (Self::ONE + s) / Self::from_f64(f64::from(n));
+            s = r * (Self::ONE + s) / Self::of(f64::from(n));
         }
         for _ in 0..HALVINGS {
             s = s.scaled(2.0) + s * s;
@@ -195,7 +156,7 @@ impl Real for Double {
     /// from y₀ = ln x in f64 and t = x e^(−y₀) − 1, of the size of f64's error: y₀ + t − t²/2.
     fn ln(self) -> Self {
         if !(self.high > 0.0 && self.high.is_finite()) {
-            return Self::from_f64(self.high.ln());
+            return Self::of(self.high.ln());
         }
         if (0.8..1.25).contains(&self.high) {
             let z = (self - Self::ONE) / (self + Self::ONE);
@@ -204,12 +165,12 @@ impl Real for Double {
             // Exact zero ends it, too: ln 1 = 0.
             while power.high.abs() > 1e-34 * sum.high.abs() {
                 power *= square;
-                sum += power / Self::from_f64(n);
+                sum += power / Self::of(n);
                 n += 2.0;
             }
             return sum.scaled(2.0);
         }
-        let start = Self::from_f64(self.high.ln());
+        let start = Self::of(self.high.ln());
         let t = self * Real::exp(-start) - Self::ONE;
         start + (t - (t * t).scaled(0.5))
     }
@@ -218,7 +179,7 @@ impl Real for Double {
     fn sqrt(self) -> Self {
         let root = self.high.sqrt();
         if !(root > 0.0 && root.is_finite()) {
-            return Self::from_f64(root);
+            return Self::of(root);
         }
         let rest = self - two_product(root, root);
         quick_two_sum(root, rest.high / (2.0 * root))
@@ -227,13 +188,13 @@ impl Real for Double {
     /// 2/√π e^(−x²) Σ 2ⁿ x^(2n+1) / (2n+1)!!, all terms of one sign; from 8.7 on, 1 to all digits.
     fn erf(self) -> Self {
         if self.high.abs() > 8.7 || self.high.is_nan() {
-            return Self::from_f64(Real::erf(self.high));
+            return Self::of(Real::erf(self.high));
         }
         let square = self * self;
         let (mut term, mut sum) = (self, self);
         let mut odd = 3.0;
         while term.high.abs() > 1e-34 * sum.high.abs() {
-            term = term * square.scaled(2.0) / Self::from_f64(odd);
+            term = term * square.scaled(2.0) / Self::of(odd);
             sum += term;
             odd += 2.0;
         }

@@ -1,7 +1,7 @@
 //! Text inside markup.
 
-/// Text for HTML.
-pub(crate) fn escape(text: &str) -> String {
+/// Text for HTML and XML.
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

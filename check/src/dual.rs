@@ -4,23 +4,23 @@
 //! pass on dual numbers returns exact directional derivatives: no step, no truncation, the roundings
 //! of f64 alone. Comparisons look at the value, so a dual number takes the branch that its value takes.
 
-use crate::real::{Element, Float, Real};
+use crate::real::Real;
 use std::cmp::Ordering;
 use std::f64::consts::FRAC_2_SQRT_PI;
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A value and its slope along one direction.
 ///
 /// ```
-/// use beit::check::dual::Dual;
-/// use beit::real::Real;
+/// use beit_check::dual::Dual;
+/// use beit_check::Real;
 ///
 /// let x = Dual::new(3.0, 1.0);
 /// let y = x * x + Real::exp(x); // slope 2x + eˣ
 /// assert!((y.slope - (6.0 + 3f64.exp())).abs() < 1e-14);
 /// ```
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "bytemuck", derive(bytemuck::Pod, bytemuck::Zeroable))]
 #[repr(C)]
 pub struct Dual {
     /// The value.
@@ -84,56 +84,17 @@ impl Neg for Dual {
     }
 }
 
-impl AddAssign for Dual {
-    fn add_assign(&mut self, b: Self) {
-        *self = *self + b;
-    }
-}
-
-impl SubAssign for Dual {
-    fn sub_assign(&mut self, b: Self) {
-        *self = *self - b;
-    }
-}
-
-impl MulAssign for Dual {
-    fn mul_assign(&mut self, b: Self) {
-        *self = *self * b;
-    }
-}
-
-impl DivAssign for Dual {
-    fn div_assign(&mut self, b: Self) {
-        *self = *self / b;
-    }
-}
-
-impl Sum for Dual {
-    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
-        terms.fold(Self::ZERO, Add::add)
-    }
-}
-
-impl Element for Dual {}
-
-impl Float for Dual {
-    fn from_f64(x: f64) -> Self {
-        Self::new(x, 0.0)
-    }
-    fn to_f64(self) -> f64 {
-        self.value
-    }
-    fn from_parts(x: f64, second: f64) -> Self {
-        Self::new(x, second)
-    }
-    fn second(self) -> f64 {
-        self.slope
-    }
-}
+crate::real::operators!(Dual);
 
 impl Real for Dual {
     const ZERO: Self = Self::new(0.0, 0.0);
     const ONE: Self = Self::new(1.0, 0.0);
+    fn of(x: f64) -> Self {
+        Self::new(x, 0.0)
+    }
+    fn value(self) -> f64 {
+        self.value
+    }
 
     fn exp(self) -> Self {
         let y = self.value.exp();

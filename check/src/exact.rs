@@ -35,10 +35,10 @@
 //! weigh accordingly less, and tensors whose gradient is below 1e-9 of the largest of all are taken for
 //! zeros.
 
-use super::directions::{levelled, normal};
+use super::directions::levelled;
 use super::promises::largest;
 use super::variable::Variable;
-use crate::rng::{Philox, Purpose};
+use crate::random::{SEED, Stream};
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -114,15 +114,15 @@ pub(super) fn compare(
     backward: &Gradients,
     slopes: &Slopes,
 ) -> Vec<Projection> {
-    let mut rng = Philox::new(0x5eed, Purpose::Check, 3, 0);
-    let upstream = normal(&mut rng, outputs);
+    let mut rng = Stream::new(SEED, 3);
+    let upstream = rng.normal(outputs);
     let gradients = backward(&upstream);
     let fits = |(v, g): (&Variable, &Vec<f64>)| v.values.len() == g.len();
     if gradients.len() != variables.len() || !variables.iter().zip(&gradients).all(fits) {
         return Vec::new();
     }
     let noise = round_off(&upstream, &gradients, backward);
-    let plain = gradients.iter().map(|g| normal(&mut rng, g.len())).collect();
+    let plain = gradients.iter().map(|g| rng.normal(g.len())).collect();
     let mut directions = vec![("normal", plain)];
     for _ in 0..LEVELLED {
         directions.push(("levelled", all_levelled(&gradients, &noise, &mut rng)));
@@ -146,7 +146,7 @@ fn round_off(upstream: &[f64], gradients: &[Vec<f64>], backward: &Gradients) -> 
 }
 
 /// Signs divided by gradients, tensor by tensor.
-fn all_levelled(gradients: &[Vec<f64>], noise: &[f64], rng: &mut Philox) -> Vec<Vec<f64>> {
+fn all_levelled(gradients: &[Vec<f64>], noise: &[f64], rng: &mut Stream) -> Vec<Vec<f64>> {
     let overall = gradients.iter().map(|g| largest(g)).fold(0.0, f64::max);
     let one = |(g, noise): (&Vec<f64>, &f64)| match largest(g) {
         most if most > ZERO * overall => levelled(g, (1e-3 * most).max(4.0 * noise / LIMIT), rng),
