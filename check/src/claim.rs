@@ -1,6 +1,7 @@
 //! One derivative that backward claims, beside differences.
 
 use super::ladder::Ladder;
+use super::variable::Settings;
 use super::verdict::{Cause, Verdict};
 
 /// The part of the resolution to which the bound is pressed where steps allow it.
@@ -15,6 +16,8 @@ pub(super) struct Claim {
     pub noise: f64,
     /// Smallest scale on which it is judged.
     pub floor: f64,
+    /// What the derivative would be if the outputs changed by their own size over that of the variable.
+    pub natural: f64,
 }
 
 /// A claim beside a ladder.
@@ -28,13 +31,17 @@ pub(super) struct Judged {
     pub cause: Option<Cause>,
     pub order: usize,
     pub step: f64,
-    /// Whether shorter steps would change nothing.
+    /// Whether a tolerance of the settings decided.
+    pub tolerated: bool,
+    /// Whether longer or shorter steps of the first ladder would change nothing.
     pub clear: bool,
+    /// Round-off at which a difference shows whether this verdict is right.
+    pub sight: f64,
 }
 
 impl Claim {
     /// What follows from the differences so far.
-    pub fn judge(&self, ladder: &Ladder, resolution: f64) -> Judged {
+    pub fn judge(&self, ladder: &Ladder, settings: &Settings) -> Judged {
         let best = ladder.best();
         let (numeric, truncation, round_off) = match best {
             Some(e) => (e.value, e.truncation, e.round_off + self.noise),
@@ -44,16 +51,27 @@ impl Claim {
         let magnitudes = [analytic.abs(), numeric.abs(), size, self.magnitude];
         let scale = magnitudes.into_iter().fold(self.floor, f64::max);
         let off = (analytic - numeric).abs();
-        let agrees = off <= bound;
-        let resolved = bound <= resolution * scale || bound == 0.0;
+        let within = off <= settings.atol + settings.rtol * numeric.abs();
+        let tolerated = off > bound && within;
+        let agrees = off <= bound || within;
+        let resolution = settings.resolution;
+        // A zero is one on the scale of what could move.
+        let zero = analytic.abs() <= self.noise.max(64.0 * f64::EPSILON * self.natural);
+        let fine = |part: f64| {
+            bound <= part * scale
+                || bound <= f64::MIN_POSITIVE
+                || (zero && agrees && bound <= part * self.natural)
+        };
+        let resolved = fine(settings.coarsest)
+            || (within && bound <= settings.atol + settings.rtol * numeric.abs());
         let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
-        // That something is wrong is said only of differences that have converged, and only beyond half
-        // of what a kink at the point could be: the difference is the mean of both sides.
+        // That something is wrong is said only of differences that have converged, and only beyond what a
+        // kink at the point could be: the difference is the mean of both sides, off by half of it.
         let broken = !analytic.is_finite();
-        let differs = broken || off > bound + 0.5 * ladder.hidden_kink(step);
+        let differs = broken || off > bound + ladder.hidden_kink(step);
         let clear = if agrees {
-            resolved && converged
+            fine(resolution) && converged
         } else {
             // A function that does not move at all may do so over shorter steps.
             converged && differs && (size > 0.0 || analytic == 0.0)
@@ -78,6 +96,24 @@ impl Claim {
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
-        Judged { numeric, truncation, round_off, scale, error, verdict, cause, order, step, clear }
+        let sight = match verdict {
+            Verdict::Fail => off.min(scale) / 8.0,
+            Verdict::Pass => 0.5 * bound.max(resolution * scale),
+            Verdict::Inconclusive => 0.5 * resolution * scale,
+        };
+        Judged {
+            numeric,
+            truncation,
+            round_off,
+            scale,
+            error,
+            verdict,
+            cause,
+            order,
+            step,
+            tolerated,
+            clear,
+            sight,
+        }
     }
 }

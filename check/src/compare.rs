@@ -1,196 +1,176 @@
-//! All comparisons of one function at one point: what is moved, how far, and where a fault is.
+//! All comparisons of one function at one point: what is moved, and where a fault is.
 
 use super::claim::Claim;
+use super::climb::{Climb, DEVIATIONS};
 use super::curve::VCurve;
-use super::directions::{levelled, sample};
-use super::ladder::{self, Ladder, Rung};
-use super::noise::deviations;
-use super::promises::{self, largest};
-use super::report::{Comparison, Report};
+use super::directions::{self, Direction, sample, unit};
+use super::kink::Interval;
+use super::ladder::Ladder;
+use super::noise::Squares;
+use super::problem::Problem;
+use super::promises::largest;
+use super::report::{Choice, Comparison, Report};
 use super::taylor::{self, Remainder, Step};
-use super::variable::{Backward, Evaluated, Forward, Settings, Variable};
-use super::verdict::{Cause, Location, Verdict};
-use crate::random::{SEED, Stream};
 
-/// Deviations of round-off that a bound allows.
-const DEVIATIONS: f64 = 8.0;
-/// A factor of the steps that is in no simple ratio to a period, whose multiples would all show the same.
-const ODD: f64 = 3299.0 / 4096.0;
+use super::verdict::{Cause, Location, Verdict};
+use std::f64::consts::SQRT_2;
+
 /// Steps of a curve, from twice the size of the tensor on.
 const CURVE_STEPS: i32 = 50;
 /// How often a point at a kink is drawn anew.
 const REDRAWS: usize = 3;
+/// Random directions through the elements at kinks, besides that of all alike.
+const TIED: usize = 7;
 
-/// The median, the smaller one of two; 0 of nothing.
-fn middle(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
-}
+/// The smallest error of each element that was seen, in units of the gradient.
+type Seen = Vec<f64>;
 
-/// Elements of one variable and how fast each moves.
-type Direction = Vec<(usize, f64)>;
-
-/// A function, a point, and what is known there.
-pub(super) struct Problem<'a> {
-    settings: &'a Settings,
-    variables: &'a [Variable],
-    forward: &'a Forward<'a>,
-    backward: &'a Backward<'a>,
-    rng: Stream,
-    upstream: Vec<f64>,
-    at: Evaluated,
-    /// Size of each variable, a power of two.
-    sizes: Vec<f64>,
-    /// Deviation of the round-off of each output at the point ...
-    output_noise: Vec<f64>,
-    /// ... and in the middle relative to the output, for points at which outputs are larger.
-    precision: f64,
-    /// The same of each gradient.
-    pub gradient_noise: Vec<Vec<f64>>,
-}
-
-impl<'a> Problem<'a> {
-    pub fn new(
-        settings: &'a Settings,
-        variables: &'a [Variable],
-        forward: &'a Forward<'a>,
-        backward: &'a Backward<'a>,
-    ) -> Self {
-        let mut rng = Stream::new(SEED, 1);
-        let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
-        let outputs = forward(&values);
-        let upstream = rng.normal(outputs.len());
-        let gradients = backward(&values, &upstream);
-        let at = Evaluated { values, outputs, gradients };
-        let sizes = variables.iter().map(Variable::size).collect();
-        let (output_noise, gradient_noise) = (Vec::new(), Vec::new());
-        Self {
-            settings,
-            variables,
-            forward,
-            backward,
-            rng,
-            upstream,
-            at,
-            sizes,
-            output_noise,
-            precision: f64::EPSILON,
-            gradient_noise,
-        }
-    }
-
-    /// Deviation of the round-off of output i where it has this magnitude.
-    fn noise_of_output(&self, i: usize, magnitude: f64) -> f64 {
-        self.output_noise[i].max(self.precision * magnitude)
-    }
-
-    /// What is wrong before anything is compared; measures round-off on the way.
-    pub fn faults(&mut self) -> Vec<String> {
-        let (variables, at) = (self.variables, &self.at);
-        let mut faults = promises::of_results(variables, &at.outputs, &at.gradients);
-        if faults.is_empty() && !variables.is_empty() {
-            self.measure_noise();
-            faults = promises::of_function(
-                variables,
-                &self.at,
-                &self.upstream,
-                &self.gradient_noise,
-                self.forward,
-                self.backward,
-            );
-        }
-        faults
-    }
-
-    fn measure_noise(&mut self) {
-        let lengths = self.variables.iter().map(|v| v.values.len());
-        let mut shapes: Vec<(usize, f64)> = lengths.clone().zip(self.sizes.clone()).collect();
-        // Backward rounds the upstream gradient, too.
-        shapes.push((self.upstream.len(), 1.0));
-        let Self { at, forward, backward, upstream, rng, .. } = self;
-        let n = at.outputs.len();
-        // Both at once: the same displacements serve for outputs and gradients.
-        let all = deviations(&shapes, rng, |d| {
-            let sum =
-                |(x, d): (&Vec<f64>, &Vec<f64>)| x.iter().zip(d).map(|(x, d)| x + d).collect();
-            let values: Vec<_> = at.values.iter().zip(d).map(sum).collect();
-            let upstream: Vec<f64> = sum((&*upstream, &d[d.len() - 1]));
-            let mut all = forward(&values);
-            all.extend(backward(&values, &upstream).concat());
-            all
-        });
-        let rounding = |x: &f64| 0.5 * f64::EPSILON * x.abs();
-        self.output_noise = all.iter().zip(&at.outputs).map(|(s, y)| s.max(rounding(y))).collect();
-        let relative = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
-        self.precision = middle(relative.map(|(s, y)| s / y.abs()).collect());
-        let mut rest = all.get(n..).unwrap_or_default();
-        self.gradient_noise = (lengths.zip(&at.gradients))
-            .map(|(n, g)| {
-                let (own, others) = rest.split_at(n.min(rest.len()));
-                rest = others;
-                // Few values give a rough deviation; what is common in the tensor is known better.
-                let common = middle(own.to_vec());
-                // A hundredth of the gradient is no round-off but a branch that was left.
-                let branch = 1e-2 * largest(g);
-                let one = |(s, g): (&f64, &f64)| {
-                    let own = if *s > branch { common } else { *s };
-                    own.max(common).max(rounding(g))
-                };
-                own.iter().zip(g).map(one).collect()
-            })
-            .collect();
-    }
-
+impl Problem<'_> {
     pub fn compare_all(&mut self, report: &mut Report) {
         for t in 0..self.variables.len() {
             let first = report.comparisons.len();
-            self.compare_variable(t, report);
+            let seen = self.compare_variable(t, report);
+            report.seen.push(seen);
             if self.settings.curves && !self.variables[t].values.is_empty() {
                 report.curves.push(self.curve(t));
             }
-            if report.comparisons[first..].iter().all(|c| c.analytic == 0.0) {
+            let own = &report.comparisons[first..];
+            if !own.is_empty() && own.iter().all(|c| c.is_zero()) {
                 report.all_zero.push(self.variables[t].name.clone());
             }
         }
+        self.compare_ties(report);
         if report.comparisons.iter().any(|c| c.redrawn > 0 || c.ladder.has_kink()) {
-            let all: Vec<_> =
-                self.variables.iter().map(|v| (0..v.values.len()).collect()).collect();
-            self.redraw(&self.at.clone(), &all.into_iter().enumerate().collect::<Vec<_>>());
+            let lengths = self.variables.iter().map(|v| v.values.len()).enumerate();
+            let all: Vec<(usize, usize)> =
+                lengths.flat_map(|(t, n)| (0..n).map(move |i| (t, i))).collect();
+            self.redraw(&self.at.clone(), all.into_iter());
         }
-        report.taylor = Some(self.remainder());
+        let direction = self.through_all();
+        let mut remainder = self.remainder(&direction);
+        if remainder.verdict == Verdict::Fail {
+            // Its steps are long: what it says is said only where shorter ones say it, too.
+            let compared = self.compare_here(&direction, &Location::All);
+            if compared.verdict == Verdict::Fail {
+                report.comparisons.push(compared);
+            } else {
+                remainder.verdict = Verdict::Inconclusive;
+            }
+        }
+        report.taylor = Some(remainder);
     }
 
-    fn compare_variable(&mut self, t: usize, report: &mut Report) {
+    fn compare_variable(&mut self, t: usize, report: &mut Report) -> Seen {
         let gradient = self.at.gradients[t].clone();
-        let n = gradient.len();
-        let elements: Vec<usize> = if n <= self.settings.dense {
+        let (n, dense) = (gradient.len(), self.settings.dense);
+        let mut seen = vec![f64::INFINITY; n];
+        let elements: Vec<usize> = if n <= dense {
             (0..n).collect()
         } else {
             sample(&gradient, self.settings.samples, &mut self.rng)
         };
         for i in elements {
             let compared = self.element(t, i);
+            note(&mut seen, &compared, &[(t, i, 1.0)]);
             report.comparisons.push(compared);
         }
-        if n <= self.settings.dense {
-            return;
+        if n <= dense {
+            return seen;
         }
-        let most = largest(&gradient);
-        let least = if most > 0.0 { 1e-3 * most } else { 1.0 };
+        let mut parts: Vec<Vec<usize>> =
+            (0..self.settings.projections).map(|_| (0..n).collect()).collect();
+        let count = n.div_ceil(dense.max(1)).min(self.settings.blocks);
+        if count > 1 {
+            for _ in 0..2 {
+                parts.extend(directions::blocks(n, count, &mut self.rng));
+            }
+        }
         let mut located = false;
-        for d in 0..self.settings.projections {
-            let direction = levelled(&gradient, least, &mut self.rng);
-            let length = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
-            let direction: Direction =
-                direction.into_iter().map(|v| v / length).enumerate().collect();
-            let compared = self.compare(t, &direction, Location::Direction(d));
+        for (d, elements) in parts.iter().enumerate() {
+            let direction = unit(t, elements, &gradient, &mut self.rng);
+            let compared = self.compare(&direction, Location::Direction(d));
             let failed = compared.verdict == Verdict::Fail;
+            note(&mut seen, &compared, &direction);
             report.comparisons.push(compared);
             if failed && !located {
                 located = true;
-                let element = self.locate(t, &direction);
+                let element = self.locate(&direction);
                 report.comparisons.push(element);
             }
+        }
+        seen
+    }
+
+    /// Elements at kinks, together: along (1, 1, ...) and along random signs.
+    fn compare_ties(&mut self, report: &mut Report) {
+        let at_kinks = report.comparisons.iter().filter_map(|c| match (&c.place, c.choice) {
+            (Location::Element(index), Some(choice)) => Some((c, index, choice.step)),
+            _ => None,
+        });
+        let (mut elements, mut step) = (Vec::new(), 0.0f64);
+        for (c, index, own) in at_kinks {
+            let t = self.variables.iter().position(|v| v.name == c.tensor).expect("compared");
+            elements.push((t, self.variables[t].flat(index)));
+            step = step.max(own);
+        }
+        if elements.len() < 2 {
+            return;
+        }
+        for d in 0..=TIED {
+            let mut sign = || if d == 0 { 1.0 } else { self.rng.sign() };
+            let direction: Vec<_> = elements.iter().map(|&(t, i)| (t, i, sign())).collect();
+            let claim = self.claim(&direction);
+            let beyond = |step: f64| -> Option<(Interval, f64)> {
+                let interval = Interval::along(self, &direction, step);
+                interval.is_finite().then(|| (interval, interval.outside(claim.analytic)))
+            };
+            let (Some((interval, far)), Some((_, near))) = (beyond(step), beyond(step / 5.3))
+            else {
+                continue;
+            };
+            if far > 0.0 && near > 0.0 {
+                let (t, i) = elements[0];
+                report.comparisons.push(self.outside(
+                    &claim,
+                    interval,
+                    step,
+                    &Place {
+                        tensor: self.variables[t].name.clone(),
+                        place: Location::Tied(self.variables[t].index(i), elements.len() - 1),
+                    },
+                ));
+                return;
+            }
+        }
+    }
+
+    /// A claim that lies outside of what a kink leaves open.
+    fn outside(&self, claim: &Claim, interval: Interval, step: f64, place: &Place) -> Comparison {
+        let analytic = claim.analytic;
+        let numeric = analytic.clamp(interval.least, interval.most);
+        let scale = analytic.abs().max(numeric.abs()).max(claim.floor);
+        Comparison {
+            tensor: place.tensor.clone(),
+            place: place.place.clone(),
+            analytic,
+            numeric,
+            truncation: 0.0,
+            round_off: interval.bound,
+            scale,
+            error: (analytic - numeric).abs() / scale,
+            verdict: Verdict::Fail,
+            cause: None,
+            choice: Some(Choice {
+                least: interval.least,
+                most: interval.most,
+                yours: analytic,
+                step,
+            }),
+            tolerated: false,
+            redrawn: 0,
+            order: 0,
+            step,
+            ladder: Ladder::default(),
         }
     }
 
@@ -199,10 +179,10 @@ impl<'a> Problem<'a> {
         let gradient = &self.at.gradients[t];
         let by = |a: &usize, b: &usize| gradient[*a].abs().total_cmp(&gradient[*b].abs());
         let i = (0..gradient.len()).max_by(by).expect("not empty");
-        let direction = [(i, 1.0)];
-        let mut climb = Climb::new(self, t, &direction);
+        let direction = [(t, i, 1.0)];
+        let mut climb = Climb::new(self, &direction);
         for rung in 0..CURVE_STEPS {
-            climb.add(2.0 * self.sizes[t] * 0.5f64.powi(rung));
+            climb.add(2.0 * self.size_of(t, i) * 0.5f64.powi(rung));
         }
         VCurve {
             tensor: self.variables[t].name.clone(),
@@ -213,85 +193,102 @@ impl<'a> Problem<'a> {
     }
 
     fn element(&mut self, t: usize, i: usize) -> Comparison {
-        self.compare(t, &[(i, 1.0)], Location::Element(self.variables[t].index(i)))
+        self.compare(&[(t, i, 1.0)], Location::Element(self.variables[t].index(i)))
     }
 
     /// Halves a direction that failed, following the half with the larger disagreement.
-    fn locate(&mut self, t: usize, direction: &[(usize, f64)]) -> Comparison {
+    fn locate(&mut self, direction: &Direction) -> Comparison {
         let mut part = direction;
         while part.len() > 1 {
             let (first, second) = part.split_at(part.len() / 2);
             let [a, b] = [first, second].map(|half| {
-                let found = self.compare(t, half, Location::Direction(0));
+                let found = self.compare(half, Location::Direction(0));
                 // What is not a number is followed.
                 let off = (found.analytic - found.numeric).abs();
                 if off.is_nan() { f64::INFINITY } else { off }
             });
             part = if a >= b { first } else { second };
         }
-        self.element(t, part[0].0)
+        self.element(part[0].0, part[0].1)
     }
 
-    /// Compares along one direction, at other points where there is a kink at this one.
-    fn compare(&mut self, t: usize, direction: &[(usize, f64)], place: Location) -> Comparison {
-        let mut found = self.compare_here(t, direction, &place);
+    /// Compares along one direction. At a kink it sees whether the claim lies between both sides, and
+    /// compares at other points, too.
+    fn compare(&mut self, direction: &Direction, place: Location) -> Comparison {
+        let mut found = self.compare_here(direction, &place);
+        // The mean of both sides is one of what may be claimed.
+        let meets_one = found.verdict == Verdict::Pass && found.ladder.has_kink();
+        if found.cause != Some(Cause::Kink) && !meets_one {
+            return found;
+        }
+        match self.at_kink(direction, &mut found) {
+            Verdict::Fail => return found,
+            _ if self.settings.refuse_kinks && found.choice.is_some() => return found,
+            _ => {}
+        }
         let start = self.at.clone();
+        let choice = found.choice;
         for redrawn in 1..=REDRAWS {
+            let elements = direction.iter().map(|&(t, i, _)| (t, i));
+            self.redraw(&start, elements);
+            let again = self.compare_here(direction, &place);
+            found = Comparison { redrawn, choice, ..again };
             if found.cause != Some(Cause::Kink) {
                 break;
             }
-            let elements: Vec<usize> = direction.iter().map(|&(i, _)| i).collect();
-            self.redraw(&start, &[(t, elements)]);
-            let again = self.compare_here(t, direction, &place);
-            found = Comparison { redrawn, ..again };
         }
         self.at = start;
+        if choice.is_some() && found.cause == Some(Cause::Kink) {
+            // There is no place without one; what was claimed is one of what could be.
+            (found.verdict, found.cause) = (Verdict::Pass, None);
+        }
         found
     }
 
-    /// Moves to a point nearby: up to an eighth of the size of each value, or of the tensor where it is 0.
-    fn redraw(&mut self, start: &Evaluated, elements: &[(usize, Vec<usize>)]) {
-        let mut values = start.values.clone();
-        for (t, elements) in elements {
-            for &i in elements {
-                let x = &mut values[*t][i];
-                let size = if *x == 0.0 { self.sizes[*t] } else { x.abs() };
-                *x += 0.125 * size * self.rng.uniform(-1.0, 1.0);
-            }
+    /// Fails a comparison whose claim lies outside of the interval of both sides over two steps, notes the
+    /// choice in it where it lies inside over both.
+    fn at_kink(&self, direction: &Direction, found: &mut Comparison) -> Verdict {
+        let Some(step) = found.ladder.clear_kink() else { return found.verdict };
+        let claim = self.claim(direction);
+        let intervals = [step, step / 5.3].map(|step| Interval::along(self, direction, step));
+        if !intervals.iter().all(Interval::is_finite) || found.ladder.has_jump() {
+            return found.verdict;
         }
-        let outputs = (self.forward)(&values);
-        let gradients = (self.backward)(&values, &self.upstream);
-        self.at = Evaluated { values, outputs, gradients };
+        let beyond = intervals.map(|interval| interval.outside(claim.analytic));
+        let [interval, _] = intervals;
+        if beyond.iter().all(|b| *b > 0.0) {
+            let place = Place { tensor: found.tensor.clone(), place: found.place.clone() };
+            let ladder = std::mem::take(&mut found.ladder);
+            *found = Comparison { ladder, ..self.outside(&claim, interval, step, &place) };
+        } else if beyond.iter().all(|b| *b == 0.0) {
+            let (least, most, yours) = (interval.least, interval.most, claim.analytic);
+            found.choice = Some(Choice { least, most, yours, step });
+        }
+        found.verdict
     }
 
-    fn compare_here(
-        &mut self,
-        t: usize,
-        direction: &[(usize, f64)],
-        place: &Location,
-    ) -> Comparison {
-        let gradient = &self.at.gradients[t];
-        let terms = direction.iter().map(|&(i, v)| gradient[i] * v);
+    fn claim(&self, direction: &Direction) -> Claim {
+        let terms = direction.iter().map(|&(t, i, v)| self.at.gradients[t][i] * v);
         let analytic: f64 = terms.clone().sum();
         let magnitude: f64 = terms.map(f64::abs).sum();
-        let squares: f64 =
-            direction.iter().map(|&(i, v)| (self.gradient_noise[t][i] * v).powi(2)).sum();
-        let own_noise = DEVIATIONS * squares.sqrt() + f64::EPSILON * magnitude;
+        let mut squares = Squares::default();
+        direction.iter().for_each(|&(t, i, v)| squares.add(self.gradient_noise[t][i] * v));
+        let noise = DEVIATIONS * squares.root() + f64::EPSILON * magnitude;
         let overall = self.at.gradients.iter().map(|g| largest(g)).fold(0.0, f64::max);
-        let floor = (1e-3 * largest(gradient)).max(1e-6 * overall);
+        let own = direction.iter().map(|d| largest(&self.at.gradients[d.0])).fold(0.0, f64::max);
+        let outputs = self.upstream.iter().zip(&self.at.outputs).map(|(u, y)| (u * y).abs());
+        let natural = outputs.sum::<f64>() / self.scale_of(direction);
+        Claim { analytic, magnitude, noise, floor: (1e-3 * own).max(1e-6 * overall), natural }
+    }
 
-        let claim = Claim { analytic, magnitude, noise: own_noise, floor };
-        let mut climb = Climb::new(self, t, direction);
-        while climb.ladder.rungs.len() < ladder::FIRST && climb.step() {}
-        // Smaller steps are asked where the answer is not clear yet.
-        let mut judged = claim.judge(&climb.ladder, self.settings.resolution);
-        while !judged.clear && climb.step() {
-            judged = claim.judge(&climb.ladder, self.settings.resolution);
-        }
+    fn compare_here(&self, direction: &Direction, place: &Location) -> Comparison {
+        let claim = self.claim(direction);
+        let mut climb = Climb::new(self, direction);
+        let judged = climb.judge(&claim);
         Comparison {
-            tensor: self.variables[t].name.clone(),
+            tensor: self.variables[direction[0].0].name.clone(),
             place: place.clone(),
-            analytic,
+            analytic: claim.analytic,
             numeric: judged.numeric,
             truncation: judged.truncation,
             round_off: judged.round_off,
@@ -299,6 +296,8 @@ impl<'a> Problem<'a> {
             error: judged.error,
             verdict: judged.verdict,
             cause: judged.cause,
+            choice: None,
+            tolerated: judged.tolerated,
             redrawn: 0,
             order: judged.order,
             step: judged.step,
@@ -306,118 +305,55 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// How the first-order expansion along one direction through all variables is off.
-    fn remainder(&mut self) -> Remainder {
+    /// A random direction through all variables, whose length is their sizes.
+    fn through_all(&mut self) -> Vec<(usize, usize, f64)> {
         let total: usize = self.variables.iter().map(|v| v.values.len()).sum();
         let length = 1.0 / (total.max(1) as f64).sqrt();
-        let directions: Vec<Vec<f64>> = (self.variables.iter().zip(&self.sizes))
-            .map(|(v, size)| {
-                self.rng.normal(v.values.len()).iter().map(|x| x * size * length).collect()
-            })
-            .collect();
-        let pairs = self.at.gradients.iter().zip(&directions);
-        let terms = pairs.flat_map(|(g, v)| g.iter().zip(v)).map(|(g, v)| g * v);
-        let (slope, magnitude): (f64, f64) = (terms.clone().sum(), terms.map(f64::abs).sum());
-        let pairs = self.gradient_noise.iter().zip(&directions);
-        let own = pairs.flat_map(|(s, v)| s.iter().zip(v)).map(|(s, v)| (s * v).powi(2));
-        let own: f64 = own.sum();
+        let mut direction = Vec::with_capacity(total);
+        for t in 0..self.variables.len() {
+            let drawn = self.rng.normal(self.variables[t].values.len());
+            let moved = drawn.iter().enumerate();
+            direction.extend(moved.map(|(i, x)| (t, i, x * self.sizes[t] * length)));
+        }
+        direction
+    }
+
+    /// How the first-order expansion along one direction is off.
+    fn remainder(&self, direction: &Direction) -> Remainder {
+        let slope = self.claim(direction);
+        let mut values = self.at.values.clone();
         let measured = (0..taylor::STEPS).map(|j| {
             let h = taylor::FIRST * 0.5f64.powi(j as i32);
-            let outputs = |h: f64| {
-                let pairs = self.at.values.iter().zip(&directions);
-                let moved: Vec<Vec<f64>> =
-                    pairs.map(|(x, v)| x.iter().zip(v).map(|(x, v)| x + h * v).collect()).collect();
-                (self.forward)(&moved)
-            };
-            let (outputs, back) = (outputs(h), outputs(-h));
-            let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, 0.0);
+            let outputs = self.beside(&mut values, direction, h).outputs;
+            let back = self.beside(&mut values, direction, -h).outputs;
+            let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, Squares::default());
             for (i, u) in self.upstream.iter().enumerate() {
                 let term = u * (outputs[i] - self.at.outputs[i]);
                 change += term;
                 bend += term + u * (back[i] - self.at.outputs[i]);
                 size += term.abs();
-                squares += 2.0 * (u * self.noise_of_output(i, outputs[i].abs())).powi(2);
+                squares.add(SQRT_2 * u * self.noise_of_output(i, outputs[i].abs()));
             }
-            let noise = DEVIATIONS * (squares + h * h * own).sqrt();
-            let noise = noise + f64::EPSILON * (size + h * magnitude);
-            Step { h, remainder: (change - h * slope).abs(), bend: bend.abs(), noise }
+            let own = h * slope.noise / DEVIATIONS;
+            squares.add(own);
+            let noise = DEVIATIONS * squares.root();
+            let noise = noise + f64::EPSILON * (size + h * slope.magnitude);
+            let remainder = (change - h * slope.analytic).abs();
+            Step { h, remainder, bend: bend.abs(), noise }
         });
         let measured: Vec<_> = measured.collect();
         Remainder::new(&measured)
     }
 }
 
-/// One ladder on its way down.
-struct Climb<'a, 'b> {
-    problem: &'b Problem<'a>,
-    values: Vec<Vec<f64>>,
-    t: usize,
-    direction: &'b [(usize, f64)],
-    ladder: Ladder,
-    /// Which outputs have moved at any step; all, where the first step is so short that an output
-    /// could depend on the direction without moving.
-    moved: Vec<bool>,
+struct Place {
+    tensor: String,
+    place: Location,
 }
 
-impl<'a, 'b> Climb<'a, 'b> {
-    fn new(problem: &'b Problem<'a>, t: usize, direction: &'b [(usize, f64)]) -> Self {
-        let short = problem.settings.first_step < 1e-3;
-        Self {
-            problem,
-            values: problem.at.values.clone(),
-            t,
-            direction,
-            ladder: Ladder::default(),
-            moved: vec![short; problem.at.outputs.len()],
-        }
-    }
-
-    fn outputs(&mut self, step: f64) -> Vec<f64> {
-        let (problem, t) = (self.problem, self.t);
-        for &(i, v) in self.direction {
-            self.values[t][i] = problem.at.values[t][i] + step * v;
-        }
-        let outputs = (problem.forward)(&self.values);
-        for &(i, _) in self.direction {
-            self.values[t][i] = problem.at.values[t][i];
-        }
-        outputs
-    }
-
-    /// Adds a rung; whether there was one to add.
-    fn step(&mut self) -> bool {
-        let (settings, rungs) = (self.problem.settings, self.ladder.rungs.len());
-        if rungs >= settings.steps || self.ladder.is_drowned() {
-            return false;
-        }
-        let first = ODD * settings.first_step * self.problem.sizes[self.t];
-        self.add(first * 0.5f64.powi(rungs as i32));
-        true
-    }
-
-    /// Adds a rung at this step.
-    fn add(&mut self, step: f64) {
-        let first = self.ladder.rungs.first().map_or(step, |r| r.step);
-        let (up, down) = (self.outputs(step), self.outputs(-step));
-        let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, 0.0);
-        for (i, (u, y)) in self.problem.upstream.iter().zip(&self.problem.at.outputs).enumerate() {
-            let (rise, fall) = (up[i] - y, y - down[i]);
-            change += u * (up[i] - down[i]);
-            bend += u * (rise - fall);
-            size += (u * (up[i] - down[i])).abs();
-            self.moved[i] |= rise != 0.0 || fall != 0.0;
-            let noise = self.problem.noise_of_output(i, up[i].abs().max(down[i].abs()));
-            // What the longest step did not move beyond its round-off a shorter one moves less.
-            let share = if self.moved[i] { 1.0 } else { step / first };
-            squares += 2.0 * (u * noise * share).powi(2);
-        }
-        let noise = DEVIATIONS * squares.sqrt() + f64::EPSILON * size;
-        self.ladder.rungs.push(Rung {
-            step,
-            difference: change / (2.0 * step),
-            jump: bend / step,
-            size: size / (2.0 * step),
-            noise: noise / (2.0 * step),
-        });
+/// Notes the error of each element that this comparison would have seen.
+fn note(seen: &mut [f64], compared: &Comparison, direction: &Direction) {
+    for &(_, i, v) in direction {
+        seen[i] = seen[i].min(compared.bound() / v.abs());
     }
 }

@@ -56,8 +56,8 @@
 //! ```
 
 use super::certificate;
-use super::compare::Problem;
 use super::exact::{self, Slopes};
+use super::problem::Problem;
 pub use super::report::{Comparison, Report};
 pub use super::variable::{Backward, Forward, Settings, Variable};
 pub use super::verdict::{Cause, Location, Verdict};

@@ -1,9 +1,12 @@
 //! A derivative from differences, with what is known of its error.
 //!
-//! Central differences D(h) = (L(x + hd) − L(x − hd)) / 2h at steps that halve. Each pair of rungs gives a
+//! Central differences D(h) = (L(x + hd) − L(x − hd)) / 2h at steps that shrink. Each pair of rungs gives a
 //! value of order 4, three give order 6, four order 8, by Richardson's extrapolation: D has an error in
-//! even powers of h alone, and (4ᵏ T(h/2) − T(h)) / (4ᵏ − 1) removes one after the other. Of all values
-//! so made the one with the smallest error estimate is taken (Ridders, 1982). The estimate has two parts:
+//! even powers of h alone, and with q = (H/h)², where H is the longest of the k + 1 steps in it,
+//! (q T(h) − T(H)) / (q − 1) removes one after the other. Of all values so made the one with the smallest
+//! error estimate is taken (Ridders, 1982) that no shorter step contradicts: whatever happens over long
+//! steps, waves that all of them hit at the same phase or a kink nearer than the shortest of them, it is
+//! not what short ones show. The estimate has two parts:
 //!
 //! * truncation: how far the value is from the two of the next lower order that it was made of. Their
 //!   error is larger than its own as long as the function is smooth over the step;
@@ -23,6 +26,9 @@ const SAFETY: f64 = 2.0;
 
 /// Where differences wander, the end may be farther away than the last distances.
 const ROUGH: f64 = 4.0;
+
+/// Part of the fall of a smooth function's distances that differences must keep up with.
+const FALLS: f64 = 0.625;
 
 /// Round-off of the distance of the one-sided slopes in units of that of the difference: (1, −2, 1)/h beside
 /// (1, −1)/2h.
@@ -68,7 +74,7 @@ impl Estimate {
     }
 }
 
-/// Differences at steps that halve, the largest first.
+/// Differences at steps that shrink, the longest first.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Ladder {
@@ -88,9 +94,31 @@ impl Ladder {
         self.usable().len() < self.rungs.len()
     }
 
-    /// The value with the smallest error estimate; none before there are two usable rungs.
+    /// Puts a rung in its place.
+    pub(super) fn add(&mut self, rung: Rung) {
+        let place = self.rungs.partition_point(|r| r.step > rung.step);
+        self.rungs.insert(place, rung);
+    }
+
+    /// The value with the smallest error estimate of those that no shorter step contradicts; none before
+    /// there are two usable rungs.
     pub fn best(&self) -> Option<Estimate> {
-        self.values().into_iter().flatten().min_by(|a, b| a.bound().total_cmp(&b.bound()))
+        let (rungs, values) = (self.usable(), self.values());
+        let all = values.iter().enumerate().flat_map(|(j, row)| row.iter().map(move |e| (j, e)));
+        all.filter(|(j, e)| !Self::contradicted(e, &rungs[*j..]))
+            .map(|(_, e)| *e)
+            .min_by(|a, b| a.bound().total_cmp(&b.bound()))
+    }
+
+    /// Whether the value, whose shortest step is that of the first of these rungs, lies outside of what a
+    /// shorter one leaves open. The distance of a difference from the limit falls with h² at least.
+    fn contradicted(value: &Estimate, rungs: &[Rung]) -> bool {
+        let apart = |r: &Rung| (r.difference - value.value).abs();
+        let (first, shorter) = (&rungs[0], &rungs[1..]);
+        shorter.iter().any(|r| {
+            let curved = SAFETY * apart(first) * (r.step / first.step).powi(2);
+            apart(r) > r.noise + value.bound() + curved
+        })
     }
 
     /// For each usable rung the values of order 2, 4, 6, 8 that end with it, as far as there are any.
@@ -111,9 +139,8 @@ impl Ladder {
             if j > 0 {
                 estimate(0, row[0].0, (row[0].0 - before[0].0).abs(), row[0].1);
             }
-            let mut power = 1.0;
             for k in 1..COLUMNS.min(before.len() + 1) {
-                power *= 4.0;
+                let power = (rungs[j - k].step / rung.step).powi(2);
                 let ((fine, noise), (coarse, more)) = (row[k - 1], before[k - 1]);
                 let value = fine + (fine - coarse) / (power - 1.0);
                 let round_off = noise + (noise + more) / (power - 1.0);
@@ -127,7 +154,7 @@ impl Ladder {
     }
 
     /// 0 where the differences around rung j converge as those of a smooth function do, whose distances
-    /// fall to a quarter from step to step. Else, as beside kinks, two can be near each other by
+    /// fall to a quarter when steps halve. Else, as beside kinks, two can be near each other by
     /// chance, and the largest distance from three rungs before to one behind is what is known.
     fn roughness(rungs: &[Rung], j: usize) -> f64 {
         let around = &rungs[j.saturating_sub(3)..rungs.len().min(j + 2)];
@@ -135,8 +162,12 @@ impl Ladder {
             around.windows(2).map(|w| (w[1].difference - w[0].difference).abs()).collect();
         // Two deviations of round-off, of the eight in the bound, are seldom chance.
         let noise = around.iter().map(|r| 0.25 * r.noise).skip(2);
-        let mut pairs = apart.windows(2).zip(noise);
-        let rough = pairs.any(|(d, noise)| d[1] > noise && d[0] < 2.5 * d[1]);
+        let squares = around.windows(3).map(|w| {
+            let [a, b, c] = [w[0].step, w[1].step, w[2].step].map(|h| h * h);
+            (a - b) / (b - c)
+        });
+        let mut pairs = apart.windows(2).zip(noise).zip(squares);
+        let rough = pairs.any(|((d, noise), falls)| d[1] > noise && d[0] < FALLS * falls * d[1]);
         if rough { apart.into_iter().fold(0.0, f64::max) } else { 0.0 }
     }
 
@@ -163,7 +194,7 @@ impl Ladder {
     }
 
     /// How large a kink nearer than `step` could be without having been seen. The distance of the
-    /// one-sided slopes is c + hb + ... beside a kink c, and 2J(h/2) − J(h) leaves c of it.
+    /// one-sided slopes is c + hb + ... beside a kink c, and (H J(h) − h J(H)) / (H − h) leaves c of it.
     pub fn hidden_kink(&self, step: f64) -> f64 {
         let usable = self.usable();
         let from = usable.iter().position(|r| r.step <= 2.0 * step).unwrap_or(0);
@@ -171,13 +202,33 @@ impl Ladder {
         let left: Vec<f64> = rungs
             .windows(2)
             .map(|w| {
-                let noise = JUMP_NOISE * (2.0 * w[1].noise + w[0].noise);
-                (2.0 * w[1].jump - w[0].jump).abs() + noise
+                let (far, near) = (w[0].step, w[1].step);
+                let left = (far * w[1].jump - near * w[0].jump) / (far - near);
+                let noise = (far * w[1].noise + near * w[0].noise) / (far - near);
+                left.abs() + JUMP_NOISE * noise
             })
             .collect();
         // Two pairs, because one can be small by chance.
         let both = left.windows(2).map(|pair| pair[0].max(pair[1]));
         both.min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+    }
+
+    /// Whether the distance of the one-sided slopes grows like 1/h: the function jumps.
+    pub(super) fn has_jump(&self) -> bool {
+        let last: Vec<&Rung> = self.usable().iter().rev().take(2).collect();
+        match last[..] {
+            [near, far] => {
+                let shorter = far.step / near.step;
+                (near.jump / far.jump).abs() > shorter.sqrt()
+            }
+            _ => false,
+        }
+    }
+
+    /// The shortest step at which the distance of the one-sided slopes stands far out from round-off.
+    pub(super) fn clear_kink(&self) -> Option<f64> {
+        let clear = |r: &&Rung| r.jump.abs() > 32.0 * JUMP_NOISE * r.noise;
+        self.usable().iter().rev().find(clear).map(|r| r.step)
     }
 }
 

@@ -1,64 +1,152 @@
 //! Round-off, measured.
 //!
 //! Over displacements so small that a function is a straight line but for its round-off, the fourth
-//! differences of its values are round-off alone: of independent errors of deviation σ they have the
-//! variance C(8, 4) σ² (Hamming's difference table; Moré and Wild, 2011). The displacement is 2⁻²⁰ of
-//! the size of each tensor, which is still some units in the last place of f32, so that the round-off of
-//! a function that computes in f32 inside is seen as well as that of f64. Of five
-//! directions the second smallest deviation counts, which leaves out those that met a kink.
+//! divided differences of its values are round-off alone: Σ wₖ fₖ of independent errors of deviation σ has
+//! the variance σ² Σ wₖ² (after Hamming's difference table; Moré and Wild, 2011). Distances are not equal,
+//! because the roundings of equally spaced arguments are no independent errors but a line that wraps
+//! around. The displacement is the shortest
+//! of 2⁻⁴⁰, 2⁻³⁰ and 2⁻²⁰ of the size of each element over which outputs that should move do so from value
+//! to value: a function that computes in f32 inside needs the longest, one that oscillates 10⁴ times over
+//! its argument a shorter one. The middle one of five directions counts, which leaves out those that met a
+//! kink.
 
 use crate::random::Stream;
 
-/// Displacement between two values, relative to the size of the tensor.
-const SPACING: f64 = 1.0 / (1 << 20) as f64;
+/// Displacements between two values, relative to the size of the element.
+const SPACINGS: [f64; 3] =
+    [1.0 / (1u64 << 40) as f64, 1.0 / (1u64 << 30) as f64, 1.0 / (1u64 << 20) as f64];
+/// Of the outputs that move over the longest displacements the part that may stay where it is from one
+/// value to the next.
+const STUCK: f64 = 0.1;
 /// Values along a direction.
 const POINTS: usize = 8;
 /// Directions.
 const DIRECTIONS: usize = 5;
-/// C(8, 4)
-const VARIANCE: f64 = 70.0;
 
-/// Standard deviation of the round-off of each number that `f` returns. `f` gets displacements of all
-/// variables, which have the given lengths and sizes, and must return equally many numbers each time.
-pub(super) fn deviations(
-    shapes: &[(usize, f64)],
-    rng: &mut Stream,
-    mut f: impl FnMut(&[Vec<f64>]) -> Vec<f64>,
-) -> Vec<f64> {
-    let mut found = Vec::new();
-    for _ in 0..DIRECTIONS {
-        // Of no even number of units in the last place, which would round alike each time.
-        let mut length = || SPACING * rng.uniform(0.6, 1.6) * rng.sign();
-        let unit: Vec<Vec<f64>> =
-            (shapes.iter()).map(|&(n, size)| (0..n).map(|_| size * length()).collect()).collect();
-        let values: Vec<Vec<f64>> = (0..POINTS)
-            .map(|k| {
-                let times = |v: &Vec<f64>| v.iter().map(|v| k as f64 * v).collect();
-                f(&unit.iter().map(times).collect::<Vec<_>>())
-            })
-            .collect();
-        found.push(along(&values));
-    }
-    let n = found[0].len();
-    let second = |i: usize| {
-        // Displacements may lead out of the domain.
-        let finite = found.iter().map(|d| d[i]).filter(|d| d.is_finite());
-        let mut all: Vec<f64> = finite.collect();
-        all.sort_by(f64::total_cmp);
-        all.get(1).or(all.first()).copied().unwrap_or(0.0)
-    };
-    (0..n).map(second).collect()
+/// What was measured.
+pub(super) struct Measured {
+    /// Standard deviation of the round-off of each number.
+    pub deviations: Vec<f64>,
+    /// Whether only the longest displacements moved the outputs: the precision inside is not that of f64.
+    pub coarse: bool,
 }
 
-/// The deviation of each number over equally spaced values.
-fn along(values: &[Vec<f64>]) -> Vec<f64> {
-    let one = |i: usize| {
-        let mut table: Vec<f64> = values.iter().map(|v| v[i]).collect();
-        for _ in 0..4 {
-            table = table.windows(2).map(|pair| pair[1] - pair[0]).collect();
+/// Measures the round-off of each number that `f` returns, of which the first `outputs` say whether anything
+/// moves. `f` gets displacements of all variables, whose elements have the given sizes, and must return
+/// equally many numbers each time. `visible` says of displacements whether the outputs should change by more
+/// than their last places.
+pub(super) fn measure(
+    scales: &[Vec<f64>],
+    outputs: usize,
+    rng: &mut Stream,
+    visible: impl Fn(&[Vec<f64>]) -> bool,
+    mut f: impl FnMut(&[Vec<f64>]) -> Vec<f64>,
+) -> Measured {
+    // Of no even number of units in the last place, which would round alike each time.
+    let mut units = Vec::with_capacity(DIRECTIONS);
+    for _ in 0..DIRECTIONS {
+        let mut one = |size: &f64| size * rng.uniform(0.6, 1.6) * rng.sign();
+        let unit: Vec<Vec<f64>> =
+            scales.iter().map(|row| row.iter().map(&mut one).collect()).collect();
+        units.push(unit);
+    }
+    // Not from the point itself, which may be at a kink.
+    let places: Vec<f64> = (1..=POINTS).map(|k| k as f64 + rng.uniform(-0.3, 0.3)).collect();
+    let weights = weights(&places);
+    let mut along = |unit: &[Vec<f64>], spacing: f64| -> Vec<Vec<f64>> {
+        places.iter().map(|place| f(&times(unit, place * spacing))).collect()
+    };
+    let longest = SPACINGS[SPACINGS.len() - 1];
+    let far = along(&units[0], longest);
+    let moves: Vec<bool> = (0..outputs.min(far[0].len()))
+        .map(|i| far.windows(2).all(|w| w[0][i] != w[1][i]))
+        .collect();
+    let (mut spacing, mut first) = (longest, far);
+    for shorter in &SPACINGS[..SPACINGS.len() - 1] {
+        let values = along(&units[0], *shorter);
+        let displaced = times(&units[0], *shorter);
+        if stuck(&values, &moves) <= STUCK || !visible(&displaced) {
+            (spacing, first) = (*shorter, values);
+            break;
         }
-        let squares = table.iter().map(|d| d * d).sum::<f64>();
-        (squares / table.len() as f64 / VARIANCE).sqrt()
+    }
+    let mut found = vec![deviation(&first, &weights)];
+    found.extend(units[1..].iter().map(|unit| deviation(&along(unit, spacing), &weights)));
+    let n = found[0].len();
+    let middle = |i: usize| {
+        // Displacements may lead out of the domain.
+        let finite = found.iter().filter_map(|d| d.get(i).copied()).filter(|d| d.is_finite());
+        let mut all: Vec<f64> = finite.collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+    };
+    Measured { deviations: (0..n).map(middle).collect(), coarse: spacing == longest }
+}
+
+/// All displacements times a factor.
+fn times(unit: &[Vec<f64>], factor: f64) -> Vec<Vec<f64>> {
+    unit.iter().map(|v| v.iter().map(|v| factor * v).collect()).collect()
+}
+
+/// A sum of squares whose terms may lie anywhere in the range of f64.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Squares {
+    largest: f64,
+    sum: f64,
+}
+
+impl Squares {
+    pub fn add(&mut self, x: f64) {
+        let x = x.abs();
+        if x > self.largest {
+            self.sum = 1.0 + self.sum * (self.largest / x).powi(2);
+            self.largest = x;
+        } else if x > 0.0 {
+            self.sum += (x / self.largest).powi(2);
+        } else if x.is_nan() {
+            self.sum = f64::NAN;
+        }
+    }
+
+    pub fn root(self) -> f64 {
+        self.largest * self.sum.sqrt()
+    }
+}
+
+/// The part of neighbouring values that are equal, of the numbers that move at all.
+fn stuck(values: &[Vec<f64>], moves: &[bool]) -> f64 {
+    let (mut same, mut all) = (0, 0);
+    for (i, _) in moves.iter().enumerate().filter(|(_, moves)| **moves) {
+        same += values.windows(2).filter(|w| w[0][i] == w[1][i]).count();
+        all += values.len() - 1;
+    }
+    if all == 0 { 0.0 } else { same as f64 / all as f64 }
+}
+
+/// Weights of the fourth divided differences of five neighbouring places each, of unit length.
+fn weights(places: &[f64]) -> Vec<[f64; 5]> {
+    let of = |five: &[f64]| {
+        let weight = |k: usize| -> f64 {
+            let others = five.iter().enumerate().filter(|(j, _)| *j != k);
+            1.0 / others.map(|(_, x)| five[k] - x).product::<f64>()
+        };
+        let all: [f64; 5] = std::array::from_fn(weight);
+        let length = all.iter().map(|w| w * w).sum::<f64>().sqrt();
+        all.map(|w| w / length)
+    };
+    places.windows(5).map(of).collect()
+}
+
+/// The deviation of each number over these values.
+fn deviation(values: &[Vec<f64>], weights: &[[f64; 5]]) -> Vec<f64> {
+    let one = |i: usize| {
+        let sums = values
+            .windows(5)
+            .zip(weights)
+            .map(|(five, weights)| five.iter().zip(weights).map(|(v, w)| w * v[i]).sum::<f64>());
+        let mut squares = Squares::default();
+        sums.for_each(|sum| squares.add(sum));
+        squares.root() / (weights.len() as f64).sqrt()
     };
     let n = values.iter().map(Vec::len).min().unwrap_or(0);
     (0..n).map(one).collect()
@@ -70,7 +158,7 @@ mod tests {
 
     fn measured(f: impl Fn(f64) -> f64, at: f64) -> f64 {
         let mut rng = Stream::new(1, 0);
-        deviations(&[(1, 1.0)], &mut rng, |d| vec![f(at + d[0][0])])[0]
+        measure(&[vec![1.0]], 1, &mut rng, |_| true, |d| vec![f(at + d[0][0])]).deviations[0]
     }
 
     #[test]
@@ -81,6 +169,13 @@ mod tests {
         assert!((0.2..20.0).contains(&(f64s / ulp(f64::EPSILON))), "{f64s:e}");
         let f32s = measured(|x| f64::from((x as f32).sin() / 3.0 + (x as f32).cos() / 7.0), 0.7);
         assert!((0.2..20.0).contains(&(f32s / ulp(f64::from(f32::EPSILON)))), "{f32s:e}");
+    }
+
+    #[test]
+    fn oscillations_are_no_round_off() {
+        let wave = measured(|x| (2e4 * x).sin(), 0.7);
+        // The argument of 1.4e4 is rounded to 1.8e-12.
+        assert!(wave < 1e-11, "{wave:e}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the second pass (a buffer that was not cleared, a choice that is drawn anew) or in another scale (a
 //! gradient that is clipped) need these checks, which cost a few runs each.
 
-use super::variable::{Backward, Evaluated, Forward, Variable};
+use super::variable::{Backward, Evaluated, Forward, Settings, Variable};
 use super::verdict::Location;
 
 /// Factor by which the upstream gradient is multiplied to see whether backward is linear in it: a
@@ -56,6 +56,7 @@ pub(super) fn of_results(
 /// Checks a function over arrays: the same bits at every call, backward linear in the upstream
 /// gradient. `noise` is the deviation of the round-off of each gradient.
 pub(super) fn of_function(
+    settings: &Settings,
     variables: &[Variable],
     at: &Evaluated,
     upstream: &[f64],
@@ -68,17 +69,24 @@ pub(super) fn of_function(
     let named = |all: &[Vec<f64>]| -> Vec<NamedValues> {
         variables.iter().zip(all).map(|(v, g)| (v.name.clone(), g.clone())).collect()
     };
-    if !same_bits(&forward(values), outputs) {
+    let tolerance = settings.nondeterminism;
+    if !same_within(&forward(values), outputs, tolerance) {
         faults.push("forward gives other outputs when it is run again".into());
     }
     let again = backward(values, upstream);
-    for name in differing(&named(gradients), &named(&again)) {
-        faults.push(format!("gradient of {name} is another when backward is run again"));
+    for ((v, first), second) in variables.iter().zip(gradients).zip(&again) {
+        if !same_within(first, second, tolerance) {
+            let name = &v.name;
+            faults.push(format!("gradient of {name} is another when backward is run again"));
+        }
     }
     let scaled: Vec<f64> = upstream.iter().map(|u| FACTOR * u).collect();
     let scaled = named(&backward(values, &scaled));
     let position = |name: &str| variables.iter().position(|v| v.name == name);
-    let noise = |name: &str| position(name).map_or(0.0, |i| largest(&noise[i]));
+    let noise = |name: &str| {
+        let of = |i: usize| largest(&noise[i]).max(tolerance * largest(&gradients[i]));
+        position(name).map_or(0.0, of)
+    };
     for name in not_times(&named(gradients), &scaled, FACTOR, &noise) {
         faults.push(format!(
             "gradient of {name} is not linear in the upstream gradient: {FACTOR} times the \
@@ -86,6 +94,15 @@ pub(super) fn of_function(
         ));
     }
     faults
+}
+
+/// Whether both have the same bits in every number or, where there is a tolerance, are within that part of
+/// the largest of them.
+fn same_within(a: &[f64], b: &[f64], tolerance: f64) -> bool {
+    let near = tolerance * largest(a).max(largest(b));
+    let pairs = || a.iter().zip(b);
+    same_bits(a, b)
+        || (tolerance > 0.0 && a.len() == b.len() && pairs().all(|(a, b)| (a - b).abs() <= near))
 }
 
 /// Whether both have the same bits in every number.

@@ -9,6 +9,26 @@ pub use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
 
+/// The derivatives that one may claim at a kink.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Choice {
+    /// From this ...
+    pub least: f64,
+    /// ... to this.
+    pub most: f64,
+    /// What backward returned.
+    pub yours: f64,
+    /// Over how long a step both sides were seen.
+    pub step: f64,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, most, yours, .. } = self;
+        write!(f, "at a kink: any of [{least:.6}, {most:.6}] is a subgradient, yours is {yours:.6}")
+    }
+}
+
 /// One comparison of an analytic with a numeric derivative.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -33,6 +53,10 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// Why it is inconclusive.
     pub cause: Option<Cause>,
+    /// What a kink at the point leaves open, where there is one.
+    pub choice: Option<Choice>,
+    /// Whether [`Settings::atol`](super::variable::Settings::atol) and `rtol` decided.
+    pub tolerated: bool,
     /// How often the point was drawn anew because of a kink.
     pub redrawn: usize,
     /// Order of the value that was taken.
@@ -47,6 +71,11 @@ impl Comparison {
     /// The largest |analytic − numeric| that passes.
     pub fn bound(&self) -> f64 {
         self.truncation + self.round_off
+    }
+
+    /// Whether backward says 0, up to round-off.
+    pub fn is_zero(&self) -> bool {
+        self.analytic.abs() <= self.round_off && self.numeric.abs() <= self.bound()
     }
 }
 
@@ -85,6 +114,9 @@ pub struct Report {
     pub all_zero: Vec<String>,
     /// One entry per comparison.
     pub comparisons: Vec<Comparison>,
+    /// For each tensor and element the smallest error that a comparison would have seen.
+    #[serde(skip)]
+    pub(super) seen: Vec<Vec<f64>>,
     /// Comparisons with exact derivatives, of all tensors at once; empty where the case was not run on
     /// dual numbers.
     pub exact: Vec<Projection>,
@@ -112,6 +144,7 @@ impl Report {
             tensors: Vec::new(),
             all_zero: Vec::new(),
             comparisons: Vec::new(),
+            seen: Vec::new(),
             exact: Vec::new(),
             certificate: None,
             taylor: None,

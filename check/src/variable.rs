@@ -5,6 +5,26 @@ pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 /// Values of the variables and gradient of the outputs to one gradient per variable.
 pub type Backward<'a> = dyn Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>> + 'a;
 
+/// The numbers that a function takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f64
+    #[default]
+    F64,
+    /// f32: points are moved to numbers that it has.
+    F32,
+}
+
+impl Precision {
+    /// The nearest number that a function can be given.
+    pub(super) fn round(self, x: f64) -> f64 {
+        match self {
+            Self::F64 => x,
+            Self::F32 => f64::from(x as f32),
+        }
+    }
+}
+
 /// How thoroughly a function is checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -14,19 +34,37 @@ pub struct Settings {
     pub samples: usize,
     /// ... and this many random projections of all.
     pub projections: usize,
-    /// Largest step, relative to the size of the tensor.
+    /// Largest step, relative to the size of the element, or of the tensor where many move.
     pub first_step: f64,
     /// Most steps, each half of the one before; at least 4, for all orders.
     pub steps: usize,
-    /// Largest bound, relative to the scale of the comparison, with which it passes.
+    /// Blocks into which a larger tensor is cut, twice and at random, each with a projection of its own; 0
+    /// for none. They have [`Settings::dense`] elements each where this number allows it.
+    pub blocks: usize,
+    /// Bound to which a comparison is pressed where steps allow it, relative to its scale.
     pub resolution: f64,
+    /// Largest bound with which one passes, relative to its scale; and the largest error of one element that
+    /// a pass may overlook, relative to its tensor's largest gradient.
+    pub coarsest: f64,
+    /// A difference this large passes ...
+    pub atol: f64,
+    /// ... and one of this part of the numeric derivative is added to it; 0 and 0 leave the decision to what
+    /// was measured. A comparison that they decided says so.
+    pub rtol: f64,
+    /// How far two runs may be apart, relative to the largest number of an array, before they are not the
+    /// same.
+    pub nondeterminism: f64,
+    /// Of what numbers the arguments are.
+    pub precision: Precision,
+    /// Whether a subgradient at a kink is inconclusive; else it passes and is reported as a choice.
+    pub refuse_kinks: bool,
     /// Whether the report gets a ladder over all steps for each tensor, to be drawn.
     pub curves: bool,
 }
 
 impl Default for Settings {
-    /// 96 elements densely, 12 samples and 4 projections of larger tensors, up to 40 steps from 1/8 on,
-    /// a resolution of 1e-6.
+    /// 96 elements densely, 12 samples, 4 projections and at most 64 blocks of larger tensors, up to 40 steps
+    /// from 1/8 on, a resolution of 1e-6 where it can be had, and of 1e-4 at least.
     fn default() -> Self {
         Self {
             dense: 96,
@@ -34,7 +72,14 @@ impl Default for Settings {
             projections: 4,
             first_step: 0.125,
             steps: 40,
+            blocks: 64,
             resolution: 1e-6,
+            coarsest: 1e-4,
+            atol: 0.0,
+            rtol: 0.0,
+            nondeterminism: 0.0,
+            precision: Precision::F64,
+            refuse_kinks: false,
             curves: false,
         }
     }
@@ -46,7 +91,7 @@ impl Settings {
     pub fn for_tensors(tensors: usize) -> Self {
         match tensors {
             0..=8 => Self::default(),
-            _ => Self { dense: 12, samples: 4, projections: 2, ..Self::default() },
+            _ => Self { dense: 12, samples: 4, projections: 2, blocks: 0, ..Self::default() },
         }
     }
 }
@@ -70,6 +115,11 @@ impl Variable {
         Self { name: name.into(), shape: shape.to_vec(), values }
     }
 
+    /// The place of an index in row-major order.
+    pub(super) fn flat(&self, index: &[usize]) -> usize {
+        index.iter().zip(&self.shape).fold(0, |flat, (i, len)| flat * len + i)
+    }
+
     pub(super) fn index(&self, mut flat: usize) -> Vec<usize> {
         let mut index = vec![0; self.shape.len()];
         for (slot, &len) in index.iter_mut().zip(&self.shape).rev() {
@@ -79,12 +129,21 @@ impl Variable {
         index
     }
 
-    /// The power of two next to the root mean square of the values; 1 where all are 0.
+    /// The power of two next to the median magnitude of what is not 0; 1 where all are 0.
     pub(super) fn size(&self) -> f64 {
-        let squares: f64 = self.values.iter().map(|x| x * x).sum();
-        let size = (squares / self.values.len().max(1) as f64).sqrt();
-        if size > 0.0 && size.is_finite() { size.log2().round().exp2() } else { 1.0 }
+        let moved = self.values.iter().map(|x| x.abs()).filter(|x| *x > 0.0 && x.is_finite());
+        let mut all: Vec<f64> = moved.collect();
+        let middle = all.len() / 2;
+        match all.len() {
+            0 => 1.0,
+            _ => power_of_two(*all.select_nth_unstable_by(middle, f64::total_cmp).1),
+        }
     }
+}
+
+/// The power of two next to a positive number.
+pub(super) fn power_of_two(x: f64) -> f64 {
+    x.log2().round().clamp(-1000.0, 1000.0).exp2()
 }
 
 /// A point, and what the function gives there.

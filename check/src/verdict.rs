@@ -56,8 +56,12 @@ impl fmt::Display for Cause {
 pub enum Location {
     /// One element, by its index along each axis.
     Element(Vec<usize>),
-    /// All elements of the tensor at once, along seeded random direction number n.
+    /// Many elements of the tensor at once, along seeded random direction number n.
     Direction(usize),
+    /// All elements of all tensors at once, along a seeded random direction.
+    All,
+    /// An element at a kink and so many others with it.
+    Tied(Vec<usize>, usize),
 }
 
 impl fmt::Display for Location {
@@ -68,6 +72,10 @@ impl fmt::Display for Location {
                 write!(f, "[{}]", index.join(","))
             }
             Self::Direction(n) => write!(f, " along direction {n}"),
+            Self::All => f.write_str(" and all others along a random direction"),
+            Self::Tied(index, others) => {
+                write!(f, "{} together with {others} more at kinks", Self::Element(index.clone()))
+            }
         }
     }
 }

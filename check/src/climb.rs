@@ -1,0 +1,135 @@
+//! The differences along one direction, at longer and shorter steps.
+
+use super::claim::{Claim, Judged};
+use super::directions::Direction;
+use super::ladder::{self, Ladder, Rung};
+use super::noise::Squares;
+use super::problem::{Problem, SMALLEST};
+use super::verdict::Verdict;
+use std::f64::consts::SQRT_2;
+
+/// Deviations of round-off that a bound allows.
+pub(super) const DEVIATIONS: f64 = 8.0;
+/// A factor of the steps that is in no simple ratio to a period, whose multiples would all show the same.
+const ODD: f64 = 3299.0 / 4096.0;
+/// The ratio of the steps of the second look, in no simple ratio to the halves of the first.
+const UP: f64 = 2.7;
+/// Rungs of the second look.
+const LOOKS: usize = 24;
+
+/// One ladder on its way.
+pub(super) struct Climb<'a, 'b> {
+    problem: &'b Problem<'a>,
+    values: Vec<Vec<f64>>,
+    direction: &'b Direction,
+    pub ladder: Ladder,
+    /// The longest step.
+    first: f64,
+    /// Rungs on the way down.
+    halved: usize,
+    /// Which outputs have moved at any step; all, where the first step is so short that an output
+    /// could depend on the direction without moving.
+    moved: Vec<bool>,
+}
+
+impl<'a, 'b> Climb<'a, 'b> {
+    pub fn new(problem: &'b Problem<'a>, direction: &'b Direction) -> Self {
+        let short = problem.settings.first_step < 1e-3;
+        Self {
+            problem,
+            values: problem.at.values.clone(),
+            direction,
+            ladder: Ladder::default(),
+            first: ODD * problem.settings.first_step * problem.scale_of(direction),
+            halved: 0,
+            moved: vec![short; problem.at.outputs.len()],
+        }
+    }
+
+    /// What the differences say of a claim. Steps are halved until it is clear. Then it is looked at from
+    /// below: over a step so short that round-off leaves just enough to see whether the verdict is right. If
+    /// that contradicts, longer steps are taken from there.
+    pub fn judge(&mut self, claim: &Claim) -> Judged {
+        let settings = self.problem.settings;
+        while self.ladder.rungs.len() < ladder::FIRST && self.halve() {}
+        let mut judged = claim.judge(&self.ladder, settings);
+        while !judged.clear && self.halve() {
+            judged = claim.judge(&self.ladder, settings);
+        }
+        // Another verdict may be seen over another step.
+        for _ in 0..3 {
+            if !self.look(judged.sight) {
+                break;
+            }
+            judged = claim.judge(&self.ladder, settings);
+        }
+        let Some(mut step) = self.ladder.rungs.last().map(|r| r.step) else { return judged };
+        for _ in 0..LOOKS {
+            step *= UP;
+            let longer = self.ladder.rungs.iter().rev().find(|r| r.step > step / UP * 1.001);
+            let meets = longer.is_none_or(|r| r.step < 1.5 * step);
+            if judged.verdict != Verdict::Inconclusive || meets {
+                break;
+            }
+            self.add(step);
+            judged = claim.judge(&self.ladder, settings);
+        }
+        judged
+    }
+
+    /// Adds the rung whose round-off is this large, where it is far below all others; whether it did.
+    fn look(&mut self, sight: f64) -> bool {
+        let Some(last) = self.ladder.rungs.last() else { return false };
+        let step = last.step * last.noise / sight;
+        // Steps that do not move the numbers show nothing.
+        let least = 64.0 * f64::EPSILON * self.first;
+        let step = step.max(least);
+        let worth = step.is_finite() && step < 0.25 * last.step;
+        if worth {
+            self.add(step);
+        }
+        worth
+    }
+
+    /// Adds a rung of half the step; whether there was one to add.
+    fn halve(&mut self) -> bool {
+        if self.halved >= self.problem.settings.steps || self.ladder.is_drowned() {
+            return false;
+        }
+        self.add(self.first * 0.5f64.powi(self.halved as i32));
+        self.halved += 1;
+        true
+    }
+
+    /// Adds a rung at this step.
+    pub fn add(&mut self, step: f64) {
+        let up = self.problem.beside(&mut self.values, self.direction, step);
+        let down = self.problem.beside(&mut self.values, self.direction, -step);
+        let strays = (up.stray - down.stray, up.stray + down.stray);
+        let (ahead, back) = (up.step, -down.step);
+        let length = ahead + back;
+        let (up, down) = (up.outputs, down.outputs);
+        let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, Squares::default());
+        let mut least = 0.0;
+        for (i, (u, y)) in self.problem.upstream.iter().zip(&self.problem.at.outputs).enumerate() {
+            let (rise, fall) = (up[i] - y, y - down[i]);
+            change += u * (up[i] - down[i]);
+            bend += u * (rise * (step / ahead) - fall * (step / back));
+            size += (u * (up[i] - down[i])).abs();
+            self.moved[i] |= rise != 0.0 || fall != 0.0;
+            let noise = self.problem.noise_of_output(i, up[i].abs().max(down[i].abs()));
+            // What the longest step did not move beyond its round-off a shorter one moves less.
+            let share = if self.moved[i] { 1.0 } else { step / self.first };
+            squares.add(u * noise * share);
+            least += u.abs() * SMALLEST;
+        }
+        let noise = DEVIATIONS * (SQRT_2 * squares.root() + least) + f64::EPSILON * size;
+        self.ladder.add(Rung {
+            step,
+            difference: (change - strays.0) / length,
+            jump: (bend - strays.1) / step,
+            size: size / length,
+            noise: noise / length,
+        });
+    }
+}

@@ -1,0 +1,203 @@
+//! A function, a point, and what is known there: its results, their round-off, the sizes of its numbers.
+
+use super::directions::Direction;
+use super::noise;
+use super::promises::{self, largest};
+use super::random::{SEED, Stream};
+use super::variable::{Backward, Evaluated, Forward, Settings, Variable, power_of_two};
+
+/// What rounding does to numbers next to 0, with room for what they are multiplied by.
+pub(super) const SMALLEST: f64 = 1024.0 * f64::MIN_POSITIVE * f64::EPSILON;
+
+/// The median, the smaller one of two; 0 of nothing.
+fn middle(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+/// What rounding does to a number that is rounded once.
+fn rounding(x: f64) -> f64 {
+    (0.5 * f64::EPSILON * x.abs()).max(SMALLEST)
+}
+
+pub(super) struct Problem<'a> {
+    pub settings: &'a Settings,
+    pub variables: &'a [Variable],
+    pub forward: &'a Forward<'a>,
+    pub backward: &'a Backward<'a>,
+    pub rng: Stream,
+    pub upstream: Vec<f64>,
+    pub at: Evaluated,
+    /// Size of each variable, a power of two.
+    pub sizes: Vec<f64>,
+    /// Deviation of the round-off of each output at the point ...
+    output_noise: Vec<f64>,
+    /// ... and relative to the output, for points at which outputs are larger.
+    precision: f64,
+    /// The same of each gradient.
+    pub gradient_noise: Vec<Vec<f64>>,
+}
+
+/// Outputs beside the point.
+pub(super) struct Beside {
+    pub outputs: Vec<f64>,
+    /// The step that a single element took; where many move, the one that they should have.
+    pub step: f64,
+    /// What the values of many that were rounded to the next number add to the change, by the gradients.
+    pub stray: f64,
+}
+
+impl<'a> Problem<'a> {
+    pub fn new(
+        settings: &'a Settings,
+        variables: &'a [Variable],
+        forward: &'a Forward<'a>,
+        backward: &'a Backward<'a>,
+    ) -> Self {
+        let mut rng = Stream::new(SEED, 1);
+        let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
+        let outputs = forward(&values);
+        let upstream = rng.normal(outputs.len());
+        let gradients = backward(&values, &upstream);
+        let at = Evaluated { values, outputs, gradients };
+        let sizes = variables.iter().map(Variable::size).collect();
+        let (output_noise, gradient_noise) = (Vec::new(), Vec::new());
+        Self {
+            settings,
+            variables,
+            forward,
+            backward,
+            rng,
+            upstream,
+            at,
+            sizes,
+            output_noise,
+            precision: f64::EPSILON,
+            gradient_noise,
+        }
+    }
+
+    /// Size of one element: its own, but not far below that of the others, which it may have come near 0
+    /// among.
+    pub fn size_of(&self, t: usize, i: usize) -> f64 {
+        let own = self.at.values[t][i].abs();
+        let common = self.sizes[t] / 8.0;
+        if own > common && own.is_finite() { power_of_two(own) } else { common }
+    }
+
+    /// The step along a direction that is as long as what moves.
+    pub fn scale_of(&self, direction: &Direction) -> f64 {
+        match direction[..] {
+            [(t, i, v)] => self.size_of(t, i) / v.abs(),
+            _ => direction.iter().map(|d| self.sizes[d.0]).fold(0.0, f64::max),
+        }
+    }
+
+    /// Deviation of the round-off of output i where it has this magnitude.
+    pub fn noise_of_output(&self, i: usize, magnitude: f64) -> f64 {
+        self.output_noise[i].max(self.precision * magnitude)
+    }
+
+    /// The outputs a step away along a direction.
+    pub fn beside(&self, values: &mut [Vec<f64>], direction: &Direction, step: f64) -> Beside {
+        let (mut stray, mut taken) = (0.0, step);
+        for &(t, i, v) in direction {
+            let x = self.at.values[t][i];
+            let moved = self.settings.precision.round(x + step * v);
+            values[t][i] = moved;
+            if direction.len() == 1 {
+                taken = (moved - x) / v;
+            } else {
+                stray += self.at.gradients[t][i] * ((moved - x) - step * v);
+            }
+        }
+        let outputs = (self.forward)(values);
+        for &(t, i, _) in direction {
+            values[t][i] = self.at.values[t][i];
+        }
+        Beside { outputs, step: taken, stray }
+    }
+
+    /// Moves to a point nearby: up to an eighth of the size of each value, or of the tensor where it is 0.
+    pub fn redraw(&mut self, start: &Evaluated, elements: impl Iterator<Item = (usize, usize)>) {
+        let mut values = start.values.clone();
+        for (t, i) in elements {
+            let x = &mut values[t][i];
+            let size = if *x == 0.0 { self.sizes[t] } else { x.abs() };
+            *x = self.settings.precision.round(*x + 0.125 * size * self.rng.uniform(-1.0, 1.0));
+        }
+        let outputs = (self.forward)(&values);
+        let gradients = (self.backward)(&values, &self.upstream);
+        self.at = Evaluated { values, outputs, gradients };
+    }
+
+    /// What is wrong before anything is compared; measures round-off on the way.
+    pub fn faults(&mut self) -> Vec<String> {
+        let (variables, at) = (self.variables, &self.at);
+        let mut faults = promises::of_results(variables, &at.outputs, &at.gradients);
+        if faults.is_empty() && !variables.is_empty() {
+            self.measure_noise();
+            faults = promises::of_function(
+                self.settings,
+                variables,
+                &self.at,
+                &self.upstream,
+                &self.gradient_noise,
+                self.forward,
+                self.backward,
+            );
+        }
+        faults
+    }
+
+    fn measure_noise(&mut self) {
+        let of = |t: usize| (0..self.variables[t].values.len()).map(move |i| (t, i));
+        let mut scales: Vec<Vec<f64>> = (0..self.variables.len())
+            .map(|t| of(t).map(|(t, i)| self.size_of(t, i)).collect())
+            .collect();
+        // Backward rounds the upstream gradient, too.
+        scales.push(vec![1.0; self.upstream.len()]);
+        let Self { settings, at, forward, backward, upstream, rng, .. } = self;
+        let n = at.outputs.len();
+        // Both at once: the same displacements serve for outputs and gradients.
+        let total: f64 = upstream.iter().zip(&at.outputs).map(|(u, y)| (u * y).abs()).sum();
+        // What is claimed says whether anything should move; a wrong claim costs some precision.
+        let visible = |d: &[Vec<f64>]| {
+            let terms = at.gradients.iter().zip(d).flat_map(|(g, d)| g.iter().zip(d));
+            terms.map(|(g, d)| g * d).sum::<f64>().abs() > 4.0 * f64::EPSILON * total
+        };
+        let measured = noise::measure(&scales, n, rng, visible, |d| {
+            let sum = |(x, d): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+                x.iter().zip(d).map(|(x, d)| settings.precision.round(x + d)).collect()
+            };
+            let values: Vec<_> = at.values.iter().zip(d).map(sum).collect();
+            let upstream: Vec<f64> = sum((&*upstream, &d[d.len() - 1]));
+            let mut all = forward(&values);
+            all.extend(backward(&values, &upstream).concat());
+            all
+        });
+        let all = measured.deviations;
+        self.output_noise = all.iter().zip(&at.outputs).map(|(s, y)| s.max(rounding(*y))).collect();
+        if measured.coarse {
+            let pairs = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
+            self.precision = middle(pairs.map(|(s, y)| s / y.abs()).collect());
+        }
+        let mut rest = all.get(n..).unwrap_or_default();
+        let lengths = self.variables.iter().map(|v| v.values.len());
+        self.gradient_noise = (lengths.zip(&at.gradients))
+            .map(|(n, g)| {
+                let (own, others) = rest.split_at(n.min(rest.len()));
+                rest = others;
+                // Few values give a rough deviation; what is common in the tensor is known better.
+                let common = middle(own.to_vec());
+                // What stands far out from the others is no round-off but a branch that was left.
+                let branch = (1e-5 * largest(g)).max(100.0 * common);
+                let one = |(s, g): (&f64, &f64)| {
+                    let own = if *s > branch { common } else { *s };
+                    own.max(common).max(rounding(*g))
+                };
+                own.iter().zip(g).map(one).collect()
+            })
+            .collect();
+    }
+}
