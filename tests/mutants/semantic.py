@@ -8,6 +8,8 @@
     --every                                all tests of a fault, not only up to the first that notices
     --add                                  keeps what the result has of faults that are not run
 
+The result is written after every fault, so a run that is ended can be gone on with by --add.
+
 `semantic.toml` has the list. The copy of the tree below target/ has all faults at once, each behind
 `crate::planted(number)`, which asks the environment once, so that one build serves all of them. `old` must
 stand in its file exactly once; in `new`, FAULT is whether this fault is chosen. A fault of an op is shown to
@@ -138,11 +140,15 @@ def run(executable, what, number):
     return [name for name, _ in ran], failed
 
 
-def judge(faults, arguments):
-    chosen = lambda f: not arguments.names or any(name in f["name"] for name in arguments.names)
-    mine = [(n, f) for n, f in enumerate(faults, 1) if chosen(f)]
+def chosen(faults, names):
+    """The faults to run, with their numbers."""
+    return [(n, f) for n, f in enumerate(faults, 1) if not names or any(name in f["name"] for name in names)]
+
+
+def judge(mine, arguments):
+    """One result after the other."""
     found = build(arguments.profile, {program for _, f in mine for program, _ in programs_of(f)})
-    clean, results = {}, []
+    clean = {}
     for number, fault in mine:
         caught, seen = [], 0
         for program, what in programs_of(fault):
@@ -161,8 +167,18 @@ def judge(faults, arguments):
         if state == "missed" and "equivalent" in fault:
             state = "equivalent"
         print(f"{state:10} {fault['name']}  {caught[0] if caught else ''}", flush=True)
-        results.append({"name": fault["name"], "file": fault["file"], "state": state, "by": caught[:4]})
-    return results
+        yield {"name": fault["name"], "file": fault["file"], "state": state, "by": caught[:4]}
+
+
+def record(faults, results):
+    """Writes what is known of the faults that are listed."""
+    listed = [results[f["name"]] for f in faults if f["name"] in results]
+    states = [r["state"] for r in listed]
+    counts = {state: states.count(state) for state in ("caught", "missed", "equivalent", "no test")}
+    about = {"command": "tests/mutants/semantic.py", "commit": output("git", "rev-parse", "--short", "HEAD").strip()}
+    about |= {"listed": len(faults), "run": len(listed)} | counts | {"faults": listed}
+    RESULT.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return counts
 
 
 def main():
@@ -180,19 +196,15 @@ def main():
     print(f"{len(faults)} faults planted in {TREE}")
     if arguments.apply:
         return 0
-    results = judge(faults, arguments)
+    results = {}
     if arguments.add and RESULT.exists():
-        new = {r["name"] for r in results}
-        results += [r for r in json.loads(RESULT.read_text())["faults"] if r["name"] not in new]
-    order = {fault["name"]: i for i, fault in enumerate(faults)}
-    results = sorted((r for r in results if r["name"] in order), key=lambda r: order[r["name"]])
-    states = [r["state"] for r in results]
-    counts = {state: states.count(state) for state in ("caught", "missed", "equivalent", "no test")}
-    listed = {"command": "tests/mutants/semantic.py", "commit": output("git", "rev-parse", "--short", "HEAD").strip()}
-    listed |= {"listed": len(faults), "run": len(results)} | counts | {"faults": results}
-    RESULT.write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
+        results = {r["name"]: r for r in json.loads(RESULT.read_text())["faults"]}
+    counts = {}
+    for result in judge(chosen(faults, arguments.names), arguments):
+        results[result["name"]] = result
+        counts = record(faults, results)
     print(", ".join(f"{n} {state}" for state, n in counts.items()))
-    return 1 if counts["missed"] + counts["no test"] else 0
+    return 1 if counts.get("missed", 0) + counts.get("no test", 0) else 0
 
 
 if __name__ == "__main__":

@@ -127,11 +127,11 @@ fn add_masked(
         images.extend(show.apply(&sample.views.patch));
         let seen = Tensor::from_f32(bk, &map.apply(&sample.views.tokens), &[1, h, w_, 3]);
         let tokens = tokenizer.tokens(bk, &seen).to_vec(bk);
-        for patch in 0..np {
-            mask.push(u32::from(sample.mask[patch]));
-            if sample.mask[patch] {
+        for (patch, (&hidden, &token)) in sample.mask.iter().zip(&tokens).enumerate() {
+            mask.push(u32::from(hidden));
+            if hidden {
                 rows.push((i * (np + 1) + patch + 1) as u32);
-                labels.push(tokens[patch]);
+                labels.push(token);
             }
         }
     }

@@ -45,7 +45,7 @@ fn factors(
 fn drop_path_keeps_the_expected_value_sample_by_sample() {
     let (config, batch, steps) = (deep(5, 0.4), 7, 1500);
     let mut dropped = vec![vec![0u32; batch]; 10];
-    let mut together = vec![0u32; 10];
+    let mut together = [0u32; 10];
     for step in 0..steps {
         for (place, keep) in factors(&config, batch, 0..batch, 3, step).iter().enumerate() {
             let p = 0.1 * (place / 2) as f64;

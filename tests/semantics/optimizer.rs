@@ -1,6 +1,6 @@
 //! AdamW, clipping, groups and the running average against a plain loop.
 
-use super::plain::{Optimizer, Rule, expect_near};
+use super::plain::{Optimizer, StepRule, expect_near};
 use beit::cpu::Cpu;
 use beit::models::beit::MaskedImageModel;
 use beit::models::config::{BeitConfig, DvaeConfig};
@@ -74,7 +74,7 @@ fn adamw_at<T: Real>(clip: Option<f64>, norms: [f64; 6], ema: f64, error: f64) {
         let adamw =
             AdamW { lr, beta1: betas.0, beta2: betas.1, eps, step: done + 1, max_norm: clip };
         let got = state.update(&bk, &groups, &adamw).unwrap();
-        let want = plain.step(&g, &scale, &Rule { lr, decay: &decay, betas, eps, clip, ema });
+        let want = plain.step(&g, &scale, &StepRule { lr, decay: &decay, betas, eps, clip, ema });
         assert!((got - want).abs() < error * want, "step {done}: norm {got}, expected {want}");
         assert!(state.g.master.iter().all(|g| g.to_f64() == 0.0));
     }
@@ -137,7 +137,7 @@ fn beside(ema: f64, from: u64, steps: u64) {
             AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, step: step + 1, max_norm: None };
         state.update(&bk, &groups, &adamw).unwrap();
         let rule =
-            Rule { lr: 0.1, decay: &[0.0; 3], betas: (0.9, 0.99), eps: 1e-8, clip: None, ema };
+            StepRule { lr: 0.1, decay: &[0.0; 3], betas: (0.9, 0.99), eps: 1e-8, clip: None, ema };
         plain.step(&g, &[1.0; 3], &rule);
         expect_near("weights", &state.w.master[..3], &plain.w, 1e-12, 1e-12);
         expect_near("average", &state.best().master[..3], &plain.average, 1e-12, 1e-12);

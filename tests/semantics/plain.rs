@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 /// Settings of a step; the decay is that of each number.
-pub struct Rule<'a> {
+pub struct StepRule<'a> {
     pub lr: f64,
     pub decay: &'a [f64],
     pub betas: (f64, f64),
@@ -30,7 +30,7 @@ impl Optimizer {
 
     /// One step of AdamW (arXiv 1711.05101, algorithm 2) on clipped gradients, with the running average after
     /// it; the norm before clipping. `scale` is the factor on the rate of each number.
-    pub fn step(&mut self, g: &[f64], scale: &[f64], rule: &Rule) -> f64 {
+    pub fn step(&mut self, g: &[f64], scale: &[f64], rule: &StepRule) -> f64 {
         let norm = g.iter().map(|g| g * g).sum::<f64>().sqrt();
         let clip = rule.clip.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
         let (beta1, beta2) = rule.betas;

@@ -1,7 +1,7 @@
 //! The loop itself: what it says to a task, and that its weights are those of a plain loop in f64 over the samples
 //! in their order, resumed and not, and after it went back.
 
-use super::plain::{Optimizer, Rule, cosine_table, expect_near};
+use super::plain::{Optimizer, StepRule, cosine_table, expect_near};
 use beit::config::{Preset, RunConfig, TokenizerRun};
 use beit::cpu::Cpu;
 use beit::data::loader::epoch_order;
@@ -277,8 +277,14 @@ fn plain(seed: u64, later: f64) -> Vec<(Optimizer, f64, f64)> {
         let lr = rates[step as usize] * if step < 7 { 1.0 } else { later };
         let d = decays[step as usize];
         let decay = [d, d, d, 0.0, 0.0];
-        let rule =
-            Rule { lr, decay: &decay, betas: (0.8, 0.95), eps: 1e-3, clip: Some(2.5), ema: 0.6 };
+        let rule = StepRule {
+            lr,
+            decay: &decay,
+            betas: (0.8, 0.95),
+            eps: 1e-3,
+            clip: Some(2.5),
+            ema: 0.6,
+        };
         let norm = state.step(&g, &[1.0; 5], &rule);
         all.push((state.clone(), lr, norm));
     }
