@@ -21,6 +21,7 @@ mod model_files;
 mod papers;
 mod precision;
 mod real;
+mod semantics;
 mod shapes;
 mod training;
 mod verdicts;

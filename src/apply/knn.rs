@@ -71,3 +71,34 @@ pub(super) fn knn_predictions(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[[f32; 2]], labels: &[u32]) -> FeatureTable {
+        FeatureTable { blocks: vec![rows.concat()], labels: labels.to_vec(), width: 2 }
+    }
+
+    #[test]
+    fn near_neighbours_outvote_more_that_are_further_and_length_does_not_count() {
+        // Cosines with (1, 0): 1, and 0.92 three times; e^(−0.08/0.07) is 0.32, three of which are less than 1.
+        let far = [0.92, (1.0f32 - 0.92 * 0.92).sqrt()];
+        let train = table(&[[0.1, 0.0], far, far.map(|x| 9.0 * x), far], &[1, 0, 0, 0]);
+        let test = table(&[[5.0, 0.0], [far[0], -far[1]]], &[0, 0]);
+        assert_eq!(knn_predictions(&train, &test, 0, 3, 4), [1, 1]);
+        // A little nearer, 0.925: three of 0.343 are more than 1.
+        let near = [0.925, (1.0f32 - 0.925 * 0.925).sqrt()];
+        let train = table(&[[1.0, 0.0], near, near, near], &[1, 0, 0, 0]);
+        assert_eq!(knn_predictions(&train, &test, 0, 3, 4)[0], 0);
+        assert_eq!(knn_predictions(&train, &test, 0, 3, 1)[0], 1);
+    }
+
+    #[test]
+    fn of_equal_votes_the_lowest_class_wins() {
+        let train = table(&[[0.6, 0.8], [0.6, -0.8], [-1.0, 0.0]], &[2, 1, 0]);
+        let test = table(&[[1.0, 0.0]], &[0]);
+        assert_eq!(knn_predictions(&train, &test, 0, 3, 2), [1]);
+        assert_eq!(knn_predictions(&train, &test, 0, 3, 9), [1]);
+    }
+}

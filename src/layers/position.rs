@@ -223,4 +223,20 @@ mod tests {
             38
         );
     }
+
+    #[test]
+    fn each_axis_of_a_position_embedding_is_resized_by_itself() {
+        // A number for the class token, then the row's on each patch of a square grid.
+        let rows = [1.0, 4.0, 2.0];
+        let embed: Vec<f64> =
+            [9.0].into_iter().chain(rows.into_iter().flat_map(|x| [x; 3])).collect();
+        let wide = resize_pos_embed(&embed, 1, (3, 3), (3, 5));
+        let want = [9.0].into_iter().chain(rows.into_iter().flat_map(|x| [x; 5]));
+        assert!(wide.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12), "{wide:?}");
+        let tall = resize_pos_embed(&embed, 1, (3, 3), (5, 3));
+        for row in tall[1..].chunks_exact(3) {
+            assert!(row.iter().all(|x| (x - row[0]).abs() < 1e-12), "{tall:?}");
+        }
+        assert!((tall[1] - tall[4]).abs() > 0.1);
+    }
 }

@@ -12,6 +12,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -116,6 +117,7 @@ def main(folders):
         if p.name not in ("cuda.rs", "case.rs", "mod.rs") and "backward" in p.read_text()
     )
     mutated = {m.split(":")[0] for m in chosen}
+    faulty = [fault["file"] for fault in tomllib.loads((HERE / "semantic.toml").read_text())["fault"]]
     result = {
         "command": "tests/mutants.sh",
         "commit": output("git", "rev-parse", "--short", "HEAD"),
@@ -138,8 +140,9 @@ def main(folders):
             f: {"caught": r["CaughtMutant"] + r["UnitTest"], "not_caught": r["MissedMutant"] + r["Timeout"], "unviable": r["Unviable"]}
             for f, r in sorted(per_file.items())
         },
-        # Calls of other passes alone, in which cargo-mutants finds nothing to change.
-        "files_without_mutant": [s for s in sources if s not in mutated],
+        # Calls of other passes alone, in which cargo-mutants finds nothing to change, and how many faults of
+        # semantic.toml each has.
+        "files_without_mutant": {s: faulty.count(s) for s in sources if s not in mutated},
     }
     write(result)
     for m in refuted:

@@ -121,3 +121,110 @@ pub(super) fn linear_predictions(
     let blocks = classifiers.iter().zip(&test.blocks);
     Ok(blocks.map(|(c, block)| c.predictions(&bk, &tensor(block))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Preset, RunConfig};
+
+    const CLASSES: usize = 3;
+
+    /// Features that no line parts, in f32 as they are kept.
+    fn table(images: usize, width: usize) -> FeatureTable {
+        let mut rng = Philox::new(1, Purpose::Check, 0, 0);
+        let features = (0..images * width).map(|_| rng.unit() as f32 - 0.4).collect();
+        let labels = (0..images as u32).map(|i| i * i % 7 % 3).collect();
+        FeatureTable { blocks: vec![features], labels, width }
+    }
+
+    /// A classifier as weights `[classes][width + 1]`, the bias last, by a loop in f64: AdamW on all of them, the
+    /// mean over each batch, a rate per epoch.
+    fn plain(train: &FeatureTable, start: &[Vec<f64>], config: &ProbeRun) -> Vec<Vec<f64>> {
+        let (n, d, common) = (train.images(), train.width, &config.common);
+        let (mut w, zeros) = (start.to_vec(), vec![vec![0.0; d + 1]; CLASSES]);
+        let (mut m, mut v, mut t) = (zeros.clone(), zeros.clone(), 0);
+        for epoch in 0..common.epochs {
+            let share = epoch as f64 / common.epochs as f64;
+            let lr = 0.5 * common.lr * (1.0 + (std::f64::consts::PI * share).cos());
+            let mut rng = Philox::new(common.seed, Purpose::Probe, epoch as u32, 0);
+            for batch in shuffled(n, &mut rng).chunks(common.batch) {
+                let mut g = zeros.clone();
+                for &row in batch {
+                    let x = &train.blocks[0][row as usize * d..(row as usize + 1) * d];
+                    let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).chain([1.0]).collect();
+                    let logit =
+                        |w: &Vec<f64>| w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>().exp();
+                    let p: Vec<f64> = w.iter().map(logit).collect();
+                    let total: f64 = p.iter().sum();
+                    for c in 0..CLASSES {
+                        let own = f64::from(u8::from(train.labels[row as usize] as usize == c));
+                        let slope = (p[c] / total - own) / batch.len() as f64;
+                        g[c].iter_mut().zip(&x).for_each(|(g, x)| *g += slope * x);
+                    }
+                }
+                t += 1;
+                for (c, i) in (0..CLASSES).flat_map(|c| (0..=d).map(move |i| (c, i))) {
+                    m[c][i] = 0.9 * m[c][i] + 0.1 * g[c][i];
+                    v[c][i] = 0.999 * v[c][i] + 0.001 * g[c][i] * g[c][i];
+                    let (m, v) =
+                        (m[c][i] / (1.0 - 0.9f64.powi(t)), v[c][i] / (1.0 - 0.999f64.powi(t)));
+                    w[c][i] -= lr * common.weight_decay * w[c][i] + lr * m / (v.sqrt() + 1e-8);
+                }
+            }
+        }
+        w
+    }
+
+    /// Points on both sides of the line between two classes, as near to it as `near`, and the class that wins.
+    fn about_the_line(w: &[Vec<f64>], width: usize, near: f64) -> (FeatureTable, Vec<u32>) {
+        let mut rng = Philox::new(2, Purpose::Check, 0, 0);
+        let (mut rows, mut wins) = (Vec::new(), Vec::new());
+        while wins.len() < 400 {
+            let x: Vec<f64> = (0..width).map(|_| 4.0 * rng.unit() - 2.0).collect();
+            let logit = |c: usize, x: &[f64]| {
+                x.iter().zip(&w[c]).map(|(x, w)| x * w).sum::<f64>() + w[c][width]
+            };
+            let mut order = [0, 1, 2];
+            order.sort_by(|&a, &b| logit(b, &x).total_cmp(&logit(a, &x)));
+            let [a, b, _] = order;
+            let normal: Vec<f64> = (0..width).map(|i| w[a][i] - w[b][i]).collect();
+            let square: f64 = normal.iter().map(|n| n * n).sum();
+            let (gap, side) =
+                (logit(a, &x) - logit(b, &x), if wins.len() % 2 == 0 { 1.0 } else { -1.0 });
+            let shift = side * near - gap;
+            let moved: Vec<f64> =
+                x.iter().zip(&normal).map(|(x, n)| x + shift * n / square).collect();
+            // The third class must not win there.
+            if logit(order[2], &moved) + 0.1 < logit(a, &moved) {
+                rows.extend(moved.iter().map(|&x| x as f32));
+                wins.push(if side > 0.0 { a } else { b } as u32);
+            }
+        }
+        (FeatureTable { blocks: vec![rows], labels: vec![0; 400], width }, wins)
+    }
+
+    #[test]
+    fn a_probe_is_the_plain_loop() {
+        let mut config = ProbeRun::preset(Preset::Tiny);
+        let common = &mut config.common;
+        (common.epochs, common.batch, common.lr, common.weight_decay, common.seed) =
+            (6, 8, 0.05, 0.8, 3);
+        // Batches of 8, 8, 8 and 2.
+        let (train, width) = (table(26, 5), 5);
+        let bk = Cpu::<f32>::new();
+        let fresh = Classifier::new(&bk, width, CLASSES, common.seed);
+        let (weight, bias) =
+            (fresh.state.w.get(&fresh.head.weight), fresh.head.expect_bias("probe"));
+        let bias = fresh.state.w.get(bias);
+        let start: Vec<Vec<f64>> = weight
+            .chunks_exact(width)
+            .zip(bias)
+            .map(|(row, bias)| row.iter().chain([bias]).map(|&x| f64::from(x)).collect())
+            .collect();
+        let w = plain(&train, &start, &config);
+        let (test, wins) = about_the_line(&w, width, 1e-4);
+        let got = linear_predictions(&train, &test, CLASSES, &config).unwrap();
+        let wrong = got[0].iter().zip(&wins).filter(|(a, b)| a != b).count();
+        assert_eq!(wrong, 0, "of 400 points about the lines between classes");
+    }
+}
