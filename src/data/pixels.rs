@@ -97,7 +97,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255u8).flat_map(|x| [x, 255 - x, x ^ 0x5A]).collect();
         let image = Image::new(16, 16, bytes);
         for map in [PixelMap::normalise(IMAGENET.0, IMAGENET.1), PixelMap::map_pixels()] {
-            let table = Master::from_f32(&bk, &map.table(), &[3, 256]);
+            let table = Master::from_f32(&bk, map.table(), &[3, 256]);
             let pieces = [&image.pixels[..300], &image.pixels[300..]];
             let x = Bytes::from_pieces(&bk, &pieces, &[1, 16, 16, 3]);
             assert_eq!(bk.pixels(&x, &table).to_vec(&bk), map.apply(&image));
