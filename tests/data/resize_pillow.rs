@@ -50,7 +50,11 @@ fn hashes_are_those_of_pillow() {
         }
     }
     assert_eq!(count, 1500);
-    assert_eq!((wider, higher), (63, 54), "boxes that shrink along one axis and grow along the other");
+    assert_eq!(
+        (wider, higher),
+        (63, 54),
+        "boxes that shrink along one axis and grow along the other"
+    );
     assert!(wrong.is_empty(), "{} of {count} differ: {:?} ...", wrong.len(), wrong.first());
 }
 
