@@ -68,13 +68,6 @@ pub fn unmap_pixels(x: f32) -> f32 {
     ((x - EPS) / (1.0 - 2.0 * EPS)).clamp(0.0, 1.0)
 }
 
-/// Numbers in `0..=1` to the nearest bytes; what lies outside is clipped.
-#[track_caller]
-pub fn to_image(height: usize, width: usize, unit: impl IntoIterator<Item = f32>) -> Image {
-    let bytes = unit.into_iter().map(|x| (x * 255.0).round().clamp(0.0, 255.0) as u8);
-    Image::new(height, width, bytes.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +80,8 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).collect();
         let image = Image::new(1, 256, bytes.iter().flat_map(|&b| [b; 3]).collect());
         let mapped = PixelMap::map_pixels().apply(&image);
-        assert_eq!(to_image(1, 256, mapped.into_iter().map(unmap_pixels)), image);
+        let back = mapped.into_iter().map(|x| (255.0 * unmap_pixels(x)).round() as u8);
+        assert_eq!(back.collect::<Vec<_>>(), image.pixels);
     }
 
     /// On a device, by table: the same number of every byte of every channel.
