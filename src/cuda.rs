@@ -8,7 +8,7 @@
 //! An op's launches are in its folder (`src/ops/layer_norm/cuda.rs`), its kernels in `cuda/` under
 //! its name. Nothing in an op waits for the GPU; a copy to the host does.
 //!
-//! The crate builds without CUDA and finds the driver at run time ([`Device::missing`]). The tests
+//! The crate builds without CUDA and finds the driver at run time ([`Device::new`]). The tests
 //! run the very same kernels and host code on the CPU (`cuda/README.md`).
 
 #![allow(unsafe_code)]

@@ -18,6 +18,14 @@ pub trait Float: Element {
     fn from_f64(x: f64) -> Self;
     /// The value, widened (for a dual number: its real part).
     fn to_f64(self) -> f64;
+    /// Numbers given as f32, each rounded or widened; f32 itself is moved.
+    fn from_f32s(numbers: Vec<f32>) -> Vec<Self> {
+        numbers.into_iter().map(|x| Self::from_f64(f64::from(x))).collect()
+    }
+    /// The numbers as f32, each rounded or widened; f32 itself is moved.
+    fn into_f32s(numbers: Vec<Self>) -> Vec<f32> {
+        numbers.into_iter().map(|x| x.to_f64() as f32).collect()
+    }
     /// A number of the two parts that the gradient checker's types have: for a dual number the value
     /// and its slope, for double-double two numbers that are added. Other types drop the second.
     fn from_parts(x: f64, second: f64) -> Self {
@@ -37,10 +45,19 @@ impl Element for u32 {}
 impl Element for half::bf16 {}
 impl Float for half::bf16 {
     fn from_f64(x: f64) -> Self {
-        Self::from_f64(x)
+        // half 2.7 reads the upper 32 bits alone. One of them stands for the others: else a number just
+        // beyond the middle of two would round as if it were there.
+        let rest = u64::from(x.to_bits() as u32 != 0) << 32;
+        Self::from_f64(f64::from_bits(x.to_bits() | rest))
     }
     fn to_f64(self) -> f64 {
         self.into()
+    }
+    fn from_f32s(numbers: Vec<f32>) -> Vec<Self> {
+        numbers.into_iter().map(Self::from_f32).collect()
+    }
+    fn into_f32s(numbers: Vec<Self>) -> Vec<f32> {
+        numbers.into_iter().map(Self::to_f32).collect()
     }
 }
 
@@ -183,6 +200,12 @@ impl Float for f32 {
     #[inline(always)]
     fn to_f64(self) -> f64 {
         f64::from(self)
+    }
+    fn from_f32s(numbers: Vec<f32>) -> Vec<Self> {
+        numbers
+    }
+    fn into_f32s(numbers: Vec<Self>) -> Vec<f32> {
+        numbers
     }
 }
 
@@ -339,6 +362,28 @@ mod tests {
                 (f64::from(f(x)) - want).abs() / ulp
             })
             .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn bf16_is_the_nearest_of_all() {
+        use half::bf16;
+        let of = <bf16 as Float>::from_f64;
+        let (step, low) = (2f64.powi(-7), 2f64.powi(-133));
+        for (x, want) in [
+            (1.0 + step / 2.0, 1.0),
+            (1.0 + step / 2.0 + 2f64.powi(-23), 1.0 + step),
+            (1.0 + step / 2.0 + 2f64.powi(-52), 1.0 + step),
+            (1.0 + 1.5 * step, 1.0 + 2.0 * step),
+            (1.0 + 1.5 * step - 2f64.powi(-52), 1.0 + step),
+            (low / 2.0, 0.0),
+            (low / 2.0 + 2f64.powi(-180), low),
+            (-low * 1.5 + 2f64.powi(-180), -low),
+            (f64::MAX, f64::INFINITY),
+            (f64::INFINITY, f64::INFINITY),
+        ] {
+            assert_eq!(of(x).to_f64(), want, "{x:e}");
+        }
+        assert!(of(f64::NAN).is_nan());
     }
 
     #[test]

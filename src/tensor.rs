@@ -137,14 +137,50 @@ impl<B: Storage, T: Float> Tensor<B, T> {
         Self::from_vec(bk, host.iter().map(|&x| T::from_f64(x)).collect(), shape)
     }
 
-    /// Copies numbers given as f32, each rounded or widened to `T`.
+    /// Numbers given as f32, each rounded or widened to `T`; where `T` is f32 they are moved.
     #[track_caller]
-    pub fn from_f32(bk: &B, host: &[f32], shape: &[usize]) -> Self {
-        Self::from_vec(bk, host.iter().map(|&x| T::from_f64(f64::from(x))).collect(), shape)
+    pub fn from_f32(bk: &B, host: Vec<f32>, shape: &[usize]) -> Self {
+        Self::from_vec(bk, T::from_f32s(host), shape)
     }
 
     /// Copies the elements to the host, widened to f64.
     pub fn to_f64(&self, bk: &B) -> Vec<f64> {
         self.to_vec(bk).into_iter().map(Float::to_f64).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use half::bf16;
+
+    #[test]
+    fn f32_numbers_are_moved_to_a_backend_of_their_type() {
+        let numbers: Vec<f32> = (0..7u8).map(f32::from).collect();
+        let (place, bk) = (numbers.as_ptr(), Cpu::<f32>::new());
+        let x = Tensor::from_f32(&bk, numbers, &[7]);
+        assert_eq!(x.buf().as_ptr(), place);
+        let numbers = x.to_vec(&bk);
+        let place = numbers.as_ptr();
+        let numbers = f32::into_f32s(numbers);
+        assert_eq!(numbers.as_ptr(), place);
+    }
+
+    #[test]
+    fn other_types_round_f32_as_they_round_f64() {
+        let numbers: Vec<f32> = (0..1 << 18).map(|i| f32::from_bits(i * 16_381)).collect();
+        let numbers: Vec<f32> = numbers.into_iter().filter(|x| !x.is_nan()).collect();
+        let wide: Vec<f64> = numbers.iter().map(|&x| f64::from(x)).collect();
+        let (f64s, bf16s) = (Cpu::<f64>::new(), Cpu::<bf16>::new());
+        let shape = [numbers.len()];
+        let x = Tensor::from_f32(&f64s, numbers.clone(), &shape).to_vec(&f64s);
+        assert_eq!(x, wide);
+        assert_eq!(f64::into_f32s(x), numbers);
+        let x: Tensor<Cpu<bf16>> = Tensor::from_f32(&bf16s, numbers, &shape);
+        let x = x.to_vec(&bf16s);
+        assert_eq!(x, Tensor::<Cpu<bf16>>::from_f64(&bf16s, &wide, &shape).to_vec(&bf16s));
+        let back: Vec<f32> = x.iter().map(|x| x.to_f64() as f32).collect();
+        assert_eq!(bf16::into_f32s(x), back);
     }
 }

@@ -1,4 +1,4 @@
-//! Every fixture case, from `tests/fixtures` or from the folder that `BEIT_FIXTURES` names.
+//! Every fixture case, the numbered ones from `tests/fixtures` or from the folder that `BEIT_FIXTURES` names.
 
 use libtest_mimic::Arguments;
 use std::path::PathBuf;

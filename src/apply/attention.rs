@@ -69,7 +69,9 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
     let augment =
         views((ih, iw), (ih, iw), map.normalise.or(file.normalise).unwrap_or(Normalise::Half));
     let view = eval_view(&augment, &image);
-    let images = Tensor::from_f32(bk, &view, &[1, ih, iw, 3]);
+    let show = |p: &[f32]| [0, 1, 2].map(|c| p[c] * augment.std[c] + augment.mean[c]);
+    let pixels = view.chunks_exact(3).flat_map(show).collect();
+    let images = Tensor::from_f32(bk, view, &[1, ih, iw, 3]);
     let (ctx, input) = (Ctx::new(bk, &w), EncoderInput::of(&images));
     let probs = model.encoder.attention_probs(ctx, &input, &[layer])[0].to_f64(bk); // [1,H,N,N]
     let query = 1 + row * grid.1 + col;
@@ -77,8 +79,6 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
         .chunks_exact(n * n)
         .map(|head| head[query * n + 1..(query + 1) * n].to_vec())
         .collect();
-    let show = |p: &[f32]| [0, 1, 2].map(|c| p[c] * augment.std[c] + augment.mean[c]);
-    let pixels = view.chunks_exact(3).flat_map(show).collect();
     Ok(AttentionRows { heads, grid, pixels, patch: config.patch })
 }
 

@@ -64,7 +64,7 @@ pub fn mapped<B: Backend>(bk: &B, images: &[Image]) -> Master<B> {
     let pieces: Vec<&[u8]> = images.iter().map(|image| &*image.pixels).collect();
     let (height, width) = images.first().map_or((0, 0), |image| (image.height, image.width));
     let bytes = Bytes::from_pieces(bk, &pieces, &[images.len(), height, width, 3]);
-    bk.pixels(&bytes, &Master::from_f32(bk, &PixelMap::map_pixels().table(), &[3, 256]))
+    bk.pixels(&bytes, &Master::from_f32(bk, PixelMap::map_pixels().table(), &[3, 256]))
 }
 
 /// Adds what hard codes do on images of the tokenizer's size to `sums`.

@@ -81,7 +81,7 @@ impl<B: Backend> TokenPrediction<B> {
         let (th, tw) = self.tokenizer.dvae.config.image;
         let elem = |view: fn(&Views) -> &Image, map: PixelMap, shape: [usize; 4]| {
             let images: Vec<&[u8]> = samples.iter().map(|s| &*view(&s.views).pixels).collect();
-            let table = Master::from_f32(bk, &map.table(), &[3, 256]);
+            let table = Master::from_f32(bk, map.table(), &[3, 256]);
             bk.pixels_elem(&Bytes::from_pieces(bk, &images, &shape), &table)
         };
         let mask: Vec<bool> = samples.iter().flat_map(|s| s.mask.iter().copied()).collect();

@@ -80,13 +80,12 @@ impl<B: Backend> Probed<B> {
         let seen = encoder.features(Ctx::new(bk, &self.w), &EncoderInput::of(&images), &taps);
         let features = seen.taps.into_iter().map(|s| {
             let (n, c) = (s.shape()[1], s.cols());
-            let mean = bk.mean_pool_forward(&s).to_f64(bk);
-            let s = s.to_vec(bk);
+            let mean = Float::into_f32s(bk.mean_pool_forward(&s).to_vec(bk));
+            let s = Float::into_f32s(s.to_vec(bk));
             let mut rows = Vec::with_capacity(b * 2 * c);
             for (i, mean) in mean.chunks_exact(c).enumerate() {
-                let cls = &s[i * n * c..i * n * c + c];
-                rows.extend(cls.iter().map(|x| x.to_f64() as f32));
-                rows.extend(mean.iter().map(|&x| x as f32));
+                rows.extend_from_slice(&s[i * n * c..i * n * c + c]);
+                rows.extend_from_slice(mean);
             }
             rows
         });
@@ -156,12 +155,13 @@ fn table<B: Backend>(
         if loaded.is_empty() {
             continue;
         }
-        let mut pixels = Vec::with_capacity(loaded.len());
+        let count = loaded.len();
+        let mut pixels = Vec::with_capacity(count * ih * iw * 3);
         for (i, (label, view)) in loaded {
             table.labels.push(side.class_of(i, label)?);
-            pixels.push(view);
+            pixels.extend(view);
         }
-        let images = Tensor::from_f32(bk, &pixels.concat(), &[pixels.len(), ih, iw, 3]);
+        let images = Tensor::from_f32(bk, pixels, &[count, ih, iw, 3]);
         for (all, rows) in table.blocks.iter_mut().zip(probed.features(bk, images)) {
             all.extend(rows);
         }

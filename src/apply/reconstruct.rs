@@ -94,7 +94,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
             let batch = MaskedBatch {
                 images: Tensor::from_f32(
                     bk,
-                    &augment.normalise().apply(&views.patch),
+                    augment.normalise().apply(&views.patch),
                     &[1, ih, iw, 3],
                 ),
                 mask: Ids::from_vec(

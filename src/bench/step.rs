@@ -107,7 +107,7 @@ pub struct Stepper<'a, B: Backend> {
 
 /// Numbers rounded to `Elem` on the device.
 fn elem<B: Backend>(bk: &B, pixels: &[f32], shape: [usize; 4]) -> Tensor<B> {
-    bk.to_elem(&Master::from_f32(bk, pixels, &shape), 1.0)
+    bk.to_elem(&Master::from_f32(bk, pixels.to_vec(), &shape), 1.0)
 }
 
 impl<'a, B: Backend> Work<'a, B> {

@@ -51,13 +51,8 @@ fn device_error(what: &str, error: &DriverError) -> Error {
 }
 
 impl Device {
-    /// Why there is no device to open, or nothing where there is one. Looks for the driver's library
-    /// and asks it; never panics, opens no context.
-    pub fn missing() -> Option<String> {
-        Self::count().err()
-    }
-
-    /// Number of GPUs, 1 or more, or why there are none.
+    /// Number of GPUs, 1 or more, or why there are none. Looks for the driver's library and asks it; opens
+    /// no context.
     fn count() -> Result<usize, String> {
         // SAFETY: opens and closes the library; its initialiser has no conditions.
         if !unsafe { is_culib_present() } {

@@ -216,13 +216,6 @@ pub fn token_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Image
     resize(&crop, crop.whole(), cfg.token_height, cfg.token_width, Filter::Lanczos)
 }
 
-/// Training view `[Ih,Iw,3]` of the linear probe: random crop and flip, bilinear, normalised.
-pub fn probe_view(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Vec<f32> {
-    let crop = cfg.draw_crop(image, false, rng);
-    let view = resize(&crop, crop.whole(), cfg.height, cfg.width, Filter::Bilinear);
-    cfg.normalise().apply(&view)
-}
-
 /// Evaluation crop: the image resized as a whole, then cropped at the centre.
 pub fn eval_crop(image: &Image, height: usize, width: usize, filter: Filter) -> Image {
     let g = eval_geometry(image.height, image.width, height, width);
@@ -306,7 +299,6 @@ mod tests {
         let size = |image: &Image| (image.height, image.width);
         assert_eq!((size(&two.patch), size(&two.tokens)), ((20, 28), (10, 14)));
         assert_eq!(size(&token_view(&cfg, &image, &mut rng)), (10, 14));
-        assert_eq!(probe_view(&cfg, &image, &mut rng).len(), 20 * 28 * 3);
         assert_eq!(eval_view(&cfg, &image).len(), 20 * 28 * 3);
         assert_eq!(size(&eval_views(&cfg, &image).tokens), (10, 14));
         assert!(AugmentConfig { crop_scale: (0.5, 0.2), ..cfg }.validate().is_err());

@@ -46,11 +46,6 @@ impl<D: Dataset> Subset<D> {
         order.sort_unstable();
         (Self { all: all.clone(), chosen: Some(left) }, Some(Self { all, chosen: Some(order) }))
     }
-
-    /// The data set that this is a part of.
-    pub fn all(&self) -> &D {
-        &self.all
-    }
 }
 
 impl<D: Dataset> Dataset for Subset<D> {

@@ -251,8 +251,6 @@ pub struct DvaeLosses<B: Storage> {
     pub kl: Master<B>,
     /// KL of the mean code distribution to the uniform prior, `[1]`, in nats.
     pub unused: Master<B>,
-    /// Relaxed code that the decoder saw, `[B,h,w,K]`.
-    pub z: Tensor<B>,
     /// Encoder logits `[B,h,w,K]`.
     pub logits: Master<B>,
     /// Decoder output `[B,H,W,6]`.
@@ -299,9 +297,9 @@ impl Dvae {
             let scale = step.usage_weight * step.scale * logits.rows() as f64;
             bk.add(&mut dlogits, &bk.kl_aggregate_backward(&logits, &mean, scale));
         }
-        drop((y, dz));
+        drop((y, z, dz));
         let dx = self.encode_backward(grad, x, encoder, &dlogits, need_dx);
         let dx = dx.map(|dx| (dx, dtarget));
-        DvaeLosses { reconstruction, kl, unused, z, logits, out, dx }
+        DvaeLosses { reconstruction, kl, unused, logits, out, dx }
     }
 }

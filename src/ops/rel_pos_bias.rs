@@ -101,15 +101,13 @@ pub fn relative_position_index((gh, gw): (usize, usize)) -> Vec<u32> {
 pub struct RelPosBias {
     /// `[R,H]`; starts at 0; decayed, as in the original's parameter groups.
     pub table: Param,
-    /// The grid that the table was made for, (Gh, Gw).
-    pub grid: (usize, usize),
 }
 
 impl RelPosBias {
-    /// A table called `name`.
+    /// A table called `name` for a grid (Gh, Gw).
     pub fn new(reg: &mut Registry, name: &str, heads: usize, grid: (usize, usize)) -> Self {
         let shape = [table_rows(grid), heads];
-        Self { table: reg.add(name, &shape, Decay::Yes, Init::Constant(0.0)), grid }
+        Self { table: reg.add(name, &shape, Decay::Yes, Init::Constant(0.0)) }
     }
 }
 

@@ -95,10 +95,7 @@ impl<B: Backend> State<B> {
 
     /// Flat buffers by name, without the arena's gaps, for a checkpoint.
     pub fn to_host(&self, bk: &B) -> Vec<(&'static str, Vec<f32>)> {
-        let flat = |p: &Params<B>| -> Vec<f32> {
-            let own = compact(&p.layout, &p.to_host(bk));
-            own.into_iter().map(|x| x.to_f64() as f32).collect()
-        };
+        let flat = |p: &Params<B>| Float::into_f32s(compact(&p.layout, &p.to_host(bk)));
         let Moments { m, v } = &self.moments;
         let mut all = vec![("weights", flat(&self.w)), ("m", flat(m)), ("v", flat(v))];
         if let Some((average, _)) = &self.average {

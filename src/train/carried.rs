@@ -218,8 +218,8 @@ impl<B: Backend, T: Task<B>> Carried<B, T> {
         run.log(self.state.step, &figures)?;
         let Some(score) = score else { return Ok(()) };
         if self.best.as_ref().is_none_or(|best| score > best.0) {
-            let values = compact(&w.layout, &w.to_host(bk)).into_iter();
-            self.best = Some((score, values.map(|x| x.to_f64() as f32).collect()));
+            let values = compact(&w.layout, &w.to_host(bk));
+            self.best = Some((score, Float::into_f32s(values)));
         }
         Ok(())
     }

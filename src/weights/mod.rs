@@ -62,7 +62,7 @@ pub fn save_weights<B: Storage>(
     normalise: Option<Normalise>,
     w: &Params<B>,
 ) -> Result<()> {
-    let values: Vec<f32> = w.to_host(bk).into_iter().map(|x| x.to_f64() as f32).collect();
+    let values = Float::into_f32s(w.to_host(bk));
     let tensors = ORIGINAL.export(&w.layout, &values);
     let views: Vec<View> = tensors
         .iter()

@@ -7,6 +7,9 @@
 //! `beit gradcheck --device cuda --parity`.
 
 mod faults;
+mod flight;
+#[path = "../training/toy.rs"]
+mod toy;
 
 use beit::cpu::Cpu;
 use beit::cuda::{Cuda, Device, Precision};
@@ -285,6 +288,7 @@ fn main() {
     trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
+    trials.push(Trial::test("cuda_two_steps_in_flight", flight::judged_with_its_own_weights));
     trials.push(Trial::test("cuda_two_devices", two_devices));
     trials.push(Trial::test("cuda_adamw_in_ranges_f32", ranges::<f32>));
     trials.push(Trial::test("cuda_adamw_in_ranges_bf16", ranges::<half::bf16>));

@@ -1,6 +1,7 @@
 //! Cases 01 (names of the Hugging Face port) and 04 (names of the original): the masked-image model
 //! with everything that can be compared: hidden states, attention probabilities, logits, loss, every
-//! gradient.
+//! gradient. So does `mim_hidden`, which `tests/fixtures/mim_hidden.py` made: the hidden width of its MLP
+//! is no multiple of the width.
 
 use crate::fixture::{Fixture, Precision};
 use beit::cpu::Cpu;
@@ -17,8 +18,14 @@ use std::path::Path;
 
 /// One trial per case and precision.
 pub fn trials(dir: &Path) -> Vec<Trial> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut trials = Vec::new();
-    for case in ["01_mim_hf", "04a_mim_orig", "04b_mim_orig"] {
+    for (case, dir) in [
+        ("01_mim_hf", dir),
+        ("04a_mim_orig", dir),
+        ("04b_mim_orig", dir),
+        ("mim_hidden", own.as_path()),
+    ] {
         let at = dir.to_path_buf();
         trials.push(Trial::test(format!("{case}::f64"), move || run::<f64>(&at, case)));
         let at = dir.to_path_buf();

@@ -1,39 +1,36 @@
-//! The loop on a task small enough to be computed by hand, which uses everything a task may say.
+//! A task small enough to be computed by hand, which uses everything a task may say.
 
 use beit::config::{Preset, RunConfig, TokenizerRun};
-use beit::cpu::Cpu;
 use beit::data::pixels::Normalise;
 use beit::data::{Dataset, Split, Subset};
 use beit::error::{Error, Result};
 use beit::models::config::DvaeConfig;
 use beit::models::kind::ModelConfig;
+use beit::ops::Backend;
 use beit::optim::state::State;
 use beit::params::{Decay, Init, Layout, Params, Registry};
+use beit::real::Float;
 use beit::report::page::Page;
 use beit::run::Begin;
 use beit::train::driver::train;
 use beit::train::length::Length;
 use beit::train::task::{At, Extra, Part, Schedules, Task, Trained, Validation};
-use beit::weights::TensorFile;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
-use tempfile::TempDir;
-
-type Bk = Cpu<f32>;
 
 /// With this seed, a number of the fifth step is not finite.
-const BROKEN: u64 = 13;
+pub const BROKEN: u64 = 13;
 /// With this seed, the loss of the eighth step is not finite where the weight has gone too far by then.
-const FRAGILE: u64 = 14;
+pub const FRAGILE: u64 = 14;
 
 /// With this seed, the threads that make samples are written down.
-const WATCHED: u64 = 15;
-static LOADERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+pub const WATCHED: u64 = 15;
+pub static LOADERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Numbers with labels; one of them cannot be read.
-struct Numbers;
+pub struct Numbers;
 
 impl Dataset for Numbers {
     type Item = (f32, bool);
@@ -55,36 +52,41 @@ impl Dataset for Numbers {
 }
 
 /// Carried along: a slow copy of the weight, and the sums of the last parts.
-struct Memory {
+pub struct Memory {
     teacher: f32,
     queue: Vec<f32>,
 }
 
-impl Extra<Bk> for Memory {
-    fn to_host(&self, _: &Bk) -> Vec<(String, Vec<f32>)> {
+impl<B: Backend> Extra<B> for Memory {
+    fn to_host(&self, _: &B) -> Vec<(String, Vec<f32>)> {
         vec![("teacher".into(), vec![self.teacher]), ("queue".into(), self.queue.clone())]
     }
 
-    fn restore(&mut self, _: &Bk, find: &dyn Fn(&str) -> Result<Vec<f32>>) -> Result<()> {
+    fn restore(&mut self, _: &B, find: &dyn Fn(&str) -> Result<Vec<f32>>) -> Result<()> {
         (self.teacher, self.queue) = (find("teacher")?[0], find("queue")?);
         Ok(())
     }
 }
 
 /// One weight w that is drawn to the mean of the numbers, of its teacher and of the queue.
-struct Toy {
+pub struct Toy {
     config: TokenizerRun,
     layout: Layout,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct Outcome {
-    w: f32,
-    teacher: f32,
-    steps: u64,
+pub struct Outcome {
+    pub w: f32,
+    pub teacher: f32,
+    pub steps: u64,
 }
 
-impl Task<Bk> for Toy {
+/// The weight.
+fn weight<B: Backend>(bk: &B, w: &Params<B>) -> f32 {
+    w.to_host(bk)[0].to_f64() as f32
+}
+
+impl<B: Backend> Task<B> for Toy {
     type Config = TokenizerRun;
     type Data = Numbers;
     type Sample = (f32, bool);
@@ -95,7 +97,7 @@ impl Task<Bk> for Toy {
 
     const FEWEST: u64 = 1;
 
-    fn new(_: &Bk, config: &TokenizerRun) -> Result<Self> {
+    fn new(_: &B, config: &TokenizerRun) -> Result<Self> {
         let mut registry = Registry::new();
         registry.add("w", &[1], Decay::No, Init::Constant(0.0));
         Ok(Self { config: config.clone(), layout: registry.finish() })
@@ -109,7 +111,7 @@ impl Task<Bk> for Toy {
         Ok(Numbers)
     }
 
-    fn extra(&self, _: &Bk, _: &Params<Bk>) -> Memory {
+    fn extra(&self, _: &B, _: &Params<B>) -> Memory {
         Memory { teacher: 0.0, queue: vec![0.0; 2] }
     }
 
@@ -146,25 +148,28 @@ impl Task<Bk> for Toy {
 
     fn gradients(
         &self,
-        _: &Bk,
-        w: &Params<Bk>,
+        bk: &B,
+        w: &Params<B>,
         extra: &Memory,
         part: &Part<(f32, bool)>,
-        g: &mut Params<Bk>,
+        g: &mut Params<B>,
     ) -> Option<f32> {
         // One or two samples where the memory of a step is measured.
         assert_eq!(part.samples.len(), part.range.len());
         assert!([1, 2, 8].contains(&part.whole));
         let pull = extra.teacher + extra.queue.iter().sum::<f32>();
-        if (self.config.common.seed, part.at.step) == (FRAGILE, 7) && w.master[0] > 0.55 {
+        let w = weight(bk, w);
+        if (self.config.common.seed, part.at.step) == (FRAGILE, 7) && w > 0.55 {
             return Some(f32::NAN);
         }
-        let sum: f32 = part.samples.iter().map(|(x, _)| w.master[0] - x + 0.01 * pull).sum();
-        g.master[0] += sum * part.scale as f32;
+        let sum: f32 = part.samples.iter().map(|(x, _)| w - x + 0.01 * pull).sum();
+        let mut own = Float::into_f32s(g.to_host(bk));
+        own[0] += sum * part.scale as f32;
+        g.master = bk.upload(Float::from_f32s(own));
         Some(sum)
     }
 
-    fn keep(&self, _: &Bk, extra: &mut Memory, seen: &[f32]) {
+    fn keep(&self, _: &B, extra: &mut Memory, seen: &[f32]) {
         let sum: f32 = seen.iter().sum();
         if sum.is_finite() {
             extra.queue.rotate_left(1);
@@ -172,8 +177,8 @@ impl Task<Bk> for Toy {
         }
     }
 
-    fn after_step(&self, _: &Bk, state: &State<Bk>, extra: &mut Memory) {
-        extra.teacher = 0.9 * extra.teacher + 0.1 * state.w.master[0];
+    fn after_step(&self, bk: &B, state: &State<B>, extra: &mut Memory) {
+        extra.teacher = 0.9 * extra.teacher + 0.1 * weight(bk, &state.w);
     }
 
     fn absorb(&self, seen: f32, window: &mut f64) -> bool {
@@ -181,10 +186,10 @@ impl Task<Bk> for Toy {
         seen.is_finite()
     }
 
-    fn diagnose(&self, _: &Bk, _: &Params<Bk>, _: &Memory, part: &Part<(f32, bool)>) -> String {
+    fn diagnose(&self, bk: &B, w: &Params<B>, _: &Memory, part: &Part<(f32, bool)>) -> String {
         let place = part.samples.iter().position(|(x, _)| x.is_nan());
         let place = place.map_or("the loss".to_owned(), |place| format!("number {place}"));
-        format!("{place} of micro-batch {}", part.stream)
+        format!("{place} of micro-batch {} at w {:.2}", part.stream, weight(bk, w))
     }
 
     fn schedules(&self, length: Length) -> Schedules {
@@ -193,8 +198,8 @@ impl Task<Bk> for Toy {
 
     fn metrics(
         &self,
-        _: &Bk,
-        _: &State<Bk>,
+        _: &B,
+        _: &State<B>,
         samples: &[(f32, bool)],
         window: &f64,
         _: At,
@@ -206,19 +211,19 @@ impl Task<Bk> for Toy {
     /// The weight should be 0.3.
     fn validate(
         &self,
-        _: &Bk,
-        w: &Params<Bk>,
+        bk: &B,
+        w: &Params<B>,
         extra: &Memory,
         data: &Subset<Numbers>,
     ) -> Result<Validation> {
         assert_eq!(data.len(), 32);
-        let score = Some(-f64::from((w.master[0] - 0.3).abs()));
+        let score = Some(-f64::from((weight(bk, w) - 0.3).abs()));
         Ok(Validation { figures: vec![("teacher", f64::from(extra.teacher))], score })
     }
 
-    fn evaluate(&self, _: &Bk, trained: &Trained<Bk, Self>) -> Result<Outcome> {
+    fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<Outcome> {
         assert!(trained.held_out && trained.data.len() == 32);
-        let (w, teacher) = (trained.w.master[0], trained.extra.teacher);
+        let (w, teacher) = (weight(bk, trained.w), trained.extra.teacher);
         Ok(Outcome { w, teacher, steps: trained.steps })
     }
 
@@ -231,7 +236,8 @@ impl Task<Bk> for Toy {
     }
 }
 
-fn settings() -> TokenizerRun {
+/// Twelve steps in two micro-batches; a line of metrics in three, checkpoint and validation in two.
+pub fn settings() -> TokenizerRun {
     let mut config = TokenizerRun::preset(Preset::Tiny);
     (config.common.epochs, config.common.batch, config.common.lr) = (6, 16, 0.1);
     (config.common.max_bad, config.recipe.accumulate) = (0.1, 2);
@@ -241,118 +247,19 @@ fn settings() -> TokenizerRun {
     config
 }
 
-fn run(config: &TokenizerRun, out: &Path, resume: bool) -> Result<Option<Outcome>> {
-    train::<Bk, Toy>(&Bk::new(), config, out, &Begin { resume, ..Begin::default() })
-}
-
-fn weight(out: &Path) -> f32 {
-    TensorFile::read(&out.join("model.safetensors")).unwrap().f32s("w").unwrap().1[0]
-}
-
-#[test]
-fn a_run_ends_with_its_best_weights_and_carries_the_rest_through_checkpoints() {
-    let folder = TempDir::new().unwrap();
-    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-    let outcome = run(&settings(), &whole, false).unwrap().unwrap();
-    assert_eq!(outcome.steps, 12);
-    let lines = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
-    assert_eq!(lines.matches("\"teacher\"").count(), 6, "one validation in two steps: {lines}");
-    assert_eq!(lines.matches("\"pull\"").count(), 4, "{lines}");
-    let checkpoint = whole.join("checkpoints/step-0000000012.safetensors");
-    let last = TensorFile::read(&checkpoint).unwrap();
-    let of = |name: &str| last.f32s(name).unwrap().1;
-    assert_eq!(of("extra.teacher"), [outcome.teacher]);
-    assert_eq!(of("extra.queue").len(), 2);
-    // The weight went past 0.3, so the last one is not the best.
-    assert_eq!(of("best"), [outcome.w]);
-    assert!(of("weights")[0] > outcome.w + 0.1, "{:?} {outcome:?}", of("weights"));
-    assert!((outcome.w - 0.3).abs() < 0.1, "{outcome:?}");
-    assert_eq!(weight(&whole), outcome.w);
-    // Cut back to the checkpoint before the last and continued.
-    run(&settings(), &cut, false).unwrap();
-    std::fs::remove_file(cut.join("summary.json")).unwrap();
-    std::fs::remove_file(cut.join("checkpoints/step-0000000012.safetensors")).unwrap();
-    assert_eq!(run(&settings(), &cut, true).unwrap().unwrap(), outcome);
-    assert_eq!(std::fs::read_to_string(cut.join("metrics.jsonl")).unwrap(), lines);
-    assert!(run(&settings(), &cut, true).unwrap().is_none(), "the run is finished");
-}
-
-fn settings_of(seed: u64, skip_steps: usize, retreats: usize) -> TokenizerRun {
+/// The same with another seed, with so many steps that may be skipped and ways back.
+pub fn settings_of(seed: u64, skip_steps: usize, retreats: usize) -> TokenizerRun {
     let mut config = settings();
     config.common.seed = seed;
     (config.recipe.skip_steps, config.recipe.retreats) = (skip_steps, retreats);
     config
 }
 
-fn skipped(out: &Path) -> Vec<f64> {
-    let curves = beit::run::read_curves(&out.join("metrics.jsonl"), |line| panic!("{line}"));
-    let own = curves.into_iter().find(|curve| curve.name == "skipped");
-    own.map_or(Vec::new(), |curve| curve.points.into_iter().map(|(_, y)| y).collect())
-}
-
-#[test]
-fn a_step_that_is_not_finite_is_skipped_and_counted() {
-    let folder = TempDir::new().unwrap();
-    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-    let config = settings_of(BROKEN, 1, 0);
-    let outcome = run(&config, &whole, false).unwrap().unwrap();
-    assert_eq!(outcome.steps, 12);
-    assert!(outcome.w.is_finite());
-    // Lines of the steps 6, 9 and 12; step 5 is not finite.
-    assert_eq!(skipped(&whole), [1.0; 3]);
-    // Resumed from a checkpoint behind it.
-    run(&config, &cut, false).unwrap();
-    std::fs::remove_file(cut.join("summary.json")).unwrap();
-    std::fs::remove_file(cut.join("checkpoints/step-0000000012.safetensors")).unwrap();
-    assert_eq!(run(&config, &cut, true).unwrap().unwrap(), outcome);
-    assert_eq!(skipped(&cut), [1.0; 3]);
-}
-
-#[test]
-fn too_many_of_them_end_the_run_with_what_to_do() {
-    let folder = TempDir::new().unwrap();
-    let out = folder.path().join("run");
-    let text = run(&settings_of(BROKEN, 0, 2), &out, false).unwrap_err().to_string();
-    let place = "step 5 is not finite; the first tensor is number 1 of micro-batch 9";
-    assert!(text.starts_with(place), "{text}");
-    assert!(text.contains("went back 2 times"), "{text}");
-    // An eighth of 0.1.
-    assert!(text.contains("--resume --allow-change lr --set lr=1.25e-2"), "{text}");
-    // The checkpoint before it is there.
-    assert!(out.join("checkpoints/step-0000000004.safetensors").exists());
-}
-
-#[test]
-fn a_run_goes_back_with_half_the_learning_rate() {
-    let folder = TempDir::new().unwrap();
-    let out = folder.path().join("run");
-    assert!(run(&settings_of(FRAGILE, 0, 0), &out, false).is_err());
-    let out = folder.path().join("again");
-    let outcome = run(&settings_of(FRAGILE, 0, 9), &out, false).unwrap().unwrap();
-    assert_eq!(outcome.steps, 12);
-    let curves = beit::run::read_curves(&out.join("metrics.jsonl"), |line| panic!("{line}"));
-    let lr = &curves.iter().find(|curve| curve.name == "lr").unwrap().points;
-    let steps: Vec<f64> = lr.iter().map(|(step, _)| *step).collect();
-    assert_eq!(steps, [3.0, 6.0, 9.0, 12.0], "no step appears twice");
-    let cosine = settings().common.lr * 0.5;
-    assert!(lr[2].1 < cosine, "the learning rate of step 9 is {}", lr[2].1);
-}
-
-#[test]
-fn samples_are_made_on_as_many_threads_as_are_set_and_do_not_depend_on_it() {
-    let folder = TempDir::new().unwrap();
-    let of = |threads: usize| {
-        LOADERS.lock().unwrap().clear();
-        let mut config = settings_of(WATCHED, 0, 0);
-        config.recipe.loader_threads = threads;
-        let out = folder.path().join(threads.to_string());
-        let outcome = run(&config, &out, false).unwrap().unwrap();
-        (outcome, LOADERS.lock().unwrap().len())
-    };
-    let (one, three) = (of(1), of(3));
-    assert_eq!((one.1, three.1), (1, 3));
-    assert_eq!(one.0, three.0);
-    // 0 is as many as there are cores for the run.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    assert_eq!(pool.install(|| of(0)), (one.0, 2));
+pub fn run<B: Backend>(
+    bk: &B,
+    config: &TokenizerRun,
+    out: &Path,
+    resume: bool,
+) -> Result<Option<Outcome>> {
+    train::<B, Toy>(bk, config, out, &Begin { resume, ..Begin::default() })
 }

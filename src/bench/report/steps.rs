@@ -145,7 +145,8 @@ fn tokenizer_times<B: Backend>(bk: &B, config: &DvaeConfig, batch: usize, count:
     let mut once = || {
         bk.in_parts(batch, &mut none, |part, _| {
             let shape = [part.len(), ih, iw, 3];
-            let own = Master::from_f32(bk, &pixels[part.start * px..part.end * px], &shape);
+            let own = pixels[part.start * px..part.end * px].to_vec();
+            let own = Master::from_f32(bk, own, &shape);
             let views: Tensor<B> = bk.to_elem(&own, 1.0);
             dvae.tokens(Ctx::new(bk, &w), &views);
         });
