@@ -8,7 +8,7 @@
 
 use super::double::Double;
 use super::exact::Slopes;
-use super::variable::Variable;
+use super::variable::{Variable, power_of_two};
 use super::verdict::Verdict;
 use crate::random::{SEED, Stream};
 use crate::real::Real;
@@ -16,10 +16,8 @@ use serde::Serialize;
 
 /// Largest uncertainty of the differences, relative to Σ |uᵢ (J v)ᵢ|.
 pub const LIMIT: f64 = 1e-20;
-/// Largest disagreement of f64 with them, relative to the same sum.
-pub const LIMIT_F64: f64 = super::exact::LIMIT;
 
-/// First steps, the next tried where a kink lies within the one before; with two halves each.
+/// First steps for a direction whose largest rate is 1, the next tried where a kink lies within the one before; with two halves each.
 const STEPS: [f64; 4] = [
     1.0 / (1u64 << 18) as f64,
     1.0 / (1u64 << 23) as f64,
@@ -42,15 +40,11 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Pass where the differences are certain enough and f64 agrees with them, fail where f64 is farther
-    /// away than both allow, else inconclusive.
+    /// Pass where the differences are certain enough. What f64 is away from them is what dual numbers lost to
+    /// cancellation in the forward; backward is then judged by double-double.
     pub fn verdict(&self) -> Verdict {
-        if self.uncertainty.is_nan() {
-            // Every step led out of the domain.
-            Verdict::Inconclusive
-        } else if self.error > LIMIT_F64 + self.uncertainty || self.error.is_nan() {
-            Verdict::Fail
-        } else if self.uncertainty <= LIMIT {
+        // Not a number where every step led out of the domain.
+        if self.uncertainty <= LIMIT && self.error.is_finite() {
             Verdict::Pass
         } else {
             Verdict::Inconclusive
@@ -76,38 +70,60 @@ pub(super) fn certify(
     if scale == 0.0 {
         return None;
     }
+    let sure = along(&upstream, &direction, precise, LIMIT * scale);
+    Some(Certificate {
+        value: sure.value,
+        uncertainty: sure.uncertainty / scale,
+        error: Real::abs(sure.precise - exact).value() / scale,
+    })
+}
+
+/// A directional derivative from differences in double-double.
+#[derive(Clone, Copy)]
+pub(super) struct Sure {
+    pub value: f64,
+    precise: Double,
+    pub uncertainty: f64,
+}
+
+/// ⟨u, J v⟩, over the first step that is certain `enough` or the most certain of all.
+pub(super) fn along(
+    upstream: &[f64],
+    direction: &[Vec<f64>],
+    precise: &Doubles,
+    enough: f64,
+) -> Sure {
     let moved = |step: f64| {
         let times = |v: &Vec<f64>| v.iter().map(|v| step * v).collect();
         precise(&direction.iter().map(times).collect::<Vec<_>>())
     };
+    // Levelled directions are long or short by orders of magnitude.
+    let longest = direction.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
+    let unit = if longest > 0.0 { power_of_two(longest) } else { 1.0 };
     let quotient = |h: f64| {
         let (mut sum, mut size) = (Double::ZERO, 0.0);
-        for ((up, down), u) in moved(h).into_iter().zip(moved(-h)).zip(&upstream) {
-            sum += (up - down) * Double::of(*u);
+        for ((up, down), u) in moved(h).into_iter().zip(moved(-h)).zip(upstream) {
+            sum += (up - down) * *u;
             size += (up.value() * u).abs();
         }
-        (sum / Double::of(2.0 * h), size * ROUNDING / h)
+        (sum / (2.0 * h), size * ROUNDING / h)
     };
-    let mut best: Option<Certificate> = None;
-    for h in STEPS {
+    let mut best: Option<Sure> = None;
+    for h in STEPS.map(|h| h / unit) {
         let [(a, _), (b, _), (c, noise)] = [h, h / 2.0, h / 4.0].map(quotient);
-        let extrapolated = |fine: Double, coarse: Double, power: f64| {
-            fine + (fine - coarse) / Double::of(power - 1.0)
-        };
+        let extrapolated =
+            |fine: Double, coarse: Double, power: f64| fine + (fine - coarse) / (power - 1.0);
         let (first, second) = (extrapolated(b, a, 4.0), extrapolated(c, b, 4.0));
         let value = extrapolated(second, first, 16.0);
         let apart = Real::abs(value - second).maximum(Real::abs(value - first)).value();
-        let found = Certificate {
-            value: value.value(),
-            uncertainty: (apart + 8.0 * noise) / scale,
-            error: Real::abs(value - Double::of(exact)).value() / scale,
-        };
-        if best.is_none_or(|b| b.uncertainty.is_nan() || found.uncertainty < b.uncertainty) {
+        let (precise, uncertainty) = (value, apart + 8.0 * noise);
+        let found = Sure { value: precise.value(), precise, uncertainty };
+        if best.is_none_or(|b| b.uncertainty.is_nan() || uncertainty < b.uncertainty) {
             best = Some(found);
         }
-        if best.is_some_and(|best| best.uncertainty <= LIMIT) {
+        if uncertainty <= enough {
             break;
         }
     }
-    best
+    best.expect("there is a step")
 }

@@ -9,7 +9,8 @@ use super::ladder::Ladder;
 use super::noise::Squares;
 use super::problem::Problem;
 use super::promises::largest;
-use super::report::{Choice, Comparison, Report};
+use super::comparison::{Choice, Comparison};
+use super::report::Report;
 use super::taylor::{self, Remainder, Step};
 
 use super::verdict::{Cause, Location, Verdict};
@@ -353,6 +354,9 @@ struct Place {
 
 /// Notes the error of each element that this comparison would have seen.
 fn note(seen: &mut [f64], compared: &Comparison, direction: &Direction) {
+    if compared.verdict != Verdict::Pass {
+        return;
+    }
     for &(_, i, v) in direction {
         seen[i] = seen[i].min(compared.bound() / v.abs());
     }

@@ -18,10 +18,15 @@
 //! round-off is measured, by running backward at three and at seven times the upstream gradient and
 //! dividing, and no element is made so long that its round-off comes near what may pass.
 //!
-//! **What passes.** |⟨Jᵀu, v⟩ − ⟨u, J v⟩| ≤ 1e-13 max(Σ |uᵢ (J v)ᵢ|, Σ |(Jᵀu)ⱼ vⱼ|). That is 450 ε:
+//! **What passes.** |⟨Jᵀu, v⟩ − ⟨u, J v⟩| ≤ 1e-13 max(Σ |uᵢ (J v)ᵢ|, Σ |(Jᵀu)ⱼ vⱼ|) + 8 σ. That is 450 ε:
 //! every rounding on the way from an input to an output is at most ε/2 of a number that takes part in
 //! the sum, and they have random signs; the hundreds of roundings along the longest way through a
-//! model add up to some tens of ε.
+//! model add up to some tens of ε. Where numbers cancel on the way, as in 1 − tanh² next to 1, the roundings
+//! are larger than the result lets see: σ is what was measured of backward's ([`super::gradients`]).
+//!
+//! **Where the forward cancels,** as E\[x²\] − m² does, dual numbers lose the same digits. What they say of a
+//! direction they disagree on is asked of double-double, which loses the sixteen digits behind those of f64
+//! first ([`super::certificate`]), and that counts.
 //!
 //! **Where it is wrong.** A direction that fails is cut in halves, over tensors first, then over the
 //! elements of one, always following the half with the larger disagreement, down to one element; its
@@ -35,7 +40,10 @@
 //! weigh accordingly less, and tensors whose gradient is below 1e-9 of the largest of all are taken for
 //! zeros.
 
+use super::certificate::{self, Doubles};
+use super::climb::DEVIATIONS;
 use super::directions::levelled;
+use super::noise::Squares;
 use super::promises::largest;
 use super::variable::Variable;
 use crate::random::{SEED, Stream};
@@ -83,12 +91,16 @@ pub struct Projection {
     pub direction: &'static str,
     /// ⟨Jᵀu, v⟩, from backward.
     pub analytic: f64,
-    /// ⟨u, J v⟩, from dual numbers.
+    /// ⟨u, J v⟩, from dual numbers, or from double-double where those lost digits.
     pub exact: f64,
+    /// How far dual numbers were off, relative to the scale, where double-double was asked.
+    pub cancelled: Option<f64>,
     /// The larger of Σ |uᵢ (J v)ᵢ| and Σ |(Jᵀu)ⱼ vⱼ|.
     pub scale: f64,
     /// |analytic − exact| / scale; infinite (`null` in JSON) where one is not finite.
     pub error: f64,
+    /// The largest error that passes: [`LIMIT`] and what was measured of backward's round-off.
+    pub limit: f64,
     /// Where the largest disagreement is, if they disagree.
     pub located: Option<Located>,
 }
@@ -96,7 +108,7 @@ pub struct Projection {
 impl Projection {
     /// Whether both agree to rounding.
     pub fn agrees(&self) -> bool {
-        self.error <= LIMIT
+        self.error <= self.limit
     }
 }
 
@@ -106,20 +118,31 @@ pub type Slopes<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 /// Gradients of the variables from that of all outputs.
 pub type Gradients<'a> = dyn Fn(&[f64]) -> Vec<Vec<f64>> + 'a;
 
+/// What was found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub projections: Vec<Projection>,
+    /// For each tensor and element the smallest error that was visible.
+    pub seen: Vec<Vec<f64>>,
+}
+
 /// Compares the gradients that `backward` returns for a random upstream gradient of `outputs` numbers
-/// with `slopes`, along five directions. Gradients of the wrong length are left to others to report.
+/// with `slopes`, along five directions. `measured` are deviations of the round-off of each gradient, where
+/// they are known. Gradients of the wrong length are left to others to report.
 pub(super) fn compare(
     variables: &[Variable],
     outputs: usize,
     backward: &Gradients,
     slopes: &Slopes,
-) -> Vec<Projection> {
+    double: Option<&Doubles>,
+    measured: &[Vec<f64>],
+) -> Found {
     let mut rng = Stream::new(SEED, 3);
     let upstream = rng.normal(outputs);
     let gradients = backward(&upstream);
     let fits = |(v, g): (&Variable, &Vec<f64>)| v.values.len() == g.len();
     if gradients.len() != variables.len() || !variables.iter().zip(&gradients).all(fits) {
-        return Vec::new();
+        return Found::default();
     }
     let noise = round_off(&upstream, &gradients, backward);
     let plain = gradients.iter().map(|g| rng.normal(g.len())).collect();
@@ -127,8 +150,17 @@ pub(super) fn compare(
     for _ in 0..LEVELLED {
         directions.push(("levelled", all_levelled(&gradients, &noise, &mut rng)));
     }
-    let exact = Exact { variables, upstream, gradients, slopes };
-    directions.iter().map(|(name, v)| exact.along(name, v)).collect()
+    let exact = Exact { variables, upstream, gradients, slopes, double, measured };
+    let projections: Vec<Projection> =
+        directions.iter().map(|(name, v)| exact.along(name, v)).collect();
+    let mut seen: Vec<Vec<f64>> =
+        variables.iter().map(|v| vec![f64::INFINITY; v.values.len()]).collect();
+    for (p, (_, v)) in projections.iter().zip(&directions) {
+        for (seen, v) in seen.iter_mut().flatten().zip(v.iter().flatten()) {
+            *seen = seen.min(p.limit * p.scale / v.abs());
+        }
+    }
+    Found { projections, seen }
 }
 
 /// What rounding does to each gradient, root mean square: other multiples of the upstream gradient are
@@ -163,6 +195,8 @@ struct Exact<'a> {
     upstream: Vec<f64>,
     gradients: Vec<Vec<f64>>,
     slopes: &'a Slopes<'a>,
+    double: Option<&'a Doubles<'a>>,
+    measured: &'a [Vec<f64>],
 }
 
 impl Exact<'_> {
@@ -172,16 +206,32 @@ impl Exact<'_> {
         let pairs = self.gradients.iter().zip(v).map(|(g, v)| terms(g, v));
         let analytic = pairs.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         let scale = exact.1.max(analytic.1);
-        let (analytic, exact) = (analytic.0, exact.0);
-        let error = match (analytic - exact).abs() / scale {
+        let (analytic, mut exact) = (analytic.0, exact.0);
+        let error = |exact: f64| match (analytic - exact).abs() / scale {
             // Nothing moved and nothing was claimed.
             _ if scale == 0.0 && analytic == exact => 0.0,
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
+        let mut noise = Squares::default();
+        for (s, v) in self.measured.iter().flatten().zip(v.iter().flatten()) {
+            noise.add(s * v);
+        }
+        let own = DEVIATIONS * noise.root() / scale;
+        let limit = LIMIT + if own.is_finite() { own } else { 0.0 };
+        let mut cancelled = None;
+        if error(exact) > limit && scale > 0.0 {
+            let enough = 0.1 * limit * scale;
+            let asked = self.double.map(|d| certificate::along(&self.upstream, v, d, enough));
+            if let Some(sure) = asked.filter(|c| c.uncertainty <= enough) {
+                cancelled = Some((sure.value - exact).abs() / scale);
+                exact = sure.value;
+            }
+        }
+        let error = error(exact);
         let nothing = v.iter().all(Vec::is_empty);
-        let located = if error <= LIMIT || nothing { None } else { Some(self.locate(v)) };
-        Projection { direction, analytic, exact, scale, error, located }
+        let located = if error <= limit || nothing { None } else { Some(self.locate(v)) };
+        Projection { direction, analytic, exact, cancelled, scale, error, limit, located }
     }
 
     /// Halves the direction until one element is left.

@@ -58,9 +58,12 @@
 use super::certificate;
 use super::exact::{self, Slopes};
 use super::problem::Problem;
+use super::promises::largest;
 pub use super::report::{Comparison, Report};
 pub use super::variable::{Backward, Forward, Settings, Variable};
 pub use super::verdict::{Cause, Location, Verdict};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Checks a function of one's own.
 ///
@@ -84,42 +87,66 @@ pub fn check_with(
     forward: &Forward,
     backward: &Backward,
 ) -> Report {
-    check_with_noise(settings, name, variables, forward, backward).0
-}
-
-/// [`check_with`], and the deviation of the round-off of each gradient.
-pub fn check_with_noise(
-    settings: &Settings,
-    name: &str,
-    variables: &[Variable],
-    forward: &Forward,
-    backward: &Backward,
-) -> (Report, Vec<Vec<f64>>) {
     let mut report = Report::new(name);
     report.tensors = variables.iter().map(|v| v.name.clone()).collect();
+    report.limit = settings.coarsest;
     if variables.iter().any(|v| v.values.len() > settings.dense) {
         report.miss_probability = 0.5f64.powi(settings.projections as i32);
     }
-    if variables.is_empty() {
+    if variables.iter().all(|v| v.values.is_empty()) {
         report.faults.push("there is nothing to differentiate".into());
+        return report;
     }
-    let outputs = forward(&variables.iter().map(|v| v.values.clone()).collect::<Vec<_>>()).len();
-    let forward = |values: &[Vec<f64>]| {
-        let now = forward(values);
-        assert_eq!(
-            now.len(),
-            outputs,
-            "{name}: forward returns {} outputs, before {outputs}",
-            now.len()
-        );
-        now
+    let values: Vec<Vec<f64>> = variables.iter().map(|v| v.values.clone()).collect();
+    let outputs = match caught(|| forward(&values)) {
+        Ok(outputs) => outputs.len(),
+        Err(text) => {
+            report.faults.push(format!("forward panicked: {text}"));
+            return report;
+        }
     };
-    let mut problem = Problem::new(settings, variables, &forward, backward);
+    let (panicked, other) = (RefCell::new(None), Cell::new(None));
+    let forward = |values: &[Vec<f64>]| match caught(|| forward(values)) {
+        Ok(now) if now.len() == outputs => now,
+        Ok(now) => {
+            other.set(Some(now.len()));
+            vec![f64::NAN; outputs]
+        }
+        // Beside the point it may be outside of its domain.
+        Err(_) => vec![f64::NAN; outputs],
+    };
+    let backward = |values: &[Vec<f64>], upstream: &[f64]| {
+        caught(|| backward(values, upstream)).unwrap_or_else(|text| {
+            panicked.replace(Some(text));
+            values.iter().map(|v| vec![f64::NAN; v.len()]).collect()
+        })
+    };
+    let mut problem = Problem::new(settings, variables, &forward, &backward);
+    let at_the_point = panicked.take();
+    if let Some(text) = at_the_point {
+        report.faults.push(format!("backward panicked: {text}"));
+        return report;
+    }
     report.faults.extend(problem.faults());
     if report.faults.is_empty() {
+        report.largest = problem.at.gradients.iter().map(|g| largest(g)).collect();
         problem.compare_all(&mut report);
     }
-    (report, problem.gradient_noise)
+    if let Some(now) = other.take() {
+        report.faults.push(format!("forward returns {now} outputs, before {outputs}"));
+    }
+    report.noise = problem.gradient_noise;
+    report.resolve();
+    report
+}
+
+/// The result, or the text of a panic.
+fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("no text").into()
+    })
 }
 
 /// What a forward gives on numbers with two parts.
@@ -140,7 +167,15 @@ pub fn check_exactly(
     backward: &exact::Gradients,
     precise: Precise,
 ) {
-    report.exact = exact::compare(variables, outputs, backward, precise.slopes);
+    let Precise { slopes, double } = precise;
+    let noise = std::mem::take(&mut report.noise);
+    let found = exact::compare(variables, outputs, backward, slopes, double, &noise);
+    report.noise = noise;
+    report.exact = found.projections;
+    for (seen, exact) in report.seen.iter_mut().flatten().zip(found.seen.iter().flatten()) {
+        *seen = seen.min(*exact);
+    }
+    report.resolve();
     report.miss_probability = report.miss_probability.min(exact::MISS_PROBABILITY);
     report.certificate =
         precise.double.and_then(|double| certificate::certify(variables, precise.slopes, double));

@@ -124,6 +124,7 @@ pub mod certificate;
 mod claim;
 mod climb;
 mod compare;
+mod comparison;
 pub mod curve;
 mod directions;
 pub mod double;

@@ -3,103 +3,20 @@
 use super::certificate::{self, Certificate};
 use super::curve::VCurve;
 use super::exact::Projection;
-use super::ladder::Ladder;
 use super::taylor::Remainder;
+pub use super::comparison::{Choice, Comparison};
 pub use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
 
-/// The derivatives that one may claim at a kink.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Choice {
-    /// From this ...
-    pub least: f64,
-    /// ... to this.
-    pub most: f64,
-    /// What backward returned.
-    pub yours: f64,
-    /// Over how long a step both sides were seen.
-    pub step: f64,
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { least, most, yours, .. } = self;
-        write!(f, "at a kink: any of [{least:.6}, {most:.6}] is a subgradient, yours is {yours:.6}")
-    }
-}
-
-/// One comparison of an analytic with a numeric derivative.
+/// How well a tensor was looked at.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
+pub struct Resolved {
     /// Input or parameter.
     pub tensor: String,
-    /// Where in it.
-    pub place: Location,
-    /// What backward returned.
-    pub analytic: f64,
-    /// What the differences say.
-    pub numeric: f64,
-    /// How far the differences may be off: their truncation error ...
-    pub truncation: f64,
-    /// ... and the round-off of function and gradient.
-    pub round_off: f64,
-    /// The magnitude on whose scale the two are compared: the largest of both, of the terms that add up
-    /// to them, and of a thousandth of the tensor's largest gradient.
-    pub scale: f64,
-    /// |analytic − numeric| / scale; infinite (`null` in JSON) where one is not finite.
+    /// The smallest error that would have been seen wherever in the tensor it was, relative to its largest
+    /// gradient; of a function that is smooth over the steps taken.
     pub error: f64,
-    /// What follows.
-    pub verdict: Verdict,
-    /// Why it is inconclusive.
-    pub cause: Option<Cause>,
-    /// What a kink at the point leaves open, where there is one.
-    pub choice: Option<Choice>,
-    /// Whether [`Settings::atol`](super::variable::Settings::atol) and `rtol` decided.
-    pub tolerated: bool,
-    /// How often the point was drawn anew because of a kink.
-    pub redrawn: usize,
-    /// Order of the value that was taken.
-    pub order: usize,
-    /// The smallest step in it; the function has no kink this near.
-    pub step: f64,
-    /// All differences.
-    pub ladder: Ladder,
-}
-
-impl Comparison {
-    /// The largest |analytic − numeric| that passes.
-    pub fn bound(&self) -> f64 {
-        self.truncation + self.round_off
-    }
-
-    /// Whether backward says 0, up to round-off.
-    pub fn is_zero(&self) -> bool {
-        self.analytic.abs() <= self.round_off && self.numeric.abs() <= self.bound()
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tensor, place, analytic, numeric, .. } = self;
-        let digits = digits(*analytic, *numeric, self.bound());
-        write!(f, "{tensor}{place}: analytic {analytic:.digits$e}, numeric {numeric:.digits$e}")?;
-        write!(f, " ± {:.1e}", self.bound())?;
-        match self.cause {
-            Some(cause) => write!(f, " ({cause})"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Digits behind the point that show a difference between two numbers, at least 6.
-fn digits(a: f64, b: f64, bound: f64) -> usize {
-    let size = a.abs().max(b.abs());
-    let apart = (a - b).abs().max(bound);
-    if !(size > 0.0 && apart > 0.0 && size.is_finite() && apart.is_finite()) {
-        return 6;
-    }
-    ((size / apart).log10().ceil() + 1.0).clamp(6.0, 16.0) as usize
 }
 
 /// All comparisons of one case.
@@ -114,9 +31,20 @@ pub struct Report {
     pub all_zero: Vec<String>,
     /// One entry per comparison.
     pub comparisons: Vec<Comparison>,
+    /// For each tensor whose gradient is not 0 everywhere, the smallest error of one element that would have
+    /// been seen.
+    pub resolves: Vec<Resolved>,
     /// For each tensor and element the smallest error that a comparison would have seen.
     #[serde(skip)]
     pub(super) seen: Vec<Vec<f64>>,
+    /// Deviation of the round-off of each gradient.
+    #[serde(skip)]
+    pub(super) noise: Vec<Vec<f64>>,
+    /// The largest gradient of each tensor.
+    #[serde(skip)]
+    pub(super) largest: Vec<f64>,
+    /// The largest error of one element that a pass may overlook, relative to the largest gradient.
+    pub limit: f64,
     /// Comparisons with exact derivatives, of all tensors at once; empty where the case was not run on
     /// dual numbers.
     pub exact: Vec<Projection>,
@@ -144,7 +72,11 @@ impl Report {
             tensors: Vec::new(),
             all_zero: Vec::new(),
             comparisons: Vec::new(),
+            resolves: Vec::new(),
             seen: Vec::new(),
+            noise: Vec::new(),
+            largest: Vec::new(),
+            limit: f64::INFINITY,
             exact: Vec::new(),
             certificate: None,
             taylor: None,
@@ -170,21 +102,41 @@ impl Report {
         self.comparisons.iter().filter(|c| c.verdict == verdict).count()
     }
 
+    /// States what would have been seen.
+    pub(super) fn resolve(&mut self) {
+        let all = self.tensors.iter().zip(&self.seen).zip(&self.largest);
+        self.resolves = all
+            .filter(|((tensor, seen), _)| !seen.is_empty() && !self.all_zero.contains(tensor))
+            .map(|((tensor, seen), largest)| Resolved {
+                tensor: tensor.clone(),
+                error: seen.iter().fold(0.0, |m: f64, s| m.max(*s)) / largest,
+            })
+            .collect();
+    }
+
+    /// The tensor in which the largest error could hide.
+    pub fn coarsest(&self) -> Option<&Resolved> {
+        self.resolves.iter().max_by(|a, b| a.error.total_cmp(&b.error))
+    }
+
+    /// Tensors in which an error could hide that is too large for a pass.
+    fn unresolved(&self) -> impl Iterator<Item = &Resolved> {
+        self.resolves.iter().filter(|r| r.error.is_nan() || r.error > self.limit)
+    }
+
     /// The worst of all: of the comparisons with differences and with exact derivatives, of the
-    /// remainder, and [`Verdict::Fail`] where there are faults or a tensor was not compared. A case
-    /// without differentiable tensors is judged by its other properties alone.
+    /// remainder, and [`Verdict::Fail`] where there are faults. Where too large an error could hide, it is
+    /// inconclusive. A case without differentiable tensors is judged by its other properties alone.
     pub fn verdict(&self) -> Verdict {
-        if !self.faults.is_empty()
-            || !self.uncompared().is_empty()
-            || !self.exact.iter().all(Projection::agrees)
-        {
+        if !self.faults.is_empty() || !self.exact.iter().all(Projection::agrees) {
             return Verdict::Fail;
         }
+        let hidden = self.unresolved().map(|_| Verdict::Inconclusive);
         let certificate = self.certificate.iter().map(Certificate::verdict);
         let numeric = self.comparisons.iter().map(|c| c.verdict).chain(certificate);
         // A second opinion: it can object, but an unclear one is no reason to doubt the first.
         let objection = self.taylor.iter().map(|t| t.verdict).filter(|v| *v == Verdict::Fail);
-        numeric.chain(objection).max().unwrap_or(Verdict::Pass)
+        numeric.chain(objection).chain(hidden).max().unwrap_or(Verdict::Pass)
     }
 
     /// Whether everything passed: nothing failed and nothing is inconclusive.
@@ -197,12 +149,53 @@ impl Report {
         let open = self.comparisons.iter().filter(|c| c.verdict == Verdict::Inconclusive);
         self.verdict() == Verdict::Inconclusive
             && self.certificate.iter().all(|c| c.verdict() == Verdict::Pass)
+            && self.unresolved().next().is_none()
             && open.into_iter().all(|c| c.cause == Some(Cause::Kink))
     }
 
-    fn uncompared(&self) -> Vec<&String> {
-        let compared = |t: &&String| self.comparisons.iter().all(|c| c.tensor != **t);
-        self.tensors.iter().filter(compared).collect()
+    /// What is not wrong and should be known: gradients that are zero, tensors without elements, choices at
+    /// kinks, points that were drawn anew, tolerances that decided, digits that the forward cancels.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.all_zero.is_empty() {
+            notes.push(format!("the gradient is 0 in every element of {}", self.all_zero.join(", ")));
+        }
+        let compared = |t: &&String| self.comparisons.iter().any(|c| c.tensor == **t);
+        if self.faults.is_empty() && !self.comparisons.is_empty() {
+            let empty: Vec<&str> =
+                self.tensors.iter().filter(|t| !compared(t)).map(String::as_str).collect();
+            if !empty.is_empty() {
+                notes.push(format!("nothing was compared of {}, which has no elements", empty.join(", ")));
+            }
+        }
+        let mut choices = self.comparisons.iter().filter(|c| c.verdict == Verdict::Pass);
+        let chosen: Vec<String> = choices
+            .by_ref()
+            .filter_map(|c| Some(format!("{}{} {}", c.tensor, c.place, c.choice?)))
+            .collect();
+        if let Some(first) = chosen.first() {
+            let others = match chosen.len() {
+                1 => String::new(),
+                n => format!("; so are {} more", n - 1),
+            };
+            notes.push(format!("{first}{others}"));
+        }
+        let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
+        if redrawn > 0 {
+            notes.push(format!("{redrawn} compared at a point beside the given one, which has a kink"));
+        }
+        let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))
+            .map(|c| format!("{c}, passes by a tolerance"))
+            .collect();
+        notes.extend(tolerated);
+        let lost = self.exact.iter().filter_map(|p| p.cancelled).fold(0.0, f64::max);
+        if lost > 0.0 {
+            notes.push(format!(
+                "the forward cancels digits: exact derivatives in f64 are off by {lost:.1e}, \
+                 double-double was asked"
+            ));
+        }
+        notes
     }
 
     /// One line per fault and per comparison that failed or is inconclusive, at most `most`: faults
@@ -214,38 +207,40 @@ impl Report {
             |c: &Comparison| (c.verdict == Verdict::Fail, matches!(c.place, Location::Element(_)));
         wrong.sort_by(|a, b| rank(b).cmp(&rank(a)).then(b.error.total_cmp(&a.error)));
         let lines = wrong.into_iter().map(|c| format!("{}: {c}", self.case));
-        let unknown = if self.faults.is_empty() { self.uncompared() } else { Vec::new() };
-        let unknown = unknown
-            .into_iter()
-            .map(|t| format!("{}: nothing of {t} was compared (it is empty)", self.case));
+        // What was not compared to the end has its own line.
+        let closed = self.comparisons.iter().all(|c| c.verdict == Verdict::Pass);
+        let hidden = self.unresolved().filter(|_| closed).map(|r| {
+            format!(
+                "{}: an error of {:.1e} of the largest gradient of {} could hide in one of its elements \
+                 (limit {:.0e})",
+                self.case, r.error, r.tensor, self.limit
+            )
+        });
         let faults = self.faults.iter().map(|f| format!("{}: {f}", self.case));
         let exact = self.exact.iter().filter(|p| !p.agrees()).map(|p| {
             let at = p.located.as_ref().map(|at| format!("; largest at {at}")).unwrap_or_default();
             format!(
-                "{}: along the {} direction off by {:.1e} of the exact derivative{at}",
-                self.case, p.direction, p.error
+                "{}: along the {} direction off by {:.1e} of the exact derivative (limit {:.1e}){at}",
+                self.case, p.direction, p.error, p.limit
             )
         });
         let certificate = self.certificate.iter().filter(|c| c.verdict() != Verdict::Pass);
         let certificate = certificate.map(|c| {
             format!(
-                "{}: double-double differences, certain to {:.1e} (limit {:e}), are {:.1e} from the \
-                 exact derivative in f64 (limit {:e})",
+                "{}: double-double differences are certain to {:.1e} alone (limit {:e})",
                 self.case,
                 c.uncertainty,
                 certificate::LIMIT,
-                c.error,
-                certificate::LIMIT_F64
             )
         });
         let taylor = self.taylor.iter().filter(|t| t.verdict == Verdict::Fail);
         let taylor = taylor.map(|t| format!("{}: {t}", self.case));
         faults
-            .chain(unknown)
             .chain(exact)
             .chain(certificate)
             .chain(lines)
             .chain(taylor)
+            .chain(hidden)
             .take(most)
             .collect()
     }
@@ -264,6 +259,11 @@ impl fmt::Display for Report {
         let (case, tensors) = (&self.case, self.tensors.len());
         write!(f, "{case}: {word} ({pass} comparisons of {tensors} tensors pass, ")?;
         write!(f, "{fail} fail, {open} inconclusive)")?;
+        if let Some(coarsest) = self.coarsest() {
+            let (error, tensor) = (coarsest.error, &coarsest.tensor);
+            write!(f, "; resolves {error:.0e} of the largest element of {tensor}")?;
+        }
+        self.notes().iter().try_for_each(|line| write!(f, "\n  {line}"))?;
         self.failures(20).iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
