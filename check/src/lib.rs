@@ -7,6 +7,7 @@
 //!
 //! | question | module |
 //! | --- | --- |
+//! | several outputs, state, constraints, settings | [`Check`] |
 //! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
 //! | differences and their error | [`ladder`] |
 //! | exact derivatives by dual numbers | [`exact`], [`dual`] |
@@ -120,9 +121,11 @@
 
 mod arrays;
 pub mod bounded;
+mod builder;
 pub mod certificate;
 mod claim;
 mod compare;
+mod constraint;
 pub mod curve;
 mod directions;
 pub mod double;
@@ -132,6 +135,7 @@ pub mod exact;
 pub mod gradients;
 pub mod ladder;
 mod noise;
+mod outputs;
 pub mod plot;
 pub mod promises;
 mod random;
@@ -146,5 +150,9 @@ pub use ndarray;
 
 pub use escape::escape;
 pub use real::Real;
+
+pub use builder::{Check, Layer};
+pub use constraint::Constraint;
+pub use outputs::Outputs;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
