@@ -82,7 +82,6 @@ impl<T> Arrays<T> {
         Arrays(self.0.into_iter().map(one).collect())
     }
 
-    #[cfg(test)]
     /// Element by element with arrays of the same names and shapes.
     pub(crate) fn zip_with<U: Copy, V>(
         &self,

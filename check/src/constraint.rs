@@ -4,6 +4,7 @@
 //! What it judges is the gradient by w, φ′ᵀ ∂L/∂x: the part of the gradient that the constraint can see.
 
 use crate::arrays::Arrays;
+use crate::dual::Dual;
 use crate::real::Real;
 use ndarray::{ArrayD, Axis, Dimension, Zip};
 
@@ -37,9 +38,9 @@ fn positive<T: Real>(start: f64, w: T) -> T {
 }
 
 /// Its derivative.
-fn positive_rate(start: f64, w: f64) -> f64 {
+fn positive_rate<T: Real>(start: f64, w: T) -> T {
     let t = (w - start) / start;
-    stretch(t) / t.hypot(1.0)
+    stretch(t) / (t * t + T::ONE).sqrt()
 }
 
 /// The array with its last two axes exchanged.
@@ -68,10 +69,10 @@ impl Constraint {
     }
 
     /// φ′ᵀ of a gradient.
-    fn pull_back(self, start: &ArrayD<f64>, w: &ArrayD<f64>, g: &ArrayD<f64>) -> ArrayD<f64> {
+    fn pull_back<T: Real>(self, start: &ArrayD<f64>, w: &ArrayD<T>, g: &ArrayD<T>) -> ArrayD<T> {
         let rates = || Zip::from(start).and(w).map_collect(|s, w| positive_rate(*s, *w));
         match self {
-            Self::Symmetric => (g + mirrored(g)) * 0.5,
+            Self::Symmetric => (g + mirrored(g)) * T::of(0.5),
             Self::Positive => g * rates(),
             Self::Simplex => {
                 let last = Axis(start.ndim() - 1);
@@ -147,13 +148,27 @@ impl Constraints {
     }
 
     /// Gradients by the free arrays; those of another shape are left to others to report.
-    pub fn pull_back(&self, start: &Arrays, free: &Arrays, gradients: Arrays) -> Arrays {
+    pub fn pull_back<T: Real>(
+        &self,
+        start: &Arrays,
+        free: &Arrays<T>,
+        gradients: Arrays<T>,
+    ) -> Arrays<T> {
         gradients.map(|name, g| match (self.of(name), start.get(name)) {
             (Some(constraint), Some(x)) if x.shape() == g.shape() => {
                 constraint.pull_back(x, &free[name], &g)
             }
             _ => g,
         })
+    }
+
+    /// Rates of change that keep the constraints: those of the arrays when free ones move at `rates`.
+    pub fn rates(&self, start: &Arrays, free: &Arrays, rates: &Arrays) -> Arrays {
+        if self.0.is_empty() {
+            return rates.clone();
+        }
+        let moving = self.at(start, free.zip_with(rates, Dual::new));
+        moving.map(|_, x| x.mapv(|x| x.slope))
     }
 }
 
@@ -178,8 +193,7 @@ mod tests {
             constraints.add("p", constraint);
             let start = Arrays::new().with("p", start.clone());
             let one = |x: &ArrayD<f64>| Arrays::new().with("p", x.clone());
-            let moving = one(&w).zip_with(&one(&v), crate::dual::Dual::new);
-            let rates = constraints.at(&start, moving).map(|_, x| x.mapv(|x| x.slope));
+            let rates = constraints.rates(&start, &one(&w), &one(&v));
             let forward: f64 = flat(&rates["p"]).iter().zip(&g).map(|(a, b)| a * b).sum();
             let back = constraints.pull_back(&start, &one(&w), one(&g));
             let back: f64 = flat(&back["p"]).iter().zip(&v).map(|(a, b)| a * b).sum();

@@ -9,6 +9,9 @@
 //! | --- | --- |
 //! | several outputs, state, constraints, settings | [`Check`] |
 //! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
+//! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
+//! | equations between two rules | [`identity`] |
 //! | differences and their error | [`ladder`] |
 //! | exact derivatives by dual numbers | [`exact`], [`dual`] |
 //! | 31 digits by double-double | [`certificate`], [`double`] |
@@ -132,7 +135,9 @@ pub mod double;
 pub mod dual;
 mod escape;
 pub mod exact;
+mod forward_mode;
 pub mod gradients;
+pub mod identity;
 pub mod ladder;
 mod noise;
 mod outputs;
@@ -141,6 +146,7 @@ pub mod promises;
 mod random;
 pub mod real;
 pub mod report;
+mod second_order;
 pub mod taylor;
 pub mod variable;
 pub mod verdict;
@@ -154,5 +160,6 @@ pub use real::Real;
 pub use builder::{Check, Layer};
 pub use constraint::Constraint;
 pub use outputs::Outputs;
+pub use second_order::Differentiable;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};

@@ -3,6 +3,7 @@
 use super::certificate::{self, Certificate};
 use super::curve::VCurve;
 use super::exact::Projection;
+use super::identity::Identity;
 use super::ladder::Ladder;
 use super::taylor::Remainder;
 pub use super::verdict::{Cause, Location, Verdict};
@@ -92,6 +93,10 @@ pub struct Report {
     pub certificate: Option<Certificate>,
     /// The remainder of the first-order expansion along one direction through all tensors.
     pub taylor: Option<Remainder>,
+    /// Equations between two rules of the same function ([`crate::Check::forward_and_reverse`] and others);
+    /// empty where there is one rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
     /// A ladder over all steps for each tensor, where [`super::variable::Settings::curves`] asks for them.
     pub curves: Vec<VCurve>,
     /// Largest probability with which the random projections miss a fault of several elements that is
@@ -115,6 +120,7 @@ impl Report {
             exact: Vec::new(),
             certificate: None,
             taylor: None,
+            identities: Vec::new(),
             curves: Vec::new(),
             miss_probability: 0.0,
             seconds: 0.0,
@@ -151,7 +157,8 @@ impl Report {
         let numeric = self.comparisons.iter().map(|c| c.verdict).chain(certificate);
         // A second opinion: it can object, but an unclear one is no reason to doubt the first.
         let objection = self.taylor.iter().map(|t| t.verdict).filter(|v| *v == Verdict::Fail);
-        numeric.chain(objection).max().unwrap_or(Verdict::Pass)
+        let identities = self.identities.iter().map(|i| i.verdict);
+        numeric.chain(objection).chain(identities).max().unwrap_or(Verdict::Pass)
     }
 
     /// Whether everything passed: nothing failed and nothing is inconclusive.
@@ -207,8 +214,11 @@ impl Report {
         });
         let taylor = self.taylor.iter().filter(|t| t.verdict == Verdict::Fail);
         let taylor = taylor.map(|t| format!("{}: {t}", self.case));
+        let identities = self.identities.iter().filter(|i| i.verdict != Verdict::Pass);
+        let identities = identities.map(|i| format!("{}: {i}", self.case));
         faults
             .chain(unknown)
+            .chain(identities)
             .chain(exact)
             .chain(certificate)
             .chain(lines)
