@@ -1,129 +1,14 @@
-//! The checker's double-double numbers against an independent crate of arbitrary precision.
+//! The ops' own forwards in the checker's double-double numbers, which `check/tests/double.rs` holds to
+//! another crate's.
 
 use beit::check::double::Double;
 use beit::cpu::Cpu;
 use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::params::{Decay, Init, Params, Registry, expand};
-use beit::real::{Float, Real};
+use beit::real::Float;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::Tensor;
-use dashu_float::FBig;
-use dashu_float::round::mode::HalfEven;
 use rand_distr::{Distribution, StandardNormal};
-
-type Big = FBig<HalfEven, 2>;
-
-/// Bits of the reference: eight doubles.
-const BITS: usize = 424;
-
-/// 2⁻¹⁰⁶
-const UNIT: f64 = f64::EPSILON * f64::EPSILON / 4.0;
-
-fn big(x: f64) -> Big {
-    Big::try_from(x).expect("finite").with_precision(BITS).value()
-}
-
-fn wide(x: Double) -> Big {
-    big(x.to_f64()) + big(x.low())
-}
-
-/// Distance from `want`, relative to it.
-fn error(ours: Double, want: &Big) -> f64 {
-    let off = (wide(ours) - want) / want;
-    off.to_f64().value().abs()
-}
-
-/// Numbers of both signs and several sizes with all digits of a double-double in use.
-fn numbers() -> Vec<Double> {
-    let third = Double::ONE / Double::from_f64(3.0);
-    let mut all = Vec::new();
-    for i in 0..60 {
-        let size = [0.003, 0.4, 1.0, 7.0, 120.0][i % 5];
-        all.push(Double::from_f64(size * ((i * i) as f64).sin()) * third);
-    }
-    all
-}
-
-#[test]
-fn arithmetic_agrees_with_dashu() {
-    let all = numbers();
-    let (mut worst, mut cancelled) = ([0.0f64; 3], 0.0f64);
-    for &a in &all {
-        for &b in all.iter().filter(|b| b.to_f64() != 0.0) {
-            let (x, y) = (wide(a), wide(b));
-            // Sums may cancel: judged on the scale of their terms.
-            let scale = a.to_f64().abs() + b.to_f64().abs();
-            let off = (wide(a + b) - (&x + &y)).to_f64().value().abs() / scale;
-            cancelled = cancelled.max(off);
-            if a.to_f64() != 0.0 {
-                worst[0] = worst[0].max(error(a * b, &(&x * &y)));
-                worst[1] = worst[1].max(error(a / b, &(&x / &y)));
-            }
-            worst[2] = worst[2].max(error(Real::sqrt(b * b), &(wide(b * b).sqrt())));
-        }
-    }
-    let units = [worst[0], worst[1], worst[2], cancelled].map(|e| e / UNIT);
-    assert!(units.iter().all(|&u| u <= 4.0), "*, /, sqrt, + in units of 2^-106: {units:?}");
-}
-
-#[test]
-fn functions_agree_with_dashu() {
-    let two_over_root_pi = big(2.0) / pi().sqrt();
-    let mut worst = [0.0f64; 3];
-    for x in numbers().into_iter().filter(|x| x.to_f64() != 0.0) {
-        let wide_x = wide(x);
-        let size = x.to_f64().abs();
-        worst[0] = worst[0].max(error(Real::exp(x), &wide_x.exp()) / (1.0 + size));
-        let squared = x * x;
-        worst[1] = worst[1].max(error(Real::ln(squared), &wide(squared).ln()));
-        // Near 1 the logarithm is small and must keep its digits.
-        let near = Double::ONE + x * Double::from_f64(1e-3);
-        worst[1] = worst[1].max(error(Real::ln(near), &wide(near).ln()));
-        if size < 8.0 {
-            // The alternating series: other terms than the crate's, at a precision that bears it.
-            let (mut term, mut sum, square) = (wide_x.clone(), wide_x.clone(), &wide_x * &wide_x);
-            for n in 1..400 {
-                term = -term * &square / big(f64::from(n));
-                sum += &term / big(f64::from(2 * n + 1));
-            }
-            let want = sum * &two_over_root_pi;
-            worst[2] = worst[2].max(error(Real::erf(x), &want) / (1.0 + size * size));
-        }
-    }
-    let units = worst.map(|e| e / UNIT);
-    assert!(units.iter().all(|&u| u <= 4.0), "exp, ln, erf in units of 2^-106: {units:?}");
-}
-
-#[test]
-fn ends_of_the_range() {
-    let of = Double::from_f64;
-    assert_eq!(Real::exp(of(0.0)), Double::ONE);
-    assert_eq!(Real::exp(of(-800.0)), Double::ZERO);
-    assert_eq!(Real::exp(of(710.0)).to_f64(), f64::INFINITY);
-    assert!(Real::exp(of(709.5)).to_f64().is_finite());
-    assert_eq!(Real::ln(Double::ONE), Double::ZERO);
-    assert_eq!(Real::ln(Double::ZERO).to_f64(), f64::NEG_INFINITY);
-    assert!(Real::ln(of(-1.0)).to_f64().is_nan() && Real::sqrt(of(-1.0)).to_f64().is_nan());
-    assert_eq!(Real::sqrt(Double::ZERO), Double::ZERO);
-    assert_eq!((Double::ONE / Double::ZERO).to_f64(), f64::INFINITY);
-    assert_eq!(Real::erf(Double::ZERO), Double::ZERO);
-    assert_eq!(Real::erf(of(-9.0)).to_f64(), -1.0);
-    assert!(Real::erf(of(f64::NAN)).to_f64().is_nan());
-    assert!(Double::new(1.0, 1e-20) > Double::ONE && Double::new(1.0, -1e-20) < Double::ONE);
-}
-
-/// Machin: π/4 = 4 arctan 1/5 − arctan 1/239.
-fn pi() -> Big {
-    let arctan = |n: f64| {
-        let (mut power, mut sum, square) = (big(1.0) / big(n), big(0.0), big(n * n));
-        for k in 0..320 {
-            sum += &power / big(f64::from(2 * k + 1));
-            power = -power / &square;
-        }
-        sum
-    };
-    big(4.0) * (big(4.0) * arctan(5.0) - arctan(239.0))
-}
 
 /// Difference quotients of the ops' own forwards in double-double against backward in f64: the quotient
 /// is good to 1e-20, so what is left is the rounding of backward.

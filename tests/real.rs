@@ -7,11 +7,9 @@ use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::linear_gelu::LinearGeluOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry, expand};
-use beit::real::Real;
 use beit::rng::{Philox, Purpose};
 use beit::storage::Storage;
 use beit::tensor::Tensor;
-use num_dual::{Dual64, DualNum};
 use rand_distr::{Distribution, StandardNormal};
 
 /// Seeded normal numbers.
@@ -123,34 +121,4 @@ fn linear_gelu_agrees_with_dual_numbers() {
     let (y, a) = bk.linear_gelu_forward(&x, &w, &p);
     let (yd, _) = bd.linear_gelu_forward(&xd, &wd, &p);
     point.compare(&y, &yd, |dy, g| bk.linear_gelu_backward(&x, &a, &w, &p, dy, g));
-}
-
-/// Values and slopes of a few hundred expressions, against an independent crate.
-#[test]
-fn dual_numbers_agree_with_num_dual() {
-    let mut draw = Draw::new(7);
-    let check = |what: &str, ours: Dual, theirs: Dual64| {
-        let close = |a: f64, b: f64| (a - b).abs() <= 8.0 * f64::EPSILON * b.abs();
-        assert!(close(ours.value, theirs.re), "{what}: value {ours:?}, num-dual {theirs}");
-        assert!(close(ours.slope, theirs.eps), "{what}: slope {ours:?}, num-dual {theirs}");
-    };
-    for _ in 0..200 {
-        let [a, va, b, vb] = draw.normal(4)[..] else { unreachable!("four were drawn") };
-        let (x, y, p, q) =
-            (Dual::new(a, va), Dual::new(b, vb), Dual64::new(a, va), Dual64::new(b, vb));
-        check("+", x + y, p + q);
-        check("*", x * y, p * q);
-        check("-", -x, -p);
-        check("exp", Real::exp(x), p.exp());
-        let (xx, pp) = (x * x, p * p);
-        check("sqrt", Real::sqrt(xx), pp.sqrt());
-        check("ln", Real::ln(xx), pp.ln());
-        // num-dual has no erf; its slope is an exponential.
-        let rate = (-pp).exp() * std::f64::consts::FRAC_2_SQRT_PI * va;
-        check("erf", Real::erf(x), Dual64::new(libm::erf(a), rate.re));
-        // A difference may cancel: compared on the scale of its terms.
-        let (ours, theirs) = (x / y - xx, p / q - pp);
-        let scale = (va / b).abs() + (a * vb / (b * b)).abs() + 2.0 * (a * va).abs();
-        assert!((ours.slope - theirs.eps).abs() <= 8.0 * f64::EPSILON * scale, "{ours:?} {theirs}");
-    }
 }

@@ -1,11 +1,12 @@
 //! The check for layers of one's own: forward and backward over named ndarrays.
 
-use super::double::Double;
-use super::dual::Dual;
-use super::gradients::{Precise, Settings, Variable, check_exactly, check_with};
+use super::gradients::{Settings, Variable};
 use super::report::Report;
+use crate::builder::Check;
 use crate::real::Real;
-use ndarray::{Array, ArrayD, ArrayView1, ArrayView2, Dimension, Ix1, Ix2, IxDyn};
+use ndarray::{
+    Array, ArrayBase, ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayView3, Data, Dimension, IxDyn,
+};
 use std::ops::Index;
 
 /// Named arrays in the order in which they were added.
@@ -18,12 +19,18 @@ impl<T> Arrays<T> {
         Self(Vec::new())
     }
 
-    /// One more, of any number of axes; panics where there is one of that name.
+    /// One more, of any number of axes and any memory order, owned or a view; panics where there is one of
+    /// that name.
     #[track_caller]
     #[must_use]
-    pub fn with<D: Dimension>(mut self, name: &str, array: Array<T, D>) -> Self {
+    pub fn with<S, D>(mut self, name: &str, array: ArrayBase<S, D>) -> Self
+    where
+        S: Data<Elem = T>,
+        D: Dimension,
+        T: Clone,
+    {
         assert!(self.get(name).is_none(), "there is an array `{name}` already");
-        self.0.push((name.into(), array.into_dyn()));
+        self.0.push((name.into(), array.into_owned().into_dyn()));
         self
     }
 
@@ -37,20 +44,58 @@ impl<T> Arrays<T> {
         self.0.iter().map(|(name, array)| (&**name, array))
     }
 
+    /// An array of as many axes as the type says, `a.view::<Ix4>("x")`; panics where it has another number.
+    #[track_caller]
+    pub fn view<D: Dimension>(&self, name: &str) -> ArrayView<'_, T, D> {
+        let array = &self[name];
+        let view = array.view().into_dimensionality::<D>();
+        let axes = D::NDIM.unwrap_or_default();
+        view.unwrap_or_else(|_| {
+            panic!("`{name}` has shape {:?}, wanted are {axes} axes", array.shape())
+        })
+    }
+
     /// An array of one axis; panics where it has another number of axes.
     #[track_caller]
     pub fn vector(&self, name: &str) -> ArrayView1<'_, T> {
-        let array = &self[name];
-        let view = array.view().into_dimensionality::<Ix1>();
-        view.unwrap_or_else(|_| panic!("`{name}` has shape {:?}, not one axis", array.shape()))
+        self.view(name)
     }
 
     /// An array of two axes; panics where it has another number of axes.
     #[track_caller]
     pub fn matrix(&self, name: &str) -> ArrayView2<'_, T> {
-        let array = &self[name];
-        let view = array.view().into_dimensionality::<Ix2>();
-        view.unwrap_or_else(|_| panic!("`{name}` has shape {:?}, not two axes", array.shape()))
+        self.view(name)
+    }
+
+    /// An array of three axes; panics where it has another number of axes.
+    #[track_caller]
+    pub fn cube(&self, name: &str) -> ArrayView3<'_, T> {
+        self.view(name)
+    }
+
+    /// The same names with other arrays.
+    pub(crate) fn map<U>(self, mut change: impl FnMut(&str, ArrayD<T>) -> ArrayD<U>) -> Arrays<U> {
+        let one = |(name, array): (String, ArrayD<T>)| {
+            let changed = change(&name, array);
+            (name, changed)
+        };
+        Arrays(self.0.into_iter().map(one).collect())
+    }
+
+    /// Element by element with arrays of the same names and shapes.
+    pub(crate) fn zip_with<U: Copy, V>(
+        &self,
+        others: &Arrays<U>,
+        make: impl Fn(T, U) -> V,
+    ) -> Arrays<V>
+    where
+        T: Copy,
+    {
+        let pairs = self.0.iter().zip(&others.0);
+        let one = |((name, a), (_, b)): (&(String, ArrayD<T>), &(String, ArrayD<U>))| {
+            (name.clone(), ndarray::Zip::from(a).and(b).map_collect(|a, b| make(*a, *b)))
+        };
+        Arrays(pairs.map(one).collect())
     }
 }
 
@@ -67,6 +112,62 @@ impl<T> Index<&str> for Arrays<T> {
 }
 
 /// A forward for any scalar, and its backward.
+///
+/// Arrays of any [`Real`] have `dot`, `sum`, `mean`, `fold` and broadcasting, as those of f64 have. Attention of
+/// several heads, softmax(q kᵀ/√D) v:
+///
+/// ```
+/// use beit_check::{Arrays, Check, Function, Real};
+/// use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
+///
+/// struct Attention;
+///
+/// fn probabilities<T: Real>(q: ArrayView2<T>, k: ArrayView2<T>) -> Array2<T> {
+///     let scale = T::of(q.ncols() as f64).sqrt();
+///     let mut scores = q.dot(&k.t()) / scale;
+///     for mut row in scores.rows_mut() {
+///         let largest = row.fold(row[0], |a, b| a.maximum(*b));
+///         row.mapv_inplace(|x| (x - largest).exp());
+///         let sum = row.sum();
+///         row /= sum;
+///     }
+///     scores
+/// }
+///
+/// impl Function for Attention {
+///     fn forward<T: Real>(&self, a: &Arrays<T>) -> ArrayD<T> {
+///         let (q, k, v) = (a.cube("q"), a.cube("k"), a.cube("v"));
+///         let mut y = Array3::zeros(v.raw_dim());
+///         for (h, mut y) in y.outer_iter_mut().enumerate() {
+///             let [q, k, v] = [q, k, v].map(|x| x.index_axis_move(Axis(0), h));
+///             y.assign(&probabilities(q, k).dot(&v));
+///         }
+///         y.into_dyn()
+///     }
+///
+///     fn backward(&self, a: &Arrays, dy: &ArrayD<f64>) -> Arrays {
+///         let (q, k, v) = (a.cube("q"), a.cube("k"), a.cube("v"));
+///         let dy = dy.view().into_dimensionality::<ndarray::Ix3>().unwrap();
+///         let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| Array3::zeros(x.raw_dim()));
+///         for h in 0..q.len_of(Axis(0)) {
+///             let [q, k, v, dy] = [q, k, v, dy].map(|x| x.index_axis_move(Axis(0), h));
+///             let p = probabilities(q, k);
+///             let dp = dy.dot(&v.t());
+///             let mean = (&dp * &p).sum_axis(Axis(1)).insert_axis(Axis(1));
+///             let ds = p.clone() * (dp - mean) / (q.ncols() as f64).sqrt();
+///             dq.index_axis_mut(Axis(0), h).assign(&ds.dot(&k));
+///             dk.index_axis_mut(Axis(0), h).assign(&ds.t().dot(&q));
+///             dv.index_axis_mut(Axis(0), h).assign(&p.t().dot(&dy));
+///         }
+///         Arrays::new().with("q", dq).with("k", dk).with("v", dv)
+///     }
+/// }
+///
+/// let wave = |k: f64| Array3::from_shape_fn((2, 4, 3), |(h, n, d)| ((h * 12 + n * 3 + d) as f64 * k).sin());
+/// let at = Arrays::new().with("q", wave(0.7)).with("k", wave(1.3)).with("v", wave(2.1));
+/// let report = Check::new("attention").at(at).function(&Attention);
+/// assert!(report.passed(), "{report}");
+/// ```
 pub trait Function {
     /// The outputs.
     fn forward<T: Real>(&self, at: &Arrays<T>) -> ArrayD<T>;
@@ -97,20 +198,7 @@ pub fn gradients_with<D: Dimension>(
     forward: impl Fn(&Arrays) -> Array<f64, D>,
     backward: impl Fn(&Arrays, &Array<f64, D>) -> Arrays,
 ) -> Report {
-    let (variables, shape) = (variables(at), forward(at).raw_dim());
-    let flat_forward = |values: &[Vec<f64>]| flat(&forward(&like(at, values)).into_dyn());
-    let flat_backward = |values: &[Vec<f64>], upstream: &[f64]| -> Vec<Vec<f64>> {
-        let upstream = Array::from_shape_vec(shape.clone(), upstream.to_vec());
-        let upstream = upstream.expect("as many as outputs");
-        in_order(at, &backward(&like(at, values), &upstream))
-    };
-    let mut report = check_with(settings, name, &variables, &flat_forward, &flat_backward);
-    let upstream: Array<f64, D> = Array::zeros(shape);
-    if upstream.is_empty() {
-        report.faults.push("forward returns no outputs".into());
-    }
-    report.faults.splice(0..0, misnamed(at, &backward(at, &upstream)));
-    report
+    Check::new(name).at(at.clone()).settings(*settings).gradients(forward, backward)
 }
 
 /// [`gradients`] of a function whose forward runs on any scalar: also against exact derivatives from dual
@@ -118,51 +206,25 @@ pub fn gradients_with<D: Dimension>(
 /// of 1e-13 supposes that the forward loses no digits to cancellation between its steps, as 1 − cos x
 /// near 0 does: there the exact derivative has a round-off of its own, which is not measured.
 pub fn gradients_of(name: &str, at: &Arrays, function: &impl Function) -> Report {
-    let mut report = gradients(
-        name,
-        at,
-        |at| function.forward(at),
-        |at, upstream: &ArrayD<f64>| function.backward(at, upstream),
-    );
-    if !report.faults.is_empty() {
-        return report;
-    }
-    let variables = variables(at);
-    let values: Vec<Vec<f64>> = variables.iter().map(|v| v.values.clone()).collect();
-    let outputs = function.forward(at);
-    let backward = |upstream: &[f64]| {
-        let upstream = ArrayD::from_shape_vec(outputs.raw_dim(), upstream.to_vec());
-        in_order(at, &function.backward(at, &upstream.expect("as many as outputs")))
-    };
-    let slopes = |velocities: &[Vec<f64>]| {
-        let moving = moved(at, &values, velocities, Dual::new);
-        function.forward(&moving).iter().map(|y| y.slope).collect()
-    };
-    let precise = |displacements: &[Vec<f64>]| -> Vec<Double> {
-        let moved = moved(at, &values, displacements, Double::new);
-        function.forward(&moved).iter().copied().collect()
-    };
-    let precise = Precise { slopes: &slopes, double: Some(&precise) };
-    check_exactly(&mut report, &variables, outputs.len(), &backward, precise);
-    report
+    Check::new(name).at(at.clone()).function(function)
 }
 
-fn variables(at: &Arrays) -> Vec<Variable> {
+pub(crate) fn variables(at: &Arrays) -> Vec<Variable> {
     at.iter().map(|(name, array)| Variable::new(name, array.shape(), flat(array))).collect()
 }
 
 /// Row-major.
-fn flat(array: &ArrayD<f64>) -> Vec<f64> {
+pub(crate) fn flat(array: &ArrayD<f64>) -> Vec<f64> {
     array.iter().copied().collect()
 }
 
 /// The same names and shapes with other values.
-fn like(at: &Arrays, values: &[Vec<f64>]) -> Arrays {
+pub(crate) fn like(at: &Arrays, values: &[Vec<f64>]) -> Arrays {
     moved(at, values, values, |x, _| x)
 }
 
 /// Arrays of another scalar, made of two numbers for each element.
-fn moved<T>(
+pub(crate) fn moved<T>(
     at: &Arrays,
     values: &[Vec<f64>],
     second: &[Vec<f64>],
@@ -178,12 +240,12 @@ fn moved<T>(
 }
 
 /// Gradients in the order of the arrays, none where one is missing.
-fn in_order(at: &Arrays, gradients: &Arrays) -> Vec<Vec<f64>> {
+pub(crate) fn in_order(at: &Arrays, gradients: &Arrays) -> Vec<Vec<f64>> {
     at.iter().map(|(name, _)| gradients.get(name).map(flat).unwrap_or_default()).collect()
 }
 
 /// Gradients of a name or a shape that no array has.
-fn misnamed(at: &Arrays, gradients: &Arrays) -> Vec<String> {
+pub(crate) fn misnamed(at: &Arrays, gradients: &Arrays) -> Vec<String> {
     let fault = |(name, gradient): (&str, &ArrayD<f64>)| match at.get(name) {
         None => Some(format!("backward returned a gradient for `{name}`, which is no array")),
         // Another number of elements is found where values are compared.

@@ -7,6 +7,7 @@
 //! terms aᵢbᵢ are off by at most (n + 1) u Σ|aᵢbᵢ|, the bound γₙ Σ|aᵢbᵢ|. The partial sums are those of the
 //! CPU's order; for terms of like size another order has like ones.
 
+use crate::dual::Dual;
 use crate::real::Real;
 use std::cmp::Ordering;
 use std::f64::consts::FRAC_2_SQRT_PI;
@@ -15,8 +16,11 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// Roundings of an exponential or a logarithm: two units in the last place, as CUDA documents and the CPU
 /// keeps.
 const EXP: f64 = 4.0;
-/// Roundings of an error function: four units in the last place.
-const ERF: f64 = 8.0;
+/// Roundings of the other functions: four units in the last place, as CUDA documents for the worst of
+/// them, the tangent; others are nearer.
+const FUNCTION: f64 = 8.0;
+/// Roundings of a power: eight units in the last place.
+const POWER: f64 = 16.0;
 
 /// A value, what it may be off, and the magnitudes that add up to it.
 ///
@@ -45,6 +49,13 @@ impl Bounded {
     /// A number that is rounded once after an error of its own.
     fn rounded(value: f64, error: f64, roundings: f64) -> Self {
         Self { value, error: error + roundings * value.abs(), size: value.abs() }
+    }
+
+    /// A function of this number: its value, its derivative by the argument, its own roundings.
+    fn chain(self, value: f64, rate: f64, roundings: f64) -> Self {
+        // An exact argument has no error to be blown up by an infinite rate.
+        let error = if self.error == 0.0 { 0.0 } else { rate.abs() * self.error };
+        Self::rounded(value, error, roundings)
     }
 }
 
@@ -100,6 +111,16 @@ impl Neg for Bounded {
 
 crate::real::operators!(Bounded);
 
+/// Functions of one number, whose derivatives dual numbers know.
+macro_rules! by_slope {
+    ($($name:ident),*) => {
+        $(fn $name(self) -> Self {
+            let Dual { value, slope } = Real::$name(Dual::new(self.value, 1.0));
+            self.chain(value, slope, FUNCTION)
+        })*
+    };
+}
+
 impl Real for Bounded {
     const ZERO: Self = Self { value: 0.0, error: 0.0, size: 0.0 };
     const ONE: Self = Self { value: 1.0, error: 0.0, size: 1.0 };
@@ -114,10 +135,10 @@ impl Real for Bounded {
 
     fn exp(self) -> Self {
         let y = self.value.exp();
-        Self::rounded(y, y * self.error, EXP)
+        self.chain(y, y, EXP)
     }
     fn ln(self) -> Self {
-        Self::rounded(self.value.ln(), self.error / self.value, EXP)
+        self.chain(self.value.ln(), 1.0 / self.value, EXP)
     }
     fn sqrt(self) -> Self {
         let y = self.value.sqrt();
@@ -130,8 +151,29 @@ impl Real for Bounded {
     }
     fn erf(self) -> Self {
         let rate = FRAC_2_SQRT_PI * (-self.value * self.value).exp();
-        Self::rounded(Real::erf(self.value), rate * self.error, ERF)
+        self.chain(Real::erf(self.value), rate, FUNCTION)
     }
+    fn atan2(self, x: impl Into<Self>) -> Self {
+        let x = x.into();
+        let radius = self.value.hypot(x.value);
+        let (sin, cos) = (self.value.abs() / radius, x.value.abs() / radius);
+        let error = if radius > 0.0 { (cos * self.error + sin * x.error) / radius } else { 0.0 };
+        Self::rounded(self.value.atan2(x.value), error, FUNCTION)
+    }
+    fn cbrt(self) -> Self {
+        let y = self.value.cbrt();
+        let still = self.error == 0.0;
+        Self::rounded(y, if still { 0.0 } else { self.error / (3.0 * y * y) }, FUNCTION)
+    }
+    fn powf(self, exponent: impl Into<Self>) -> Self {
+        let p = exponent.into();
+        let y = self.value.powf(p.value);
+        let part = |rate: f64, error: f64| if error == 0.0 { 0.0 } else { rate.abs() * error };
+        let error = part(p.value * self.value.powf(p.value - 1.0), self.error)
+            + part(y * self.value.ln(), p.error);
+        Self::rounded(y, error, POWER)
+    }
+    by_slope!(sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, ln_1p, exp_m1);
 }
 
 #[cfg(test)]

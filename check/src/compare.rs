@@ -2,6 +2,7 @@
 
 use super::claim::Claim;
 use super::climb::{Climb, DEVIATIONS};
+use super::comparison::{Choice, Comparison};
 use super::curve::VCurve;
 use super::directions::{self, Direction, sample, unit};
 use super::kink::Interval;
@@ -9,7 +10,6 @@ use super::ladder::Ladder;
 use super::noise::Squares;
 use super::problem::Problem;
 use super::promises::largest;
-use super::comparison::{Choice, Comparison};
 use super::report::Report;
 use super::taylor::{self, Remainder, Step};
 

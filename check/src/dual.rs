@@ -34,6 +34,16 @@ impl Dual {
     pub const fn new(value: f64, slope: f64) -> Self {
         Self { value, slope }
     }
+
+    /// A function of this number: its value, and its derivative by the argument.
+    fn chain(self, value: f64, rate: f64) -> Self {
+        Self::new(value, rate * self.slope)
+    }
+}
+
+/// √(1 − x²), without cancellation near 1.
+fn opposite(x: f64) -> f64 {
+    ((1.0 - x) * (1.0 + x)).sqrt()
 }
 
 impl PartialEq for Dual {
@@ -98,7 +108,7 @@ impl Real for Dual {
 
     fn exp(self) -> Self {
         let y = self.value.exp();
-        Self::new(y, y * self.slope)
+        self.chain(y, y)
     }
     fn ln(self) -> Self {
         Self::new(self.value.ln(), self.slope / self.value)
@@ -109,7 +119,69 @@ impl Real for Dual {
     }
     fn erf(self) -> Self {
         let rate = FRAC_2_SQRT_PI * (-self.value * self.value).exp();
-        Self::new(Real::erf(self.value), rate * self.slope)
+        self.chain(Real::erf(self.value), rate)
+    }
+    fn sin(self) -> Self {
+        let (sin, cos) = self.value.sin_cos();
+        self.chain(sin, cos)
+    }
+    fn cos(self) -> Self {
+        let (sin, cos) = self.value.sin_cos();
+        self.chain(cos, -sin)
+    }
+    fn tan(self) -> Self {
+        let y = self.value.tan();
+        self.chain(y, 1.0 + y * y)
+    }
+    fn asin(self) -> Self {
+        Self::new(self.value.asin(), self.slope / opposite(self.value))
+    }
+    fn acos(self) -> Self {
+        Self::new(self.value.acos(), -self.slope / opposite(self.value))
+    }
+    fn atan(self) -> Self {
+        self.chain(self.value.atan(), 1.0 / (1.0 + self.value * self.value))
+    }
+    fn atan2(self, x: impl Into<Self>) -> Self {
+        let x = x.into();
+        let radius = self.value.hypot(x.value);
+        let (sin, cos) = (self.value / radius, x.value / radius);
+        Self::new(self.value.atan2(x.value), (cos * self.slope - sin * x.slope) / radius)
+    }
+    fn sinh(self) -> Self {
+        self.chain(self.value.sinh(), self.value.cosh())
+    }
+    fn cosh(self) -> Self {
+        self.chain(self.value.cosh(), self.value.sinh())
+    }
+    /// 1/cosh², not 1 − tanh², of which nothing is left from 20 on.
+    fn tanh(self) -> Self {
+        let rate = self.value.cosh().recip();
+        self.chain(self.value.tanh(), rate * rate)
+    }
+    fn cbrt(self) -> Self {
+        let y = self.value.cbrt();
+        Self::new(y, self.slope / 3.0 / y / y)
+    }
+    fn ln_1p(self) -> Self {
+        Self::new(self.value.ln_1p(), self.slope / (1.0 + self.value))
+    }
+    fn exp_m1(self) -> Self {
+        self.chain(self.value.exp_m1(), self.value.exp())
+    }
+    fn powf(self, exponent: impl Into<Self>) -> Self {
+        let Self { value: p, slope } = exponent.into();
+        let y = self.value.powf(p);
+        let base = if p == 0.0 { 0.0 } else { p * self.value.powf(p - 1.0) * self.slope };
+        // x^p ln x goes to 0 with x.
+        let still = slope == 0.0 || (self.value == 0.0 && p > 0.0);
+        let own = if still { 0.0 } else { y * self.value.ln() * slope };
+        Self::new(y, base + own)
+    }
+    fn powi(self, n: i32) -> Self {
+        // Not n − 1, which is below the least integer for the least.
+        let rate = if n == 0 { 0.0 } else { f64::from(n) * self.value.powf(f64::from(n) - 1.0) };
+        self.chain(self.value.powi(n), rate)
     }
     /// Of both parts: a slope that is infinite or NaN is not hidden behind its value.
     fn is_finite(self) -> bool {

@@ -7,7 +7,11 @@
 //!
 //! | question | module |
 //! | --- | --- |
+//! | several outputs, state, constraints, settings | [`Check`] |
 //! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
+//! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
+//! | equations between two rules | [`identity`] |
 //! | differences and their error | [`ladder`] |
 //! | exact derivatives by dual numbers | [`exact`], [`dual`] |
 //! | 31 digits by double-double | [`certificate`], [`double`] |
@@ -120,27 +124,33 @@
 
 mod arrays;
 pub mod bounded;
+mod builder;
 pub mod certificate;
 mod claim;
 mod climb;
 mod compare;
 mod comparison;
+mod constraint;
 pub mod curve;
 mod directions;
 pub mod double;
 pub mod dual;
 mod escape;
 pub mod exact;
+mod forward_mode;
 pub mod gradients;
+pub mod identity;
 mod kink;
 pub mod ladder;
 mod noise;
+mod outputs;
 pub mod plot;
 mod problem;
 pub mod promises;
 mod random;
 pub mod real;
 pub mod report;
+mod second_order;
 pub mod taylor;
 pub mod variable;
 pub mod verdict;
@@ -150,5 +160,10 @@ pub use ndarray;
 
 pub use escape::escape;
 pub use real::Real;
+
+pub use builder::{Check, Layer};
+pub use constraint::Constraint;
+pub use outputs::Outputs;
+pub use second_order::Differentiable;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};

@@ -9,13 +9,30 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 /// A real number: f64, a [`Dual`](crate::dual::Dual), a [`Double`](crate::double::Double), a
 /// [`Bounded`](crate::bounded::Bounded).
 ///
-/// The arithmetic operators take another such number or an f64: `x * 0.5 + y`. It is what ndarray asks of
-/// an element, so `dot`, `sum`, `mean`, `fold`, `&a * x` and all element-wise operators of arrays work.
+/// The arithmetic operators take another such number or an f64: `x * 0.5 + y`; so do the functions of two
+/// numbers: `x.maximum(0.0)`, `x.powf(2.5)`. Functions have the names and the meaning of those of `f64`. It is
+/// what ndarray asks of an element, so `dot`, `sum`, `mean`, `fold`, `&a * x` and all element-wise operators
+/// of arrays work.
+///
+/// ```
+/// use beit_check::Real;
+///
+/// /// GELU with tanh, as GPT-2 has it.
+/// fn gelu<T: Real>(x: T) -> T {
+///     let inner = (x + x.powi(3) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+///     x * 0.5 * (inner.tanh() + 1.0)
+/// }
+///
+/// let y = gelu(beit_check::dual::Dual::new(1.0, 1.0));
+/// assert_eq!(y.value, gelu(1.0));
+/// assert!((y.slope - 1.083).abs() < 1e-3);
+/// ```
 pub trait Real:
     Copy
     + Debug
     + Default
     + PartialOrd
+    + From<f64>
     + Send
     + Sync
     + 'static
@@ -58,18 +75,91 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Error function, 2/√π ∫ exp(−t²) dt from 0 to x.
     fn erf(self) -> Self;
+    /// Sine, of radians.
+    fn sin(self) -> Self;
+    /// Cosine, of radians.
+    fn cos(self) -> Self;
+    /// Tangent, of radians.
+    fn tan(self) -> Self;
+    /// Arcsine, in [−π/2, π/2].
+    fn asin(self) -> Self;
+    /// Arccosine, in [0, π].
+    fn acos(self) -> Self;
+    /// Arctangent, in [−π/2, π/2].
+    fn atan(self) -> Self;
+    /// Angle of the point (`x`, `self`), in [−π, π].
+    fn atan2(self, x: impl Into<Self>) -> Self;
+    /// Hyperbolic sine.
+    fn sinh(self) -> Self;
+    /// Hyperbolic cosine.
+    fn cosh(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Cube root, of negative numbers, too.
+    fn cbrt(self) -> Self;
+    /// ln(1 + x), which keeps the digits of a small x.
+    fn ln_1p(self) -> Self;
+    /// e^x − 1, which keeps the digits of a small x.
+    fn exp_m1(self) -> Self;
+    /// To the power of a number; the derivative by an exponent that does not move is left out, so that
+    /// x to a constant is differentiable where ln x is not.
+    fn powf(self, exponent: impl Into<Self>) -> Self;
+    /// To the power of an integer.
+    fn powi(self, n: i32) -> Self {
+        let (mut power, mut square, mut rest) = (Self::ONE, self, n.unsigned_abs());
+        while rest > 0 {
+            if rest % 2 == 1 {
+                power *= square;
+            }
+            rest /= 2;
+            if rest > 0 {
+                square *= square;
+            }
+        }
+        if n < 0 { Self::ONE / power } else { power }
+    }
+    /// 1 / (1 + e^(−x)), from an exponential that is at most 1: it neither overflows nor loses the digits of
+    /// a small result.
+    fn sigmoid(self) -> Self {
+        let e = (-Real::abs(self)).exp();
+        if self < Self::ZERO { e / (e + Self::ONE) } else { Self::ONE / (e + Self::ONE) }
+    }
     /// Magnitude.
     fn abs(self) -> Self {
         if self < Self::ZERO { -self } else { self }
     }
     /// The larger of the two; `self` where they compare equal or not at all.
-    fn maximum(self, other: Self) -> Self {
+    fn maximum(self, other: impl Into<Self>) -> Self {
+        let other = other.into();
         if other > self { other } else { self }
+    }
+    /// The smaller of the two; `self` where they compare equal or not at all.
+    fn minimum(self, other: impl Into<Self>) -> Self {
+        let other = other.into();
+        if other < self { other } else { self }
+    }
+    /// The largest integer that is not above. Its slope is 0 everywhere, at the jumps, too; so are those of
+    /// [`Real::round`] and [`Real::signum`].
+    fn floor(self) -> Self {
+        Self::of(self.value().floor())
+    }
+    /// The nearest integer, halves away from 0; slope 0.
+    fn round(self) -> Self {
+        Self::of(self.value().round())
+    }
+    /// 1 or −1, the sign; 1 of 0 and −1 of −0, as [`f64::signum`] has it; slope 0.
+    fn signum(self) -> Self {
+        Self::of(self.value().signum())
     }
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool {
         self.value().is_finite()
     }
+}
+
+/// Methods of f64 by the same name.
+macro_rules! std_methods {
+    ($($name:ident),*) => { $(fn $name(self) -> Self { f64::$name(self) })* };
 }
 
 impl Real for f64 {
@@ -81,21 +171,22 @@ impl Real for f64 {
     fn value(self) -> f64 {
         self
     }
-    fn exp(self) -> Self {
-        f64::exp(self)
-    }
-    fn ln(self) -> Self {
-        f64::ln(self)
-    }
-    fn sqrt(self) -> Self {
-        f64::sqrt(self)
-    }
     fn erf(self) -> Self {
         libm::erf(self)
     }
-    fn abs(self) -> Self {
-        f64::abs(self)
+    fn atan2(self, x: impl Into<Self>) -> Self {
+        f64::atan2(self, x.into())
     }
+    fn powf(self, exponent: impl Into<Self>) -> Self {
+        f64::powf(self, exponent.into())
+    }
+    fn powi(self, n: i32) -> Self {
+        f64::powi(self, n)
+    }
+    std_methods!(
+        exp, ln, sqrt, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, cbrt, ln_1p, exp_m1
+    );
+    std_methods!(abs, floor, round, signum);
 }
 
 /// What follows for a type with `+ − × ÷` of its own: the operators with f64 and with assignment, sums, and
@@ -120,6 +211,11 @@ macro_rules! operators {
                 }
             }
         )*
+        impl From<f64> for $type {
+            fn from(x: f64) -> Self {
+                <Self as crate::real::Real>::of(x)
+            }
+        }
         impl std::iter::Sum for $type {
             fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
                 terms.fold(<Self as crate::real::Real>::ZERO, std::ops::Add::add)

@@ -1,10 +1,11 @@
 //! What a check found: every comparison with its bound and verdict, and what is wrong beside the numbers.
 
 use super::certificate::{self, Certificate};
+pub use super::comparison::{Choice, Comparison};
 use super::curve::VCurve;
 use super::exact::Projection;
+use super::identity::Identity;
 use super::taylor::Remainder;
-pub use super::comparison::{Choice, Comparison};
 pub use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
@@ -52,6 +53,10 @@ pub struct Report {
     pub certificate: Option<Certificate>,
     /// The remainder of the first-order expansion along one direction through all tensors.
     pub taylor: Option<Remainder>,
+    /// Equations between two rules of the same function ([`crate::Check::forward_and_reverse`] and others);
+    /// empty where there is one rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
     /// A ladder over all steps for each tensor, where [`super::variable::Settings::curves`] asks for them.
     pub curves: Vec<VCurve>,
     /// Largest probability with which the random projections miss a fault of several elements that is
@@ -80,6 +85,7 @@ impl Report {
             exact: Vec::new(),
             certificate: None,
             taylor: None,
+            identities: Vec::new(),
             curves: Vec::new(),
             miss_probability: 0.0,
             seconds: 0.0,
@@ -136,7 +142,9 @@ impl Report {
         let numeric = self.comparisons.iter().map(|c| c.verdict).chain(certificate);
         // A second opinion: it can object, but an unclear one is no reason to doubt the first.
         let objection = self.taylor.iter().map(|t| t.verdict).filter(|v| *v == Verdict::Fail);
-        numeric.chain(objection).chain(hidden).max().unwrap_or(Verdict::Pass)
+        let identities = self.identities.iter().map(|i| i.verdict);
+        let others = objection.chain(hidden).chain(identities);
+        numeric.chain(others).max().unwrap_or(Verdict::Pass)
     }
 
     /// Whether everything passed: nothing failed and nothing is inconclusive.
@@ -158,14 +166,20 @@ impl Report {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.all_zero.is_empty() {
-            notes.push(format!("the gradient is 0 in every element of {}", self.all_zero.join(", ")));
+            notes.push(format!(
+                "the gradient is 0 in every element of {}",
+                self.all_zero.join(", ")
+            ));
         }
         let compared = |t: &&String| self.comparisons.iter().any(|c| c.tensor == **t);
         if self.faults.is_empty() && !self.comparisons.is_empty() {
             let empty: Vec<&str> =
                 self.tensors.iter().filter(|t| !compared(t)).map(String::as_str).collect();
             if !empty.is_empty() {
-                notes.push(format!("nothing was compared of {}, which has no elements", empty.join(", ")));
+                notes.push(format!(
+                    "nothing was compared of {}, which has no elements",
+                    empty.join(", ")
+                ));
             }
         }
         let mut choices = self.comparisons.iter().filter(|c| c.verdict == Verdict::Pass);
@@ -182,7 +196,9 @@ impl Report {
         }
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
-            notes.push(format!("{redrawn} compared at a point beside the given one, which has a kink"));
+            notes.push(format!(
+                "{redrawn} compared at a point beside the given one, which has a kink"
+            ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))
             .map(|c| format!("{c}, passes by a tolerance"))
@@ -235,7 +251,10 @@ impl Report {
         });
         let taylor = self.taylor.iter().filter(|t| t.verdict == Verdict::Fail);
         let taylor = taylor.map(|t| format!("{}: {t}", self.case));
+        let identities = self.identities.iter().filter(|i| i.verdict != Verdict::Pass);
+        let identities = identities.map(|i| format!("{}: {i}", self.case));
         faults
+            .chain(identities)
             .chain(exact)
             .chain(certificate)
             .chain(lines)
