@@ -31,6 +31,8 @@ mod precision;
 mod scales;
 #[path = "fuzz/smooth.rs"]
 mod smooth;
+#[path = "fuzz/sound.rs"]
+mod sound;
 #[path = "fuzz/steps.rs"]
 mod steps;
 #[path = "fuzz/tally.rs"]

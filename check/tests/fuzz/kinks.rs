@@ -15,7 +15,7 @@ pub fn families() -> Vec<Family> {
             Case::scalar(x, move |x| slope(x) * (x - c), slope)
                 .or_wrong(move |v, dy| vec![vec![dy[0] * if v[0][0] > c { 0.01 } else { 1.0 }]])
         }),
-        Family::hard("|x-c|", |d| {
+        Family::hard("abs(x-c)", |d| {
             let (x, c, _) = near(d);
             let slope = move |x: f64| (x - c).signum();
             Case::scalar(x, move |x| (x - c).abs(), slope)
@@ -42,12 +42,12 @@ pub fn families() -> Vec<Family> {
             let slope = move |x: f64| (0..20).map(|i| on(x, i) * (i as f64).cos()).sum();
             Case::scalar(x, value, slope)
         }),
-        Family::hard("|x-c|^1.5", |d| {
+        Family::hard("abs(x-c)^1.5", |d| {
             let (x, c, _) = near(d);
             let slope = move |x: f64| 1.5 * (x - c).abs().sqrt() * (x - c).signum();
             Case::scalar(x, move |x| (x - c).abs().powf(1.5), slope)
         }),
-        Family::hard("exp(x) + 1e-3|x-c|", |d| {
+        Family::hard("exp(x) + w abs(x-c)", |d| {
             let (x, c, _) = near(d);
             let w = d.log(1e-6, 1e-2);
             let slope = move |x: f64| x.exp() + w * (x - c).signum();

@@ -4,7 +4,7 @@ use super::case::{Case, Draw, Family, vector};
 
 pub fn families() -> Vec<Family> {
     vec![
-        Family::hard("|x| at 0", |d| {
+        Family::hard("abs at 0", |d| {
             let claim = [-1.0, 0.0, 1.0, d.uniform(-1.0, 1.0)][d.integer(0, 3)];
             at_zero(d, f64::abs, [-1.0, 1.0], claim)
         }),
@@ -12,7 +12,7 @@ pub fn families() -> Vec<Family> {
             let claim = [0.0, 0.0, 1.0, 0.5, d.uniform(0.0, 1.0)][d.integer(0, 4)];
             at_zero(d, |x| x.max(0.0), [0.0, 1.0], claim)
         }),
-        Family::hard("exp(x) + w|x| at 0", |d| {
+        Family::hard("exp(x) + w abs(x) at 0", |d| {
             let w = d.log(1e-4, 1.0);
             let claim = d.uniform(-1.0, 1.0) * w;
             let beyond = d.sign() * w * (1.0 + d.log(0.1, 10.0));
