@@ -25,6 +25,7 @@ pub(super) struct Judged {
     pub numeric: f64,
     pub truncation: f64,
     pub round_off: f64,
+    pub visible: f64,
     pub scale: f64,
     pub error: f64,
     pub verdict: Verdict,
@@ -101,10 +102,15 @@ impl Claim {
             Verdict::Pass => 0.5 * bound.max(resolution * scale),
             Verdict::Inconclusive => 0.5 * resolution * scale,
         };
+        // Shorter steps than those that show the resolution were taken to look for more.
+        let enough = bound.max(resolution * scale);
+        let looked = ladder.rungs.iter().filter(|r| r.step <= step).map(|r| r.noise);
+        let visible = looked.filter(|noise| *noise <= enough).fold(bound, f64::max);
         Judged {
             numeric,
             truncation,
             round_off,
+            visible,
             scale,
             error,
             verdict,

@@ -121,15 +121,9 @@ impl Problem<'_> {
             let mut sign = || if d == 0 { 1.0 } else { self.rng.sign() };
             let direction: Vec<_> = elements.iter().map(|&(t, i)| (t, i, sign())).collect();
             let claim = self.claim(&direction);
-            let beyond = |step: f64| -> Option<(Interval, f64)> {
-                let interval = Interval::along(self, &direction, step);
-                interval.is_finite().then(|| (interval, interval.outside(claim.analytic)))
-            };
-            let (Some((interval, far)), Some((_, near))) = (beyond(step), beyond(step / 5.3))
-            else {
-                continue;
-            };
-            if far > 0.0 && near > 0.0 {
+            let found = Interval::sharpest(self, &direction, &[step / 5.3, step]);
+            let [(interval, step), (other, _)] = found[..] else { continue };
+            if [interval, other].iter().all(|i| i.outside(claim.analytic) > 0.0) {
                 let (t, i) = elements[0];
                 report.comparisons.push(self.outside(
                     &claim,
@@ -157,6 +151,7 @@ impl Problem<'_> {
             numeric,
             truncation: 0.0,
             round_off: interval.bound,
+            visible: interval.bound,
             scale,
             error: (analytic - numeric).abs() / scale,
             verdict: Verdict::Fail,
@@ -249,14 +244,15 @@ impl Problem<'_> {
     /// Fails a comparison whose claim lies outside of the interval of both sides over two steps, notes the
     /// choice in it where it lies inside over both.
     fn at_kink(&self, direction: &Direction, found: &mut Comparison) -> Verdict {
-        let Some(step) = found.ladder.clear_kink() else { return found.verdict };
-        let claim = self.claim(direction);
-        let intervals = [step, step / 5.3].map(|step| Interval::along(self, direction, step));
-        if !intervals.iter().all(Interval::is_finite) || found.ladder.has_jump() {
+        if found.ladder.has_jump() {
             return found.verdict;
         }
-        let beyond = intervals.map(|interval| interval.outside(claim.analytic));
-        let [interval, _] = intervals;
+        let steps = found.ladder.kinked();
+        let claim = self.claim(direction);
+        let [(interval, step), (other, _)] = Interval::sharpest(self, direction, &steps)[..] else {
+            return found.verdict;
+        };
+        let beyond = [interval, other].map(|interval| interval.outside(claim.analytic));
         if beyond.iter().all(|b| *b > 0.0) {
             let place = Place { tensor: found.tensor.clone(), place: found.place.clone() };
             let ladder = std::mem::take(&mut found.ladder);
@@ -293,6 +289,7 @@ impl Problem<'_> {
             numeric: judged.numeric,
             truncation: judged.truncation,
             round_off: judged.round_off,
+            visible: judged.visible,
             scale: judged.scale,
             error: judged.error,
             verdict: judged.verdict,
@@ -357,7 +354,9 @@ fn note(seen: &mut [f64], compared: &Comparison, direction: &Direction) {
     if compared.verdict != Verdict::Pass {
         return;
     }
+    let alone = direction.len() == 1;
+    let visible = if alone { compared.visible } else { compared.bound() };
     for &(_, i, v) in direction {
-        seen[i] = seen[i].min(compared.bound() / v.abs());
+        seen[i] = seen[i].min(visible / v.abs());
     }
 }

@@ -40,6 +40,9 @@ pub struct Comparison {
     pub truncation: f64,
     /// ... and the round-off of function and gradient.
     pub round_off: f64,
+    /// The largest error that passes even of a term whose kink is nearer than the steps of the value are long,
+    /// but not than the shortest that was looked at for it: the round-off over that, or the bound.
+    pub visible: f64,
     /// The magnitude on whose scale the two are compared: the largest of both, of the terms that add up
     /// to them, and of a thousandth of the tensor's largest gradient.
     pub scale: f64,

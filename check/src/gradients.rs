@@ -93,7 +93,7 @@ pub fn check_with(
     if variables.iter().any(|v| v.values.len() > settings.dense) {
         report.miss_probability = 0.5f64.powi(settings.projections as i32);
     }
-    if variables.iter().all(|v| v.values.is_empty()) {
+    if variables.is_empty() {
         report.faults.push("there is nothing to differentiate".into());
         return report;
     }

@@ -58,7 +58,25 @@ impl Interval {
         Self { least, most, bound }
     }
 
-    pub fn is_finite(&self) -> bool {
+    /// Over the given steps, the shortest first: the two with the smallest bounds of those that agree with
+    /// the first.
+    pub fn sharpest(problem: &Problem, direction: &Direction, steps: &[f64]) -> Vec<(Self, f64)> {
+        let along = |step: &f64| (Self::along(problem, direction, *step), *step);
+        let mut all: Vec<(Self, f64)> =
+            steps.iter().map(along).filter(|(interval, _)| interval.is_finite()).collect();
+        let Some((first, _)) = all.first().copied() else { return all };
+        all.retain(|(other, _)| first.agrees(other));
+        all.sort_by(|a, b| a.0.bound.total_cmp(&b.0.bound));
+        all.truncate(2);
+        all
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        let bound = self.bound + other.bound;
+        (self.least - other.least).abs() <= bound && (self.most - other.most).abs() <= bound
+    }
+
+    fn is_finite(&self) -> bool {
         self.least.is_finite() && self.most.is_finite() && self.bound.is_finite()
     }
 

@@ -225,10 +225,14 @@ impl Ladder {
         }
     }
 
-    /// The shortest step at which the distance of the one-sided slopes stands far out from round-off.
-    pub(super) fn clear_kink(&self) -> Option<f64> {
+    /// The steps, the shortest first, at which the distance of the one-sided slopes stands far out from
+    /// round-off, up to the first at which it is another.
+    pub(super) fn kinked(&self) -> Vec<f64> {
         let clear = |r: &&Rung| r.jump.abs() > 32.0 * JUMP_NOISE * r.noise;
-        self.usable().iter().rev().find(clear).map(|r| r.step)
+        let rungs: Vec<&Rung> = self.usable().iter().rev().skip_while(|r| !clear(r)).collect();
+        let Some(first) = rungs.first() else { return Vec::new() };
+        let alike = |r: &&&Rung| (0.8..1.25).contains(&(r.jump / first.jump));
+        rungs.iter().take_while(alike).map(|r| r.step).collect()
     }
 }
 

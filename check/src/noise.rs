@@ -5,17 +5,23 @@
 //! the variance σ² Σ wₖ² (after Hamming's difference table; Moré and Wild, 2011). Distances are not equal,
 //! because the roundings of equally spaced arguments are no independent errors but a line that wraps
 //! around. The displacement is the shortest
-//! of 2⁻⁴⁰, 2⁻³⁰ and 2⁻²⁰ of the size of each element over which outputs that should move do so from value
-//! to value: a function that computes in f32 inside needs the longest, one that oscillates 10⁴ times over
+//! of 2⁻⁴⁰, 2⁻³⁰, 2⁻²⁰ and 2⁻¹⁴ of the size of each element over which numbers that move at all do so from
+//! value to value: a function that computes in f32 inside needs the longest, one that oscillates 10⁴ times over
 //! its argument a shorter one. The middle one of five directions counts, which leaves out those that met a
 //! kink.
 
 use crate::random::Stream;
 
 /// Displacements between two values, relative to the size of the element.
-const SPACINGS: [f64; 3] =
-    [1.0 / (1u64 << 40) as f64, 1.0 / (1u64 << 30) as f64, 1.0 / (1u64 << 20) as f64];
-/// Of the outputs that move over the longest displacements the part that may stay where it is from one
+const SPACINGS: [f64; 4] = [
+    1.0 / (1u64 << 40) as f64,
+    1.0 / (1u64 << 30) as f64,
+    1.0 / (1u64 << 20) as f64,
+    1.0 / (1u64 << 14) as f64,
+];
+/// From this on they are long because the precision inside is not that of f64.
+const COARSE: f64 = SPACINGS[2];
+/// Of the numbers that move over the longest displacements the part that may stay where it is from one
 /// value to the next.
 const STUCK: f64 = 0.1;
 /// Values along a direction.
@@ -27,19 +33,19 @@ const DIRECTIONS: usize = 5;
 pub(super) struct Measured {
     /// Standard deviation of the round-off of each number.
     pub deviations: Vec<f64>,
-    /// Whether only the longest displacements moved the outputs: the precision inside is not that of f64.
+    /// Whether only long displacements moved the numbers: the precision inside is not that of f64.
     pub coarse: bool,
 }
 
-/// Measures the round-off of each number that `f` returns, of which the first `outputs` say whether anything
-/// moves. `f` gets displacements of all variables, whose elements have the given sizes, and must return
-/// equally many numbers each time. `visible` says of displacements whether the outputs should change by more
-/// than their last places.
+/// Measures the round-off of each number that `f` returns. `f` gets displacements of all variables, whose
+/// elements have the given sizes, and must return equally many numbers each time. Those of the first
+/// `probed` variables show over how long a displacement the numbers move. Where they are said to be `flat`,
+/// what moves them may be a kink, and the direction in which they do so least counts.
 pub(super) fn measure(
     scales: &[Vec<f64>],
-    outputs: usize,
+    probed: usize,
+    flat: bool,
     rng: &mut Stream,
-    visible: impl Fn(&[Vec<f64>]) -> bool,
     mut f: impl FnMut(&[Vec<f64>]) -> Vec<f64>,
 ) -> Measured {
     // Of no even number of units in the last place, which would round alike each time.
@@ -57,30 +63,31 @@ pub(super) fn measure(
         places.iter().map(|place| f(&times(unit, place * spacing))).collect()
     };
     let longest = SPACINGS[SPACINGS.len() - 1];
-    let far = along(&units[0], longest);
-    let moves: Vec<bool> = (0..outputs.min(far[0].len()))
-        .map(|i| far.windows(2).all(|w| w[0][i] != w[1][i]))
+    let mut probe = units[0].clone();
+    probe[probed..].iter_mut().flatten().for_each(|d| *d = 0.0);
+    let far = along(&probe, longest);
+    let moves: Vec<bool> = (0..far[0].len())
+        .map(|i| far.windows(2).any(|w| w[0][i] != w[1][i]))
         .collect();
-    let (mut spacing, mut first) = (longest, far);
+    let mut spacing = longest;
     for shorter in &SPACINGS[..SPACINGS.len() - 1] {
-        let values = along(&units[0], *shorter);
-        let displaced = times(&units[0], *shorter);
-        if stuck(&values, &moves) <= STUCK || !visible(&displaced) {
-            (spacing, first) = (*shorter, values);
+        if stuck(&along(&probe, *shorter), &moves) <= STUCK {
+            spacing = *shorter;
             break;
         }
     }
-    let mut found = vec![deviation(&first, &weights)];
-    found.extend(units[1..].iter().map(|unit| deviation(&along(unit, spacing), &weights)));
+    let found: Vec<Vec<f64>> =
+        units.iter().map(|unit| deviation(&along(unit, spacing), &weights)).collect();
     let n = found[0].len();
     let middle = |i: usize| {
         // Displacements may lead out of the domain.
         let finite = found.iter().filter_map(|d| d.get(i).copied()).filter(|d| d.is_finite());
         let mut all: Vec<f64> = finite.collect();
         all.sort_by(f64::total_cmp);
-        all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+        let which = if flat { 0 } else { all.len().saturating_sub(1) / 2 };
+        all.get(which).copied().unwrap_or(0.0)
     };
-    Measured { deviations: (0..n).map(middle).collect(), coarse: spacing == longest }
+    Measured { deviations: (0..n).map(middle).collect(), coarse: spacing >= COARSE }
 }
 
 /// All displacements times a factor.
@@ -158,7 +165,7 @@ mod tests {
 
     fn measured(f: impl Fn(f64) -> f64, at: f64) -> f64 {
         let mut rng = Stream::new(1, 0);
-        measure(&[vec![1.0]], 1, &mut rng, |_| true, |d| vec![f(at + d[0][0])]).deviations[0]
+        measure(&[vec![1.0]], 1, false, &mut rng, |d| vec![f(at + d[0][0])]).deviations[0]
     }
 
     #[test]

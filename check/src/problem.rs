@@ -155,34 +155,27 @@ impl<'a> Problem<'a> {
         let mut scales: Vec<Vec<f64>> = (0..self.variables.len())
             .map(|t| of(t).map(|(t, i)| self.size_of(t, i)).collect())
             .collect();
-        // Backward rounds the upstream gradient, too.
-        scales.push(vec![1.0; self.upstream.len()]);
         let Self { settings, at, forward, backward, upstream, rng, .. } = self;
-        let n = at.outputs.len();
-        // Both at once: the same displacements serve for outputs and gradients.
-        let total: f64 = upstream.iter().zip(&at.outputs).map(|(u, y)| (u * y).abs()).sum();
-        // What is claimed says whether anything should move; a wrong claim costs some precision.
-        let visible = |d: &[Vec<f64>]| {
-            let terms = at.gradients.iter().zip(d).flat_map(|(g, d)| g.iter().zip(d));
-            terms.map(|(g, d)| g * d).sum::<f64>().abs() > 4.0 * f64::EPSILON * total
+        let sum = |(x, d): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+            x.iter().zip(d).map(|(x, d)| settings.precision.round(x + d)).collect()
         };
-        let measured = noise::measure(&scales, n, rng, visible, |d| {
-            let sum = |(x, d): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
-                x.iter().zip(d).map(|(x, d)| settings.precision.round(x + d)).collect()
-            };
-            let values: Vec<_> = at.values.iter().zip(d).map(sum).collect();
+        let values = |d: &[Vec<f64>]| -> Vec<_> { at.values.iter().zip(d).map(sum).collect() };
+        let count = scales.len();
+        let flat = at.gradients.iter().flatten().all(|g| *g == 0.0);
+        let outputs = noise::measure(&scales, count, flat, rng, |d| forward(&values(d)));
+        // Backward rounds the upstream gradient, too.
+        scales.push(vec![1.0; upstream.len()]);
+        let gradients = noise::measure(&scales, count, false, rng, |d| {
             let upstream: Vec<f64> = sum((&*upstream, &d[d.len() - 1]));
-            let mut all = forward(&values);
-            all.extend(backward(&values, &upstream).concat());
-            all
+            backward(&values(d), &upstream).concat()
         });
-        let all = measured.deviations;
-        self.output_noise = all.iter().zip(&at.outputs).map(|(s, y)| s.max(rounding(*y))).collect();
-        if measured.coarse {
+        let pairs = outputs.deviations.iter().zip(&at.outputs);
+        self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y))).collect();
+        if outputs.coarse {
             let pairs = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
             self.precision = middle(pairs.map(|(s, y)| s / y.abs()).collect());
         }
-        let mut rest = all.get(n..).unwrap_or_default();
+        let mut rest = &gradients.deviations[..];
         let lengths = self.variables.iter().map(|v| v.values.len());
         self.gradient_noise = (lengths.zip(&at.gradients))
             .map(|(n, g)| {

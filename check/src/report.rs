@@ -120,6 +120,13 @@ impl Report {
             .collect();
     }
 
+    /// The smallest error of element i of tensor t, both counted from 0, that would have been seen: in the
+    /// units of the gradient; infinite where nothing was compared to the end.
+    pub fn visible(&self, t: usize, i: usize) -> f64 {
+        let seen = self.seen.get(t).and_then(|seen| seen.get(i));
+        seen.copied().unwrap_or(f64::INFINITY)
+    }
+
     /// The tensor in which the largest error could hide.
     pub fn coarsest(&self) -> Option<&Resolved> {
         self.resolves.iter().max_by(|a, b| a.error.total_cmp(&b.error))
@@ -172,7 +179,7 @@ impl Report {
             ));
         }
         let compared = |t: &&String| self.comparisons.iter().any(|c| c.tensor == **t);
-        if self.faults.is_empty() && !self.comparisons.is_empty() {
+        if self.faults.is_empty() {
             let empty: Vec<&str> =
                 self.tensors.iter().filter(|t| !compared(t)).map(String::as_str).collect();
             if !empty.is_empty() {

@@ -1,8 +1,8 @@
 //! What the checker says of a function with its right gradient, and with a wrong one.
 
 use super::case::{Case, Draw, Family, Fault, Pullback};
-use beit_check::gradients::{Settings, check};
-use beit_check::report::{Location, Report, Verdict};
+use beit_check::gradients::check;
+use beit_check::report::{Report, Verdict};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -25,27 +25,13 @@ struct Seen {
     wrong: Vec<Vec<f64>>,
 }
 
-/// The smallest error of element `i` of a tensor with this gradient that a report says it would have seen.
-fn stated(report: &Report, tensor: &str, gradient: &[f64], i: usize) -> f64 {
-    let settings = Settings::default();
-    let index = Location::Element(vec![i]);
-    let mut own = report.comparisons.iter().filter(|c| c.tensor == tensor && c.place == index);
-    if let Some(c) = own.next() {
-        return settings.resolution * c.scale;
-    }
-    let largest = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
-    let size = gradient[i].abs().max(1e-3 * largest);
-    settings.resolution * gradient.len() as f64 * size
-}
-
 /// Whether the report says that it would have seen this fault.
-fn is_above(report: &Report, case: &Case, seen: &Seen) -> bool {
-    let tensors = case.variables.iter().zip(seen.right.iter().zip(&seen.wrong));
-    tensors.into_iter().any(|(v, (right, wrong))| {
+fn is_above(report: &Report, seen: &Seen) -> bool {
+    seen.right.iter().zip(&seen.wrong).enumerate().any(|(t, (right, wrong))| {
         right.len() != wrong.len()
             || (0..right.len()).any(|i| {
                 let off = (wrong[i] - right[i]).abs();
-                off > stated(report, &v.name, wrong, i) || off.is_nan()
+                off > report.visible(t, i) || off.is_nan()
             })
     })
 }
@@ -112,7 +98,7 @@ pub fn wrong(family: &Family, mut draw: Draw) -> Option<Judged> {
     if seen.wrong == seen.right {
         return None;
     }
-    let above = is_above(&report, &case, &seen);
+    let above = is_above(&report, &seen);
     let text = format!("{name}; x = {}; {}", point(&case), shortened(&report));
     Some(Judged { verdict: report.verdict(), above, text })
 }
