@@ -167,10 +167,15 @@ pub fn rows_per_task(cols: usize) -> usize {
     (16_384 / cols.max(1)).max(1)
 }
 
-/// Rows in one piece of a sum over `rows` rows: at most 16 pieces, and none so short that its buffer
-/// costs more than its rows.
+/// Most pieces of a sum over rows...
+pub const FOLDS: usize = 16;
+/// ... and fewest rows of one.
+pub const FOLD_ROWS: usize = 32;
+
+/// Rows in one piece of a sum over `rows` rows: at most [`FOLDS`] pieces, and none so short that its
+/// buffer costs more than its rows.
 pub fn fold_step(rows: usize) -> usize {
-    rows.div_ceil(16).max(32)
+    rows.div_ceil(FOLDS).max(FOLD_ROWS)
 }
 
 /// Sums contributions of many rows into `width` numbers in a fixed order: `body` adds those of a

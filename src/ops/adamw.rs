@@ -17,7 +17,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Layout, Params};
 use crate::real::Float;
 use crate::simd_fn;
@@ -276,22 +276,28 @@ impl Case for AdamWCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        // The longer one of the two segments.
+        vec![Threshold::new("PIECE", PIECE, self.len - self.len / 3)]
+    }
+
     fn cost(&self) -> Cost {
         let n = 3.0 * self.len as f64;
         Cost { flops_forward: 16.0 * n, elements_forward: 10.0 * n, ..Cost::default() }
     }
 }
 
-/// One number, odd with clipping, several pieces without, and three ranges that cut segments.
+/// One number, odd with clipping, two pieces without, three ranges that cut segments, and many pieces.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, len, clipped, ranges) in [
         ("one", 1, true, 1),
         ("odd", 37, true, 1),
-        ("pieces", 70_001, false, 1),
+        ("pieces", 98_305, false, 1),
         ("ranges", 1000, true, 3),
     ] {
         v.visit(AdamWCase { instance, len, clipped, ranges });
     }
+    v.visit(Large(AdamWCase { instance: "many_pieces", len: 300_001, clipped: true, ranges: 2 }));
 }
 
 /// No parameters.

@@ -13,7 +13,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Rounding, Threshold, Visitor};
 use crate::storage::Storage;
 use crate::tensor::{Bytes, Master, Tensor};
 
@@ -102,6 +102,10 @@ impl Case for PixelsCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("PIECE", PIECE, self.shape.iter().product::<usize>() / RGB)]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         // A byte is a quarter of a number.
@@ -109,13 +113,14 @@ impl Case for PixelsCase {
     }
 }
 
-/// One pixel, odd, and several pieces.
+/// One pixel, odd, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape) in
-        [("one", &[1, 1, 1, 3][..]), ("odd", &[3, 5, 7, 3]), ("pieces", &[2, 65, 67, 3])]
+        [("one", &[1, 1, 1, 3][..]), ("odd", &[4, 5, 7, 3]), ("pieces", &[1, 17, 241, 3])]
     {
         v.visit(PixelsCase { instance, shape });
     }
+    v.visit(Large(PixelsCase { instance: "many_pieces", shape: &[4, 61, 53, 3] }));
 }
 
 /// No images.
