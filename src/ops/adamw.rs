@@ -354,6 +354,40 @@ mod tests {
     }
 
     #[test]
+    fn every_number_of_every_piece_is_updated() {
+        // What happens to a number depends on nothing but it: each like the same one by itself.
+        let bk = Cpu::<f64>::new();
+        let adamw = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, step: 1, max_norm: None };
+        let update = |w: &mut Params<Cpu<f64>>, average: &mut Params<Cpu<f64>>, g: &_| {
+            let (n, mut moments) = (w.master.len(), Moments::zeros(&bk, &w.layout));
+            let segments = [Segment { end: n, lr_scale: 1.0, decay: 0.1 }];
+            bk.adamw_update(
+                w,
+                &mut moments,
+                g,
+                &Update { adamw, segments: &segments, norm: None, range: 0..n },
+            );
+            bk.ema_update(average, w, 0.75, 0..n);
+            moments
+        };
+        let start: Vec<f64> = (0..7).map(|i| f64::from(i) - 2.5).collect();
+        let [mut w, mut a] = [params(&start), params(&start)];
+        let moments = update(&mut w, &mut a, &params(&start));
+        let of_one = [&w.master, &a.master, &moments.m.master, &moments.v.master];
+        for n in [PIECE, PIECE + 1, PIECE + 2, 4 * PIECE + 5] {
+            let many: Vec<f64> = (0..n).map(|i| start[i % 7]).collect();
+            let [mut w, mut a] = [params(&many), params(&many)];
+            let moments = update(&mut w, &mut a, &params(&many));
+            for (got, want) in
+                [&w.master, &a.master, &moments.m.master, &moments.v.master].into_iter().zip(of_one)
+            {
+                let wrong = (0..n).find(|&i| got[i] != want[i % 7]);
+                assert_eq!(wrong, None, "of {n}");
+            }
+        }
+    }
+
+    #[test]
     fn a_range_touches_nothing_else() {
         let bk = Cpu::<f64>::new();
         let (mut w, g) = (params(&[1.0, 2.0, 3.0]), params(&[0.5; 3]));

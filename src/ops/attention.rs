@@ -246,7 +246,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         v.visit(AttentionCase { instance, dims: Dims { batch, tokens, heads, head }, bias });
     }
     for (instance, [batch, tokens, heads, head], bias) in
-        [("block_and_one", [4, QUERIES + 1, 1, 2], true), ("many_blocks", [2, 773, 1, 1], false)]
+        [("block_and_one", [4, QUERIES + 1, 1, 2], true), ("many_blocks", [1, 773, 1, 1], false)]
     {
         let dims = Dims { batch, tokens, heads, head };
         v.visit(Large(AttentionCase { instance, dims, bias }));

@@ -319,6 +319,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("k7_wide", [1, 6, 5, 8], 6, 7, false, false),
         ("batch", [4, 3, 5, 2], 3, 3, true, true),
         ("rows", [3, 1, 11, 2], 2, 1, false, false),
+        ("full_groups", [16, 2, 3, 1], 2, 3, false, false),
         ("group_and_one", [17, 3, 2, 1], 2, 3, true, false),
         ("many_groups", [50, 1, 2, 1], 1, 3, true, true),
     ] {
@@ -328,11 +329,11 @@ pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, output, kernel, relu, residual) in [
         ("band_and_one", [1, 28, 10, 200], 2, 3, false, true),
         ("band_and_one_of_dx", [1, 28, 10, 2], 200, 3, false, false),
-        ("many_bands", [2, 83, 10, 200], 2, 3, true, false),
+        ("many_bands", [1, 83, 10, 200], 2, 3, true, false),
         ("many_bands_of_dx", [1, 83, 10, 2], 200, 3, true, true),
         ("piece_and_one", [1, 5, 29, 113], 2, 1, true, false),
         ("sum_and_one", [1, 27, 19, 2], 3, 3, true, false),
-        ("many_sums", [4, 31, 13, 2], 1, 7, false, true),
+        ("many_sums", [4, 31, 17, 2], 1, 3, false, true),
     ] {
         v.visit(Large(Conv2dCase { instance, shape, output, kernel, relu, residual }));
     }

@@ -288,7 +288,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("task_and_one", 1, (1, 17), 1, 2, 1024),
         ("many_tasks", 1, (7, 7), 1, 2, 1024),
         ("sum_and_one", 1, (27, 19), 2, 1, 3),
-        ("many_sums", 4, (31, 13), 2, 1, 2),
+        ("many_sums", 4, (31, 17), 2, 1, 2),
     ] {
         let patches = Patches { batch, grid, side, channels, width };
         v.visit(Large(PatchEmbedCase { instance, patches }));

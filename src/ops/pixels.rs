@@ -132,3 +132,25 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(PixelsCase { instance: "64x224x224x3", shape: &[64, 224, 224, 3] });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pixel_of_every_piece_is_looked_up() {
+        let bk = Cpu::<f64>::new();
+        // Channel c of byte x is 1000 c + x.
+        let table: Vec<f64> =
+            (0..RGB * BYTES).map(|i| (i / BYTES * 1000 + i % BYTES) as f64).collect();
+        let table = Master::from_f64(&bk, &table, &[RGB, BYTES]);
+        for pixels in [1, PIECE, PIECE + 1, 4 * PIECE + 3] {
+            let x: Vec<u8> = (0..RGB * pixels).map(|i| (i * 7 % BYTES) as u8).collect();
+            let want = x.iter().enumerate().map(|(i, &x)| (i % RGB * 1000) as f64 + f64::from(x));
+            let want: Vec<f64> = want.collect();
+            let x = Bytes::from_vec(&bk, x, &[pixels, RGB]);
+            assert!(bk.pixels(&x, &table).to_vec(&bk) == want, "{pixels} pixels");
+            assert!(bk.pixels_elem(&x, &table).to_vec(&bk) == want, "{pixels} pixels");
+        }
+    }
+}

@@ -335,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn index_of_a_tall_grid() {
+        // By the same rule, 3 rows of 2 patches.
+        #[rustfmt::skip]
+        let want = [
+            17, 15, 15, 15, 15, 15, 15,
+            16,  7,  6,  4,  3,  1,  0,
+            16,  8,  7,  5,  4,  2,  1,
+            16, 10,  9,  7,  6,  4,  3,
+            16, 11, 10,  8,  7,  5,  4,
+            16, 13, 12, 10,  9,  7,  6,
+            16, 14, 13, 11, 10,  8,  7,
+        ];
+        assert_eq!(relative_position_index((3, 2)), want);
+    }
+
+    #[test]
     fn lists_are_the_inverse_of_the_index() {
         for grid in [(1, 1), (2, 3), (5, 2), (14, 14)] {
             let index = RelPosIndex::new(&Cpu::<f32>::new(), grid);
