@@ -167,10 +167,15 @@ pub fn rows_per_task(cols: usize) -> usize {
     (16_384 / cols.max(1)).max(1)
 }
 
-/// Rows in one piece of a sum over `rows` rows: at most 16 pieces, and none so short that its buffer
-/// costs more than its rows.
+/// Most pieces of a sum over rows...
+pub const FOLDS: usize = 16;
+/// ... and fewest rows of one.
+pub const FOLD_ROWS: usize = 32;
+
+/// Rows in one piece of a sum over `rows` rows: at most [`FOLDS`] pieces, and none so short that its
+/// buffer costs more than its rows.
 pub fn fold_step(rows: usize) -> usize {
-    rows.div_ceil(16).max(32)
+    rows.div_ceil(FOLDS).max(FOLD_ROWS)
 }
 
 /// Sums contributions of many rows into `width` numbers in a fixed order: `body` adds those of a
@@ -274,20 +279,36 @@ pub fn wide_dgemm(a: ArrayView2<f64>, b: ArrayView2<f64>, mut c: ArrayViewMut2<f
 /// The pieces follow from the shape alone, because the library may sum in another order where the
 /// shape differs: 4 for anything above 1/4 GFLOP, more where each still has half a GFLOP.
 #[track_caller]
-pub fn gemm<T: Real>(
+pub fn gemm<T: Real>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, c: ArrayViewMut2<T>) {
+    let ((m, n), k) = (c.dim(), a.ncols());
+    let (down, across) = gemm_pieces(m, n, gemm_count(2 * m * n * k));
+    gemm_in(down, across, alpha, (a, b), beta, c);
+}
+
+/// Pieces of a product of so many operations, a power of two.
+fn gemm_count(flops: usize) -> usize {
+    (flops >> 26).min(4).max(flops >> 29).next_power_of_two()
+}
+
+/// `count` pieces of a matrix, down and across. Every piece packs its rows of A and its columns of B: cut so
+/// that the least is packed twice.
+fn gemm_pieces(m: usize, n: usize, count: usize) -> (usize, usize) {
+    let divisors = (1..=count).filter(|down| count.is_multiple_of(*down));
+    let down = divisors.min_by_key(|down| count / down * m + down * n).unwrap_or(1);
+    (down, count / down)
+}
+
+/// [`gemm`] in this many pieces of C down and across.
+fn gemm_in<T: Real>(
+    down: usize,
+    across: usize,
     alpha: T,
-    a: ArrayView2<T>,
-    b: ArrayView2<T>,
+    (a, b): (ArrayView2<T>, ArrayView2<T>),
     beta: T,
     mut c: ArrayViewMut2<T>,
 ) {
-    let ((m, n), k) = (c.dim(), a.ncols());
-    let flops = 2 * m * n * k;
-    let count = (flops >> 26).min(4).max(flops >> 29).next_power_of_two();
-    // Every piece packs its rows of A and its columns of B: cut so that the least is packed twice.
-    let divisors = (1..=count).filter(|down| count.is_multiple_of(*down));
-    let down = divisors.min_by_key(|down| count / down * m + down * n).unwrap_or(1);
-    let (pm, pn) = (m.div_ceil(down).max(1), n.div_ceil(count / down).max(1));
+    let (m, n) = c.dim();
+    let (pm, pn) = (m.div_ceil(down).max(1), n.div_ceil(across).max(1));
     let mut tasks = Vec::new();
     for (i, rows) in c.axis_chunks_iter_mut(Axis(0), pm).enumerate() {
         let mut rest = rows;
@@ -326,4 +347,85 @@ pub fn add_column_sums<T: Real>(x: &[T], out: &mut [T]) {
         }
     });
     simd::add_assign(out, &sums);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+
+    /// Whole numbers, of which sums are exact in any order.
+    fn whole<T: Real>(rows: usize, cols: usize, factor: usize) -> Array2<T> {
+        let one = |(i, j): (usize, usize)| ((i * 31 + j * 17) * factor % 23) as f64 - 11.0;
+        Array2::from_shape_fn((rows, cols), |at| T::from_f64(one(at)))
+    }
+
+    fn in_pieces<T: Real>() {
+        for (m, k, n) in [(1, 1, 1), (17, 5, 33), (40, 3, 2), (2, 7, 41), (5, 0, 6)] {
+            let (a, b, old) = (whole::<T>(m, k, 1), whole::<T>(k, n, 3), whole::<T>(m, n, 5));
+            let (alpha, beta) = (T::from_f64(2.0), T::from_f64(-3.0));
+            let want = Array2::from_shape_fn((m, n), |(i, j)| {
+                let sum: T = (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum();
+                alpha * sum + beta * old[[i, j]]
+            });
+            for down in [1, 2, 3, 8] {
+                for across in [1, 2, 5, 16] {
+                    let mut c = old.clone();
+                    gemm_in(down, across, alpha, (a.view(), b.view()), beta, c.view_mut());
+                    assert_eq!(c, want, "{m}x{k}x{n} in {down} x {across} pieces");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_in_pieces_are_products() {
+        in_pieces::<f64>();
+        in_pieces::<f32>();
+    }
+
+    #[test]
+    fn pieces_of_a_product_by_hand() {
+        let giga = |times: f64| gemm_count((times * f64::from(1 << 29)) as usize);
+        // 2^26 operations are a piece up to four of them, then half a giga each.
+        assert_eq!([0.0, 0.125, 0.25, 0.375, 4.0, 5.0, 17.0].map(giga), [1, 1, 2, 4, 4, 8, 32]);
+        assert_eq!(gemm_pieces(100, 10, 8), (8, 1));
+        assert_eq!(gemm_pieces(10, 100, 8), (1, 8));
+        assert_eq!(gemm_pieces(100, 100, 16), (4, 4));
+    }
+
+    #[test]
+    fn sums_over_rows_take_every_row_once() {
+        for rows in [0, 1, 31, 32, 33, 95, 97, 511, 512, 513, 1601, 2053] {
+            let x = whole::<f64>(rows, 3, 7);
+            let mut sums = [1.0, 2.0, 3.0];
+            add_column_sums(x.as_slice().expect("contiguous"), &mut sums);
+            let want: Vec<f64> = (0..3).map(|j| (j + 1) as f64 + x.column(j).sum()).collect();
+            assert_eq!(sums[..], want, "{rows} rows");
+            assert!(rows.div_ceil(fold_step(rows)) <= FOLDS);
+        }
+    }
+
+    #[test]
+    fn parts_add_to_every_gradient() {
+        use crate::params::{Decay, Init, Registry};
+        let (bk, mut registry) = (Cpu::<f64>::new(), Registry::new());
+        let n = 3 * PIECE + 5;
+        registry.add("p", &[n], Decay::Yes, Init::Constant(0.0));
+        let layout = registry.finish();
+        for samples in [1, 8, 9, 25, 64, 65, 200] {
+            let mut g = Params::zeros(&bk, &layout);
+            g.master.fill(0.5);
+            let ranges = bk.in_parts(samples, &mut g, |range, g| {
+                g.master
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, g)| *g += (range.len() * (i % 7)) as f64);
+                range
+            });
+            assert!(ranges.into_iter().flatten().eq(0..samples));
+            let want = |i: usize| 0.5 + (samples * (i % 7)) as f64;
+            assert!(g.master.iter().enumerate().all(|(i, g)| *g == want(i)), "{samples} samples");
+        }
+    }
 }

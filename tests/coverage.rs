@@ -1,8 +1,11 @@
-//! Coverage gate: no op without a backward, a sweep over shapes, a case without elements, and a case in which
-//! a gradient is added to an earlier one. What the ops are is read from the source, so that one that is
-//! added without its cases fails here.
+//! Coverage gate: no op without a backward, a sweep over shapes, a case without elements, a case in which
+//! a gradient is added to an earlier one, batches, both kinds of grids, and sizes beyond every constant of its
+//! code by one and by several ([`constants`]). What the ops are is read from the source, so that one that
+//! is added without its cases fails here.
 
-use beit::ops::case::Inputs;
+mod constants;
+
+use beit::ops::case::{Inputs, Kind, Threshold};
 use beit::selfcheck::{AnyCase, cases, empty_cases};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,8 +52,49 @@ fn changes_params(argument: &syn::FnArg) -> bool {
 /// A case by its name, and its inputs.
 type Named = (String, Inputs);
 
-fn named(cases: Vec<AnyCase>) -> Vec<Named> {
+fn named(cases: &[AnyCase]) -> Vec<Named> {
     cases.iter().map(|case| (case.name.clone(), case.inputs())).collect()
+}
+
+/// What sizes are missing of an op whose cases have these inputs: a batch of 4 where an input has three axes
+/// or more, and where it has four a grid of either kind.
+fn too_small(name: &str, own: &[&Inputs]) -> Vec<String> {
+    let shapes: Vec<&[usize]> =
+        own.iter().flat_map(|i| &i.tensors).map(|t| &*t.shape).filter(|s| s.len() > 2).collect();
+    let mut missing = Vec::new();
+    if !shapes.is_empty() && shapes.iter().all(|s| s[0] < 4) {
+        missing.push(format!("{name}: no case has a batch of 4"));
+    }
+    let grids: Vec<&&[usize]> = shapes.iter().filter(|s| s.len() == 4).collect();
+    for (kind, has) in [
+        ("higher than wide", grids.iter().any(|s| s[1] > s[2])),
+        ("wider than high", grids.iter().any(|s| s[1] < s[2])),
+    ] {
+        if !grids.is_empty() && !has {
+            missing.push(format!("{name}: no case is {kind}"));
+        }
+    }
+    missing
+}
+
+/// Constants that no case of an op lies beyond by one, or by several: more than three pieces and a rest.
+fn uncrossed(name: &str, own: &[&[Threshold]]) -> Vec<String> {
+    let names: BTreeSet<&str> = own.iter().flat_map(|t| t.iter()).map(|t| t.name).collect();
+    let mut missing = Vec::new();
+    for constant in names {
+        let here = own.iter().flat_map(|t| t.iter()).filter(|t| t.name == constant);
+        let (mut by_one, mut by_several) = (false, false);
+        for t in here {
+            by_one |= t.size == t.limit + 1;
+            by_several |= t.size > 3 * t.limit && !t.size.is_multiple_of(t.limit);
+        }
+        for (what, crossed) in [("one", by_one), ("several", by_several)] {
+            if !crossed {
+                missing.push(format!("{name}: no case is beyond {constant} by {what}"));
+            }
+        }
+    }
+    missing
 }
 
 /// What is missing.
@@ -85,6 +129,7 @@ fn complaints(ops: &[Op], cases: &[Named], empty: &[Named]) -> Vec<String> {
         if adds && own_cases.iter().all(|i| i.layout.iter().count() == 0) {
             missing.push(format!("{name}: no case has a parameter whose gradient is added to"));
         }
+        missing.extend(too_small(name, &own_cases));
         if !empty.iter().any(|case| own(&case)) {
             missing.push(format!("{name}: no case without elements"));
         }
@@ -113,11 +158,59 @@ fn every_file_is_in_the_table() {
 
 #[test]
 fn every_op_has_what_it_takes() {
-    let (cases, empty) = (named(cases()), named(empty_cases()));
+    let (cases, empty) = (named(&cases()), named(&empty_cases()));
     let missing = complaints(&ops(), &cases, &empty);
     assert!(missing.is_empty(), "{}", missing.join("\n"));
     let names: BTreeSet<&String> = cases.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
+}
+
+/// The constants of the code of `op`, in its own file and that of its CPU side.
+fn constants_of(op: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+    let files = [folder.join(format!("{op}.rs")), folder.join(op).join("cpu.rs")];
+    let texts = files.iter().filter_map(|f| std::fs::read_to_string(f).ok());
+    texts.flat_map(|text| constants::of(op, &text)).collect()
+}
+
+#[test]
+fn every_constant_is_crossed() {
+    let cases = cases();
+    let mut missing = Vec::new();
+    for op in ops() {
+        let own = cases.iter().filter(|case| case.name.split('/').next() == Some(&op.name));
+        let own: Vec<&[Threshold]> = own.map(|case| &*case.thresholds).collect();
+        let shown = |name: &String| own.iter().all(|t| t.iter().any(|t| t.name == name));
+        for hidden in constants_of(&op.name).iter().filter(|name| !shown(name)) {
+            missing.push(format!("{}: {hidden} is not among the thresholds of its cases", op.name));
+        }
+        missing.extend(uncrossed(&op.name, &own));
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn what_is_not_crossed_is_named() {
+    let at = |size| vec![Threshold::new("PIECE", 8, size)];
+    let find = |sizes: &[usize]| {
+        let own: Vec<Vec<Threshold>> = sizes.iter().map(|size| at(*size)).collect();
+        uncrossed("swish", &own.iter().map(|t| &**t).collect::<Vec<_>>()).join("; ")
+    };
+    assert_eq!(find(&[1, 9, 25]), "");
+    assert_eq!(find(&[8, 10, 25]), "swish: no case is beyond PIECE by one");
+    // Three pieces, or no rest.
+    assert_eq!(find(&[9, 24, 32]), "swish: no case is beyond PIECE by several");
+    let inputs = |shape: &[usize]| {
+        Inputs::new("swish").push("x", shape, vec![0.0; shape.iter().product()], Kind::Elem, true)
+    };
+    let sizes = |shapes: &[&[usize]]| {
+        let own: Vec<Inputs> = shapes.iter().map(|shape| inputs(shape)).collect();
+        too_small("swish", &own.iter().collect::<Vec<_>>()).join("; ")
+    };
+    assert_eq!(sizes(&[&[3, 2]]), "");
+    assert_eq!(sizes(&[&[3, 2, 2]]), "swish: no case has a batch of 4");
+    assert_eq!(sizes(&[&[4, 1, 2, 1], &[1, 3, 3, 1]]), "swish: no case is higher than wide");
+    assert_eq!(sizes(&[&[4, 2, 1, 1], &[1, 1, 2, 1]]), "");
 }
 
 /// An op that is added without anything, and then without one thing at a time.

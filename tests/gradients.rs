@@ -1,4 +1,5 @@
-//! Every case against finite differences in f64, one named test each.
+//! Every case against finite differences in f64, exact derivatives, and in f32 against both within what
+//! rounding can do; large cases without differences. One named test each.
 
 use libtest_mimic::{Arguments, Trial};
 

@@ -21,7 +21,7 @@ fn a_right_gradient_in_f32_is_never_called_wrong() {
     let mut seen = [0; 3];
     // Not the models: among the many ReLUs of a tokenizer some are within the round-off of f32 of their
     // kink, and backward takes another branch than the differences do.
-    for case in cases().iter().filter(|c| !c.name.starts_with("model_")) {
+    for case in cases().iter().filter(|c| !c.name.starts_with("model_") && !c.large) {
         let report = case.gradients_f32();
         assert_ne!(report.verdict(), Verdict::Fail, "{report}");
         for c in &report.comparisons {
@@ -53,7 +53,9 @@ fn a_wrong_gradient_in_f32_is_called_wrong() {
 #[test]
 fn no_step_makes_a_right_gradient_wrong() {
     let mut seen = [0; 3];
-    for case in cases().iter().filter(|c| !c.name.starts_with("model_") && !c.inputs().forward_only)
+    for case in cases()
+        .iter()
+        .filter(|c| !c.name.starts_with("model_") && !c.large && !c.inputs().forward_only)
     {
         for power in 1..=12 {
             // Four steps each, so that none escapes to where it is easier.

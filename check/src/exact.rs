@@ -124,6 +124,8 @@ pub(super) struct Found {
     pub projections: Vec<Projection>,
     /// For each tensor and element the smallest error that was visible.
     pub seen: Vec<Vec<f64>>,
+    /// The largest gradient of each tensor.
+    pub largest: Vec<f64>,
 }
 
 /// Compares the gradients that `backward` returns for a random upstream gradient of `outputs` numbers
@@ -160,7 +162,8 @@ pub(super) fn compare(
             *seen = seen.min(p.limit * p.scale / v.abs());
         }
     }
-    Found { projections, seen }
+    let largest = exact.gradients.iter().map(|g| largest(g)).collect();
+    Found { projections, seen, largest }
 }
 
 /// What rounding does to each gradient, root mean square: other multiples of the upstream gradient are

@@ -172,6 +172,10 @@ pub fn check_exactly(
     let found = exact::compare(variables, outputs, backward, slopes, double, &noise);
     report.noise = noise;
     report.exact = found.projections;
+    if report.seen.is_empty() {
+        report.seen.clone_from(&found.seen);
+        report.largest = found.largest;
+    }
     for (seen, exact) in report.seen.iter_mut().flatten().zip(found.seen.iter().flatten()) {
         *seen = seen.min(*exact);
     }

@@ -66,9 +66,8 @@ pub(super) fn measure(
     let mut probe = units[0].clone();
     probe[probed..].iter_mut().flatten().for_each(|d| *d = 0.0);
     let far = along(&probe, longest);
-    let moves: Vec<bool> = (0..far[0].len())
-        .map(|i| far.windows(2).any(|w| w[0][i] != w[1][i]))
-        .collect();
+    let moves: Vec<bool> =
+        (0..far[0].len()).map(|i| far.windows(2).any(|w| w[0][i] != w[1][i])).collect();
     let mut spacing = longest;
     for shorter in &SPACINGS[..SPACINGS.len() - 1] {
         if stuck(&along(&probe, *shorter), &moves) <= STUCK {

@@ -113,6 +113,19 @@ mod tests {
     }
 
     #[test]
+    fn every_piece_is_converted() {
+        let pool = Pool::default();
+        for n in [0, PIECE, PIECE + 1, 3 * PIECE + 5] {
+            let x: Vec<f32> = (0..n).map(|i| (i % 251) as f32 - 99.0).collect();
+            let narrow = bf16::into_narrow(&pool, pool.adopt(x.clone()));
+            assert_eq!(*bf16::wide(&narrow), x);
+            assert_eq!(*bf16::rounded(&x), x);
+            assert_eq!(*bf16::narrow_copy(&pool, &x).expect("narrower"), *narrow);
+            assert_eq!(*bf16::into_wide(&pool, narrow), *x);
+        }
+    }
+
+    #[test]
     fn bf16_is_rounded_to_the_nearest_even() {
         let pool = Pool::default();
         // 1 + 1/256 lies between 1 and 1 + 1/128, 1 + 3/256 between that and 1 + 1/64.

@@ -149,3 +149,38 @@ pub fn fold<T: crate::real::Real>(mut lanes: [T; LANES]) -> T {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::real::Real;
+
+    /// Every rest that lanes leave, behind none, one and several blocks.
+    fn every_length<T: Real>() {
+        for n in 1..=4 * LANES + 1 {
+            // Whole numbers, of which sums are exact; the largest in each place in turn.
+            let x: Vec<T> = (0..n).map(|i| T::from_f64((i * 7 % 11) as f64 - 5.0)).collect();
+            let y: Vec<T> = (0..n).map(|i| T::from_f64((i * 5 % 13) as f64 - 6.0)).collect();
+            assert_eq!(sum(&x), x.iter().copied().sum::<T>(), "sum of {n}");
+            assert_eq!(
+                dot(&x, &y),
+                x.iter().zip(&y).map(|(&x, &y)| x * y).sum::<T>(),
+                "dot of {n}"
+            );
+            for i in 0..n {
+                let mut high = x.clone();
+                high[i] = T::from_f64(9.0);
+                assert_eq!(max(&high), high[i], "largest of {n}, at {i}");
+                let mut to = y.clone();
+                add_assign(&mut to, &high);
+                assert_eq!(to[i], y[i] + high[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_rest_of_the_lanes_counts() {
+        every_length::<f64>();
+        every_length::<f32>();
+    }
+}

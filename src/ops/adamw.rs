@@ -17,7 +17,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Layout, Params};
 use crate::real::Float;
 use crate::simd_fn;
@@ -276,22 +276,28 @@ impl Case for AdamWCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        // The longer one of the two segments.
+        vec![Threshold::new("PIECE", PIECE, self.len - self.len / 3)]
+    }
+
     fn cost(&self) -> Cost {
         let n = 3.0 * self.len as f64;
         Cost { flops_forward: 16.0 * n, elements_forward: 10.0 * n, ..Cost::default() }
     }
 }
 
-/// One number, odd with clipping, several pieces without, and three ranges that cut segments.
+/// One number, odd with clipping, two pieces without, three ranges that cut segments, and many pieces.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, len, clipped, ranges) in [
         ("one", 1, true, 1),
         ("odd", 37, true, 1),
-        ("pieces", 70_001, false, 1),
+        ("pieces", 98_305, false, 1),
         ("ranges", 1000, true, 3),
     ] {
         v.visit(AdamWCase { instance, len, clipped, ranges });
     }
+    v.visit(Large(AdamWCase { instance: "many_pieces", len: 300_001, clipped: true, ranges: 2 }));
 }
 
 /// No parameters.
@@ -345,6 +351,40 @@ mod tests {
         let (mut a, w) = (params(&[1.0]), params(&[3.0]));
         bk.ema_update(&mut a, &w, 0.75, 0..1);
         assert_eq!(*a.master, [1.5]);
+    }
+
+    #[test]
+    fn every_number_of_every_piece_is_updated() {
+        // What happens to a number depends on nothing but it: each like the same one by itself.
+        let bk = Cpu::<f64>::new();
+        let adamw = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, step: 1, max_norm: None };
+        let update = |w: &mut Params<Cpu<f64>>, average: &mut Params<Cpu<f64>>, g: &_| {
+            let (n, mut moments) = (w.master.len(), Moments::zeros(&bk, &w.layout));
+            let segments = [Segment { end: n, lr_scale: 1.0, decay: 0.1 }];
+            bk.adamw_update(
+                w,
+                &mut moments,
+                g,
+                &Update { adamw, segments: &segments, norm: None, range: 0..n },
+            );
+            bk.ema_update(average, w, 0.75, 0..n);
+            moments
+        };
+        let start: Vec<f64> = (0..7).map(|i| f64::from(i) - 2.5).collect();
+        let [mut w, mut a] = [params(&start), params(&start)];
+        let moments = update(&mut w, &mut a, &params(&start));
+        let of_one = [&w.master, &a.master, &moments.m.master, &moments.v.master];
+        for n in [PIECE, PIECE + 1, PIECE + 2, 4 * PIECE + 5] {
+            let many: Vec<f64> = (0..n).map(|i| start[i % 7]).collect();
+            let [mut w, mut a] = [params(&many), params(&many)];
+            let moments = update(&mut w, &mut a, &params(&many));
+            for (got, want) in
+                [&w.master, &a.master, &moments.m.master, &moments.v.master].into_iter().zip(of_one)
+            {
+                let wrong = (0..n).find(|&i| got[i] != want[i % 7]);
+                assert_eq!(wrong, None, "of {n}");
+            }
+        }
     }
 
     #[test]

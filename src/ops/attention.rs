@@ -20,8 +20,9 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::cpu::simd::LANES;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -29,6 +30,12 @@ use ndarray::ArrayView5;
 
 /// Query rows whose scores are in work at one time on the CPU: few enough to stay in the level-2 cache.
 const QUERIES: usize = 256;
+/// Tasks of one call, about.
+const TASKS: usize = 32;
+/// Most partial sums of dbias...
+const PARTIALS: usize = 16;
+/// ... and most numbers of all of them, where one alone does not have more.
+const NUMBERS: usize = 1 << 25;
 
 /// What attention puts out, and what its backward needs of it.
 pub struct Attended<B: Storage> {
@@ -114,12 +121,15 @@ impl Dims {
         [self.batch, self.heads, self.tokens]
     }
 
-    /// Samples that one task takes, for one head. By shape alone: about 32 tasks, and no more than
-    /// 16 partial sums of dbias, which together stay below 2^25 numbers where one alone does.
+    /// Groups of samples that have a task each, for one head, by shape alone.
+    fn groups(&self) -> usize {
+        let fit = NUMBERS / (self.heads * self.tokens * self.tokens).max(1);
+        TASKS.div_ceil(self.heads).min(PARTIALS).min(fit).max(1)
+    }
+
+    /// Samples that one task takes, for one head.
     fn group(&self) -> usize {
-        let fit = (1 << 25) / (self.heads * self.tokens * self.tokens).max(1);
-        let groups = 32usize.div_ceil(self.heads).min(16).min(fit).max(1);
-        self.batch.div_ceil(groups).max(1)
+        self.batch.div_ceil(self.groups()).max(1)
     }
 
     /// Sorts what belongs to each sample and head, given in that order, into tasks: task g H + h
@@ -187,6 +197,18 @@ impl Case for AttentionCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let Dims { batch, tokens, heads, head } = self.dims;
+        vec![
+            Threshold::new("QUERIES", QUERIES, tokens),
+            Threshold::new("TASKS", self.dims.groups(), batch),
+            Threshold::new("heads", 8, heads),
+            Threshold::lanes(tokens),
+            // Of the product of two rows of a head.
+            Threshold::new("LANES of a head", LANES, head),
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let Dims { batch, tokens, heads, head } = self.dims;
         let [b, n, h, d] = [batch, tokens, heads, head].map(|n| n as f64);
@@ -203,7 +225,7 @@ impl Case for AttentionCase {
 
 /// Smallest, odd, without bias, several samples per task, more queries than one block holds, a
 /// block of the tiny preset, and other sizes of heads: on tensor cores, tiles that are filled up, more
-/// than one round of rows, more keys than are on chip at one time.
+/// than one round of rows, more keys than are on chip at one time. Then batches of several blocks.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, [batch, tokens, heads, head], bias) in [
         ("one", [1, 1, 1, 1], true),
@@ -216,8 +238,18 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("head_64", [2, 150, 1, 64], true),
         ("head_80", [1, 37, 1, 80], true),
         ("head_128", [1, 141, 1, 128], false),
+        ("head_17", [4, 3, 2, 17], true),
+        ("head_63", [2, 5, 1, 63], true),
+        ("two_in_a_group", [5, 3, 9, 2], true),
+        ("many_heads", [2, 3, 25, 1], false),
     ] {
         v.visit(AttentionCase { instance, dims: Dims { batch, tokens, heads, head }, bias });
+    }
+    for (instance, [batch, tokens, heads, head], bias) in
+        [("block_and_one", [4, QUERIES + 1, 1, 2], true), ("many_blocks", [1, 773, 1, 1], false)]
+    {
+        let dims = Dims { batch, tokens, heads, head };
+        v.visit(Large(AttentionCase { instance, dims, bias }));
     }
 }
 
@@ -234,4 +266,21 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
 pub fn large_cases<V: Visitor>(v: &mut V) {
     let dims = Dims { batch: 32, tokens: 197, heads: 12, head: 64 };
     v.visit(AttentionCase { instance: "32x197x12x64", dims, bias: true });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_by_hand() {
+        let dims = |batch, heads, tokens| Dims { batch, tokens, heads, head: 1 };
+        // 32 tasks of one head are too many partial sums, those of 12 heads are 3 groups.
+        assert_eq!((dims(40, 1, 5).groups(), dims(40, 1, 5).group()), (16, 3));
+        assert_eq!((dims(32, 12, 197).groups(), dims(32, 12, 197).group()), (3, 11));
+        // 2^25 numbers are two of 2^24, and at least one of whatever size.
+        assert_eq!((dims(9, 1, 4096).groups(), dims(9, 1, 4096).group()), (2, 5));
+        assert_eq!((dims(9, 4, 4096).groups(), dims(9, 4, 4096).group()), (1, 9));
+        assert_eq!(dims(0, 3, 2).group(), 1);
+    }
 }

@@ -3,6 +3,7 @@
 //! A case makes inputs on the host, runs forward and backward on any backend through an [`Io`], and
 //! states its cost. Gradient check, parity test and benchmark exist for it without further code.
 
+use crate::cpu;
 use crate::ops::Backend;
 use crate::params::{Ctx, Grad, Layout, Param, Params, Registry, compact_len, expand};
 use crate::real::{Float, Real};
@@ -204,6 +205,42 @@ impl Rounding {
     }
 }
 
+/// A number at which the code of an op takes another way: the rows of a piece, the lanes of a vector, the
+/// samples of a group. The cases of an op lie beyond each by one and by several (`tests/coverage.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// The constant, or the function that computes it.
+    pub name: &'static str,
+    /// Its value for this case.
+    pub limit: usize,
+    /// The size of this case along what it cuts.
+    pub size: usize,
+}
+
+impl Threshold {
+    /// A constant `name` that cuts `size` things into pieces of `limit`.
+    pub fn new(name: &'static str, limit: usize, size: usize) -> Self {
+        Self { name, limit, size }
+    }
+
+    /// Rows of `cols` numbers that a task takes in an element-wise pass.
+    pub fn rows_per_task(rows: usize, cols: usize) -> Self {
+        Self::new("rows_per_task", cpu::rows_per_task(cols), rows)
+    }
+
+    /// Pieces of a sum over `rows` rows: where a second one begins, and where there are no more of them
+    /// but longer ones.
+    pub fn fold_rows(rows: usize) -> [Self; 2] {
+        let (least, most) = (cpu::FOLD_ROWS, cpu::FOLDS);
+        [Self::new("FOLD_ROWS", least, rows), Self::new("FOLDS", most * least, rows)]
+    }
+
+    /// Lanes of a sum over `cols` numbers.
+    pub fn lanes(cols: usize) -> Self {
+        Self::new("LANES", cpu::simd::LANES, cols)
+    }
+}
+
 /// What checks and benches need of an op, a layer or a model at one size.
 pub trait Case: Send + Sync + 'static {
     /// `op/instance`, unique: `layer_norm/odd`.
@@ -217,6 +254,42 @@ pub trait Case: Send + Sync + 'static {
     /// What rounding may do to its results.
     fn rounding(&self) -> Rounding {
         Rounding::Sum
+    }
+    /// The constants of the op's code, and where this case lies; the same names for all cases of an op.
+    fn thresholds(&self) -> Vec<Threshold> {
+        Vec::new()
+    }
+    /// Whether the case is too large for finite differences: its gradient is compared with exact
+    /// derivatives alone.
+    fn large(&self) -> bool {
+        false
+    }
+}
+
+/// A case that is too large for finite differences: beyond a [`Threshold`].
+pub struct Large<C>(pub C);
+
+impl<C: Case> Case for Large<C> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn inputs(&self) -> Inputs {
+        self.0.inputs()
+    }
+    fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
+        self.0.run(bk, io);
+    }
+    fn cost(&self) -> Cost {
+        self.0.cost()
+    }
+    fn rounding(&self) -> Rounding {
+        self.0.rounding()
+    }
+    fn thresholds(&self) -> Vec<Threshold> {
+        self.0.thresholds()
+    }
+    fn large(&self) -> bool {
+        true
     }
 }
 

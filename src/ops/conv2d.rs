@@ -24,7 +24,7 @@ mod cuda;
 
 use crate::cpu::overlapping_rows;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Threshold, Visitor};
 use crate::params::{Ctx, Decay, Form, Grad, Init, Param, Params, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -130,6 +130,17 @@ pub trait Conv2dOp: Storage {
     ) -> Option<Tensor<Self>>;
 }
 
+/// Numbers of the input of a band of lines: 256 KiB of f32, which stay in cache...
+const BAND: usize = 65_536;
+/// ... and fewest pixels, so that the products do not become thin.
+const PIXELS: usize = 256;
+/// Most groups of bands whose sums of dW are added.
+const GROUPS: usize = 16;
+/// Most numbers of their copies of dW, where there are more than two.
+const COPIES: usize = 1 << 24;
+/// Numbers of dx that a task takes through the ReLU.
+const PIECE: usize = 16_384;
+
 /// Sizes of one call, checked.
 #[derive(Clone, Copy)]
 struct Geometry {
@@ -173,11 +184,15 @@ impl Geometry {
         self.width + 2 * self.pad()
     }
 
-    /// Lines of an image that one task takes: 256 KiB of f32 input, which stays in cache, but not so
-    /// few that the products become thin.
+    /// Lines that one task takes where an image has as many.
+    fn lines(&self) -> usize {
+        let cached = BAND / (self.pitch() * self.input).max(1);
+        cached.max(PIXELS.div_ceil(self.pitch()))
+    }
+
+    /// Lines of an image that one task takes.
     fn band(&self) -> usize {
-        let cached = 65_536 / (self.pitch() * self.input).max(1);
-        cached.max(256usize.div_ceil(self.pitch())).min(self.height).max(1)
+        self.lines().min(self.height).max(1)
     }
 
     /// Pieces of work for `images` images: (image, lines).
@@ -258,6 +273,21 @@ impl Case for Conv2dCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let ([b, height, width, input], kernel) = (self.shape, self.kernel);
+        let geo = Geometry { height, width, input, output: self.output, kernel };
+        let back = Geometry { input: self.output, output: input, ..geo };
+        let [first, second] = Threshold::fold_rows(b * height * width);
+        vec![
+            Threshold::new("BAND", geo.lines(), height),
+            Threshold::new("BAND of dx", back.lines(), height),
+            Threshold::new("GROUPS", GROUPS, geo.bands(b).len()),
+            Threshold::new("PIECE", PIECE, if self.relu { b * height * width * input } else { 0 }),
+            first,
+            second,
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let [b, h, w, i] = self.shape.map(|n| n as f64);
         let (o, k) = (self.output as f64, self.kernel as f64);
@@ -272,7 +302,8 @@ impl Case for Conv2dCase {
 }
 
 /// All three kernels, images smaller than the kernel, odd and rectangular, every option; on tensor
-/// cores, channels and pixels that fill no tile, one and several tiles each way.
+/// cores, channels and pixels that fill no tile, one and several tiles each way. Then batches, bands and
+/// groups of them.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, output, kernel, relu, residual) in [
         ("one", [1, 1, 1, 1], 1, 1, false, false),
@@ -286,8 +317,25 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("k1_wide", [1, 5, 7, 16], 24, 1, true, false),
         ("k3_wide_residual", [2, 12, 11, 8], 72, 3, true, true),
         ("k7_wide", [1, 6, 5, 8], 6, 7, false, false),
+        ("batch", [4, 3, 5, 2], 3, 3, true, true),
+        ("rows", [3, 1, 11, 2], 2, 1, false, false),
+        ("full_groups", [16, 2, 3, 1], 2, 3, false, false),
+        ("group_and_one", [17, 3, 2, 1], 2, 3, true, false),
+        ("many_groups", [50, 1, 2, 1], 1, 3, true, true),
     ] {
         v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
+    }
+    // 27 lines are a band of 200 channels in, or out.
+    for (instance, shape, output, kernel, relu, residual) in [
+        ("band_and_one", [1, 28, 10, 200], 2, 3, false, true),
+        ("band_and_one_of_dx", [1, 28, 10, 2], 200, 3, false, false),
+        ("many_bands", [1, 83, 10, 200], 2, 3, true, false),
+        ("many_bands_of_dx", [1, 83, 10, 2], 200, 3, true, true),
+        ("piece_and_one", [1, 5, 29, 113], 2, 1, true, false),
+        ("sum_and_one", [1, 27, 19, 2], 3, 3, true, false),
+        ("many_sums", [4, 31, 17, 2], 1, 3, false, true),
+    ] {
+        v.visit(Large(Conv2dCase { instance, shape, output, kernel, relu, residual }));
     }
 }
 

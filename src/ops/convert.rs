@@ -10,7 +10,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Rounding, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -92,6 +92,10 @@ impl Case for ConvertCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("PIECE", PIECE, self.shape.iter().product())]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -103,16 +107,17 @@ impl Case for ConvertCase {
     }
 }
 
-/// One element, odd, not scaled, and several pieces.
+/// One element, odd, not scaled, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, scale) in [
         ("one", &[1][..], 0.5),
         ("odd", &[3, 5, 7], -0.375),
         ("plain", &[2, 9], 1.0),
-        ("pieces", &[33, 500], 0.25),
+        ("pieces", &[5, 29, 113], 0.25),
     ] {
         v.visit(ConvertCase { instance, shape, scale });
     }
+    v.visit(Large(ConvertCase { instance: "many_pieces", shape: &[4, 113, 113], scale: -1.5 }));
 }
 
 /// No elements.

@@ -22,7 +22,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
@@ -315,6 +315,10 @@ impl Case for CrossEntropyCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::lanes(self.classes), Threshold::new("rows", 40, self.rows)]
+    }
+
     fn cost(&self) -> Cost {
         let n = (self.rows * self.classes) as f64;
         Cost {
@@ -326,7 +330,8 @@ impl Case for CrossEntropyCase {
     }
 }
 
-/// One class (loss 0), odd sizes, ignored rows, soft targets, the vocabulary of BEiT.
+/// One class (loss 0), odd sizes, ignored rows, soft targets, the vocabulary of BEiT; one class more than
+/// lanes, one fewer, many rows.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, rows, classes, targets) in [
         ("one", 1, 1, Targets::Hard),
@@ -334,6 +339,10 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("ignored", 5, 37, Targets::Ignoring),
         ("soft", 3, 21, Targets::Soft),
         ("vocabulary", 6, 8192, Targets::Hard),
+        ("lane_and_one", 41, 17, Targets::Ignoring),
+        ("lanes", 5, 63, Targets::Hard),
+        ("soft_lanes", 6, 79, Targets::Soft),
+        ("many_rows", 123, 3, Targets::Soft),
     ] {
         v.visit(CrossEntropyCase { instance, rows, classes, targets });
     }

@@ -16,7 +16,7 @@ mod cuda;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Threshold, Visitor};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 
@@ -119,6 +119,12 @@ impl Case for GatherRowsCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let count = self.shape[..self.shape.len() - 1].iter().product::<usize>();
+        // Only where rows are met twice.
+        vec![Threshold::new("picked", 10, if self.rows > count { self.rows } else { 0 })]
+    }
+
     fn cost(&self) -> Cost {
         let c = self.shape[self.shape.len() - 1];
         let (all, picked) = (self.shape.iter().product::<usize>(), self.rows * c);
@@ -131,7 +137,8 @@ impl Case for GatherRowsCase {
     }
 }
 
-/// Smallest, odd, every row and some twice, no row at all, the masked rows of the tiny preset.
+/// Smallest, odd, every row and some twice, no row at all, the masked rows of the tiny preset, every row
+/// up to twice and many times.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, rows) in [
         ("one", &[1, 1][..], 1),
@@ -139,6 +146,8 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("twice", &[2, 3], 5),
         ("none", &[2, 3], 0),
         ("tiny", &[2, 65, 128], 48),
+        ("eleven", &[4, 2, 3], 11),
+        ("many", &[5, 2, 3], 63),
     ] {
         v.visit(GatherRowsCase { instance, shape, rows });
     }

@@ -15,7 +15,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Rounding, Threshold, Visitor};
 use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Master, Tensor};
@@ -102,6 +102,10 @@ impl Case for GeluCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::rows_per_task(self.shape.iter().product(), 1)]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -113,13 +117,14 @@ impl Case for GeluCase {
     }
 }
 
-/// Smallest, odd, several pieces, and the hidden layer of an MLP at tiny size.
+/// Smallest, odd, two pieces, many pieces, and the hidden layer of an MLP at tiny size.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape) in
         [("one", &[1][..]), ("odd", &[3, 5, 7]), ("pieces", &[16_385]), ("tiny_mlp", &[2, 65, 512])]
     {
         v.visit(GeluCase { instance, shape });
     }
+    v.visit(Large(GeluCase { instance: "many_pieces", shape: &[4, 113, 113] }));
 }
 
 /// An empty batch.

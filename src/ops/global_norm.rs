@@ -14,7 +14,7 @@ use crate::cpu::pieces::{Numbers, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Threshold, Visitor};
 use crate::params::{Params, spans};
 use crate::real::{Float, Real};
 use crate::storage::Storage;
@@ -101,17 +101,26 @@ impl Case for GlobalNormCase {
         io.output(bk, &norm);
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("STEP", STEP, self.len - self.from), Threshold::lanes(self.len)]
+    }
+
     fn cost(&self) -> Cost {
         let n = (self.len - self.from) as f64;
         Cost { flops_forward: 2.0 * n, elements_forward: n, ..Cost::default() }
     }
 }
 
-/// One number, odd, several pieces, and a range.
+/// One number, odd, one more than lanes and than a piece, many pieces, and a range.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, len, from) in
-        [("one", 1, 0), ("odd", 37, 0), ("pieces", 9001, 0), ("range", 9001, 4099)]
-    {
+    for (instance, len, from) in [
+        ("one", 1, 0),
+        ("odd", 63, 0),
+        ("lane_and_one", 17, 0),
+        ("piece_and_one", STEP + 1, 0),
+        ("many_pieces", 20_483, 0),
+        ("range", 9001, 4099),
+    ] {
         v.visit(GlobalNormCase { instance, len, from });
     }
 }

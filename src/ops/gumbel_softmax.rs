@@ -20,7 +20,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::simd_fn;
@@ -73,6 +73,12 @@ pub fn gumbel(word: u32) -> f64 {
     -(-u.ln()).ln()
 }
 
+/// Rows of `k` numbers that one task draws noise for: a multiple of 4, so that it starts at a whole block of
+/// random words.
+fn rows_of_noise(k: usize) -> usize {
+    rows_per_task(k).next_multiple_of(4)
+}
+
 simd_fn! {
     /// In place: t / τ, then softmax.
     fn softmax_row<T>(t: &mut [T], inverse: T) {
@@ -119,8 +125,7 @@ impl<T: Scalar> GumbelSoftmaxOp for Cpu<T> {
         }
         let inverse = T::Master::from_f64(1.0 / temperature);
         let mut y = logits.duplicate(self);
-        // A multiple of 4 elements, so that a task starts at a whole block of random words.
-        let step = rows_per_task(k).next_multiple_of(4) * k;
+        let step = rows_of_noise(k) * k;
         y.slice_mut().par_chunks_mut(step).enumerate().for_each(|(i, y)| {
             match noise {
                 Noise::None => {}
@@ -217,6 +222,18 @@ impl Case for GumbelSoftmaxCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let k = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / k.max(1);
+        vec![
+            Threshold::rows_per_task(rows, k),
+            Threshold::new("rows_of_noise", rows_of_noise(k), rows),
+            Threshold::lanes(k),
+            // Annealing ends at 1/16.
+            Threshold::new("1/temperature", 5, (1.0 / self.temperature).round() as usize),
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -228,7 +245,8 @@ impl Case for GumbelSoftmaxCase {
     }
 }
 
-/// Two codes, odd, a small temperature, the rule of the straight-through estimator, and tiny's.
+/// Two codes, odd, a small temperature, the rule of the straight-through estimator, tiny's, the end of an
+/// annealed temperature, and rows of several tasks.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, temperature, straight_through) in [
         ("two_codes", &[1, 2][..], 1.0, false),
@@ -236,8 +254,19 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("cold", &[5, 4], 0.25, false),
         ("straight_through", &[3, 2, 5], 0.6, true),
         ("tiny", &[2, 8, 512], 0.9, false),
+        ("lane_and_one", &[4, 3, 17], 1.0 / 6.0, false),
+        ("annealed", &[5, 63], 1.0 / 16.0, false),
     ] {
         v.visit(GumbelSoftmaxCase { instance, shape, temperature, straight_through });
+    }
+    // Three rows are a task, and four where noise is drawn.
+    for (instance, shape, straight_through) in [
+        ("task_and_one", &[4, 5003][..], false),
+        ("noise_and_one", &[5, 5003], true),
+        ("many_tasks", &[13, 5003], false),
+    ] {
+        let temperature = 0.8;
+        v.visit(Large(GumbelSoftmaxCase { instance, shape, temperature, straight_through }));
     }
 }
 

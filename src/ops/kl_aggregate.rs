@@ -21,7 +21,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
@@ -131,6 +131,19 @@ impl Case for KlAggregateCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let k = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / k.max(1);
+        let [first, second] = Threshold::fold_rows(rows);
+        vec![
+            Threshold::rows_per_task(rows, k),
+            Threshold::lanes(k),
+            Threshold::new("codes", 512, k),
+            first,
+            second,
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -142,11 +155,27 @@ impl Case for KlAggregateCase {
     }
 }
 
-/// One row (which must agree with `kl_uniform`), odd, and tiny's.
+/// One row (which must agree with `kl_uniform`), odd, tiny's, one more than lanes, several tasks and pieces
+/// of the sum.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in [("one_row", &[1, 3][..]), ("odd", &[2, 3, 7]), ("tiny", &[4, 8, 512])]
-    {
+    for (instance, shape) in [
+        ("one_row", &[1, 3][..]),
+        ("odd", &[2, 3, 7]),
+        ("tiny", &[4, 8, 512]),
+        ("lane_and_one", &[4, 2, 17]),
+        ("rows", &[3, 11, 63]),
+    ] {
         v.visit(KlAggregateCase { instance, shape });
+    }
+    // Three rows of 5003 codes are a task.
+    for (instance, shape) in [
+        ("task_and_one", &[4, 5003][..]),
+        ("many_tasks", &[5, 2, 5003]),
+        ("codes_and_one", &[5, 513]),
+        ("sum_and_one", &[27, 19, 2]),
+        ("many_sums", &[31, 52, 2]),
+    ] {
+        v.visit(Large(KlAggregateCase { instance, shape }));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::simd_fn;
 use crate::storage::Storage;
@@ -110,6 +110,16 @@ impl Case for KlUniformCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let k = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / k.max(1);
+        vec![
+            Threshold::rows_per_task(rows, k),
+            Threshold::lanes(k),
+            Threshold::new("codes", 512, k),
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -121,12 +131,24 @@ impl Case for KlUniformCase {
     }
 }
 
-/// Two codes, odd, and tiny's.
+/// Two codes, odd, tiny's, one more than lanes, and several tasks.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in
-        [("two_codes", &[1, 2][..]), ("odd", &[2, 3, 7]), ("tiny", &[4, 8, 512])]
-    {
+    for (instance, shape) in [
+        ("two_codes", &[1, 2][..]),
+        ("odd", &[2, 3, 7]),
+        ("tiny", &[4, 8, 512]),
+        ("lane_and_one", &[4, 2, 17]),
+        ("lanes", &[5, 3, 63]),
+    ] {
         v.visit(KlUniformCase { instance, shape });
+    }
+    // Three rows of 5003 codes are a task.
+    for (instance, shape) in [
+        ("task_and_one", &[4, 5003][..]),
+        ("many_tasks", &[5, 2, 5003]),
+        ("codes_and_one", &[5, 513]),
+    ] {
+        v.visit(Large(KlUniformCase { instance, shape }));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
 use crate::real::{Float, Real};
 use crate::simd_fn;
@@ -267,6 +267,13 @@ impl Case for LayerNormCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let c = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / c.max(1);
+        let [first, second] = Threshold::fold_rows(rows);
+        vec![Threshold::rows_per_task(rows, c), Threshold::lanes(c), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -278,16 +285,27 @@ impl Case for LayerNormCase {
     }
 }
 
-/// Two columns (one column normalises to 0), odd sizes, a large eps, rows of several pieces.
+/// Two columns (one column normalises to 0), odd sizes, a large eps, one row and one column more than fit
+/// together, widths of real models, several tasks and pieces of the sum.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, eps) in [
         ("small", &[1, 2][..], 1e-6),
         ("odd", &[3, 5, 7], 1e-6),
         ("large_eps", &[4, 33], 0.5),
-        ("pieces", &[70, 3], 1e-6),
+        ("pieces", &[3, 11, 17], 1e-6),
+        ("lanes", &[4, 2, 63], 1e-6),
         ("tiny", &[2, 65, 128], 1e-6),
     ] {
         v.visit(LayerNormCase { instance, shape, eps });
+    }
+    // 42 rows of 385 columns are a task.
+    for (instance, shape) in [
+        ("task_and_one", &[43, 385][..]),
+        ("many_tasks", &[4, 32, 385]),
+        ("sum_and_one", &[27, 19, 2]),
+        ("many_sums", &[31, 52, 2]),
+    ] {
+        v.visit(Large(LayerNormCase { instance, shape, eps: 1e-6 }));
     }
 }
 

@@ -15,7 +15,7 @@ mod cuda;
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Ctx, Decay, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
@@ -166,6 +166,13 @@ impl Case for LinearCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let [first, second] = Threshold::fold_rows(self.rows);
+        // Where rows are filled with the bias.
+        let rows = if self.bias { self.rows } else { 0 };
+        vec![Threshold::rows_per_task(rows, self.output), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let [r, i, o] = [self.rows, self.input, self.output].map(|n| n as f64);
         Cost {
@@ -177,16 +184,25 @@ impl Case for LinearCase {
     }
 }
 
-/// Smallest, odd, without bias, and a block's first MLP layer at tiny size.
+/// Smallest, odd, without bias, a block's first MLP layer at tiny size, several tasks and pieces of sums.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, rows, input, output, bias) in [
         ("one", 1, 1, 1, true),
         ("odd", 7, 5, 3, true),
         ("no_bias", 5, 4, 6, false),
-        ("pieces", 530, 3, 2, true),
+        ("pieces", 33, 3, 2, true),
         ("tiny_mlp", 65, 128, 512, true),
     ] {
         v.visit(LinearCase { instance, rows, input, output, bias });
+    }
+    // 1024 rows of 16 numbers are filled by a task.
+    for (instance, rows, input, output, bias) in [
+        ("task_and_one", 1025, 3, 16, true),
+        ("many_tasks", 3079, 2, 16, true),
+        ("sum_and_one", 513, 5, 3, true),
+        ("many_rows", 2053, 7, 3, false),
+    ] {
+        v.visit(Large(LinearCase { instance, rows, input, output, bias }));
     }
 }
 

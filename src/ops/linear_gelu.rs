@@ -14,7 +14,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, gemm, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::ops::gelu::{GeluOp, gelu_piece};
 use crate::ops::linear::{Linear, LinearOp};
 use crate::params::Params;
@@ -120,6 +120,11 @@ impl Case for LinearGeluCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let [first, second] = Threshold::fold_rows(self.rows);
+        vec![Threshold::rows_per_task(self.rows, self.output), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let [r, i, o] = [self.rows, self.input, self.output].map(|n| n as f64);
         Cost {
@@ -131,12 +136,22 @@ impl Case for LinearGeluCase {
     }
 }
 
-/// Smallest, odd, and a block's first MLP layer at tiny size.
+/// Smallest, odd, a block's first MLP layer at tiny size, several tasks and pieces of sums.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, rows, input, output) in
-        [("one", 1, 1, 1), ("odd", 7, 5, 3), ("wide", 3, 2, 37), ("tiny_mlp", 65, 128, 512)]
-    {
+    for (instance, rows, input, output) in [
+        ("one", 1, 1, 1),
+        ("odd", 7, 5, 3),
+        ("wide", 3, 2, 37),
+        ("pieces", 33, 3, 2),
+        ("tiny_mlp", 65, 128, 512),
+    ] {
         v.visit(LinearGeluCase { instance, rows, input, output });
+    }
+    // 1024 rows of 16 numbers are a task.
+    for (instance, rows, input, output) in
+        [("task_and_one", 1025, 3, 16), ("many_tasks", 3079, 2, 16), ("sum_and_one", 513, 5, 3)]
+    {
+        v.visit(Large(LinearGeluCase { instance, rows, input, output }));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -183,6 +183,10 @@ impl Case for LogitLaplaceCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("PIECE", PIECE, self.shape.iter().product::<usize>() / 3)]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -194,15 +198,21 @@ impl Case for LogitLaplaceCase {
     }
 }
 
-/// One pixel, odd, and several pieces.
+/// One pixel, odd, outside the clamp, both kinds of grids, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape) in [
         ("one", &[1, 3][..]),
         ("odd", &[2, 3, 5, 3]),
         ("clamped", &[2, 2, 3]),
-        ("pieces", &[2, 48, 48, 3]),
+        ("wide", &[4, 2, 5, 3]),
+        ("tall", &[5, 7, 3, 3]),
     ] {
         v.visit(LogitLaplaceCase { instance, shape });
+    }
+    for (instance, shape) in
+        [("piece_and_one", &[1, 17, 241, 3][..]), ("many_pieces", &[4, 61, 53, 3])]
+    {
+        v.visit(Large(LogitLaplaceCase { instance, shape }));
     }
 }
 

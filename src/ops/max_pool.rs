@@ -13,7 +13,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Threshold, Visitor};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
 
@@ -139,6 +139,10 @@ impl Case for MaxPoolCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("batch", 3, self.shape[0])]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -150,11 +154,15 @@ impl Case for MaxPoolCase {
     }
 }
 
-/// Smallest, odd sides, and tiny's.
+/// Smallest, odd sides, tiny's, a batch of each kind of grid.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in
-        [("small", [1, 2, 2, 1]), ("odd", [2, 5, 7, 3]), ("tiny", [2, 16, 16, 8])]
-    {
+    for (instance, shape) in [
+        ("small", [1, 2, 2, 1]),
+        ("odd", [2, 5, 7, 3]),
+        ("tiny", [2, 16, 16, 8]),
+        ("tall", [4, 9, 5, 2]),
+        ("batch", [11, 4, 6, 2]),
+    ] {
         v.visit(MaxPoolCase { instance, shape });
     }
 }

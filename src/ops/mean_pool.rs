@@ -15,7 +15,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Threshold, Visitor};
 use crate::real::Float;
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -96,15 +96,26 @@ impl Case for MeanPoolCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let [batch, tokens, _] = self.shape;
+        vec![Threshold::new("tokens", 100, tokens), Threshold::new("batch", 3, batch)]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost { flops_forward: n, flops_backward: n, elements_forward: n, elements_backward: n }
     }
 }
 
-/// One patch, odd sizes, the tiny preset.
+/// One patch, odd sizes, the tiny preset, more tokens than 100 in a batch.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in [("one", [1, 2, 1]), ("odd", [3, 5, 7]), ("tiny", [2, 65, 128])] {
+    for (instance, shape) in [
+        ("one", [1, 2, 1]),
+        ("odd", [3, 5, 7]),
+        ("tiny", [2, 65, 128]),
+        ("tokens", [4, 101, 3]),
+        ("many_tokens", [11, 309, 2]),
+    ] {
         v.visit(MeanPoolCase { instance, shape });
     }
 }

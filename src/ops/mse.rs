@@ -13,7 +13,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::real::{Float, Real};
 use crate::storage::Storage;
 use crate::tensor::Master;
@@ -25,6 +25,9 @@ pub trait MseOp: Storage {
     /// Gradient of `scale · Σ (out − x)²` with respect to out.
     fn mse_backward(&self, x: &Master<Self>, out: &Master<Self>, scale: f64) -> Master<Self>;
 }
+
+/// Pixels that one task takes.
+const PIECE: usize = 4096;
 
 #[track_caller]
 fn check<B: Storage>(op: &str, x: &Master<B>, out: &Master<B>) {
@@ -63,8 +66,8 @@ impl<T: Scalar> MseOp for Cpu<T> {
         check("mse_backward", x, out);
         let (c, d, twice) = (x.cols(), out.cols(), T::Master::from_f64(2.0 * scale));
         let mut dout = self.unset(out.shape());
-        let inputs = x.slice().par_chunks(4096 * c).zip(out.slice().par_chunks(4096 * d));
-        dout.slice_mut().par_chunks_mut(4096 * d).zip(inputs).for_each(|(dout, (x, out))| {
+        let inputs = x.slice().par_chunks(PIECE * c).zip(out.slice().par_chunks(PIECE * d));
+        dout.slice_mut().par_chunks_mut(PIECE * d).zip(inputs).for_each(|(dout, (x, out))| {
             let inputs = x.chunks_exact(c).zip(out.chunks_exact(d));
             for (dout, (x, out)) in dout.chunks_exact_mut(d).zip(inputs) {
                 let (dout, others) = dout.split_at_mut(c);
@@ -111,6 +114,14 @@ impl Case for MseCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let (last, axes) = self.shape.split_last().expect("channels");
+        vec![
+            Threshold::new("PIECE", PIECE, axes.iter().product()),
+            Threshold::new("channels", *last, self.channels),
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -122,15 +133,21 @@ impl Case for MseCase {
     }
 }
 
-/// One number, odd, and three of six channels.
+/// One number, odd, three of six channels, both kinds of grids, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, channels) in [
         ("one", &[1, 1][..], 1),
         ("odd", &[3, 5, 2], 2),
         ("three_of_six", &[2, 4, 3, 3], 6),
-        ("pieces", &[2, 48, 48, 2], 3),
+        ("wide", &[4, 2, 5, 3], 4),
+        ("tall", &[5, 7, 3, 2], 7),
     ] {
         v.visit(MseCase { instance, shape, channels });
+    }
+    for (instance, shape, channels) in
+        [("piece_and_one", &[1, 17, 241, 2][..], 3), ("many_pieces", &[4, 61, 53, 2], 3)]
+    {
+        v.visit(Large(MseCase { instance, shape, channels }));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, fill_rows, gemm};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Ctx, Decay, Form, Grad, Init, Param, Params, Registry};
 use crate::real::Real;
 use crate::storage::Storage;
@@ -245,6 +245,18 @@ impl Case for PatchEmbedCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let Patches { batch, grid: (gh, gw), width, .. } = self.patches;
+        let rows = batch * gh * gw;
+        let [first, second] = Threshold::fold_rows(rows);
+        vec![
+            Threshold::rows_per_task(rows, width),
+            Threshold::new("batch", 3, batch),
+            first,
+            second,
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let [b, n, c] = self.patches.out().map(|n| n as f64);
         let k = self.patches.len() as f64;
@@ -257,16 +269,29 @@ impl Case for PatchEmbedCase {
     }
 }
 
-/// Smallest, a grid and a channel count that are odd, the tiny preset (32 x 32 pixels, patches of 4).
+/// Smallest, a grid and a channel count that are odd, the tiny preset (32 x 32 pixels, patches of 4),
+/// batches of both kinds of grids, several tasks and pieces of sums.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, batch, grid, side, channels, width) in [
         ("one", 1, (1, 1), 1, 1, 1),
         ("odd", 2, (2, 3), 3, 3, 5),
         ("tall", 3, (5, 2), 2, 2, 3),
         ("tiny", 2, (8, 8), 4, 3, 128),
+        ("wide", 4, (2, 5), 3, 2, 3),
+        ("pieces", 11, (3, 1), 2, 1, 3),
     ] {
         let patches = Patches { batch, grid, side, channels, width };
         v.visit(PatchEmbedCase { instance, patches });
+    }
+    // 16 rows of 1024 numbers are filled by a task.
+    for (instance, batch, grid, side, channels, width) in [
+        ("task_and_one", 1, (1, 17), 1, 2, 1024),
+        ("many_tasks", 1, (7, 7), 1, 2, 1024),
+        ("sum_and_one", 1, (27, 19), 2, 1, 3),
+        ("many_sums", 4, (31, 17), 2, 1, 2),
+    ] {
+        let patches = Patches { batch, grid, side, channels, width };
+        v.visit(Large(PatchEmbedCase { instance, patches }));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Rounding, Threshold, Visitor};
 use crate::storage::Storage;
 use crate::tensor::{Bytes, Master, Tensor};
 
@@ -102,6 +102,10 @@ impl Case for PixelsCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("PIECE", PIECE, self.shape.iter().product::<usize>() / RGB)]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         // A byte is a quarter of a number.
@@ -109,13 +113,14 @@ impl Case for PixelsCase {
     }
 }
 
-/// One pixel, odd, and several pieces.
+/// One pixel, odd, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape) in
-        [("one", &[1, 1, 1, 3][..]), ("odd", &[3, 5, 7, 3]), ("pieces", &[2, 65, 67, 3])]
+        [("one", &[1, 1, 1, 3][..]), ("odd", &[4, 5, 7, 3]), ("pieces", &[1, 17, 241, 3])]
     {
         v.visit(PixelsCase { instance, shape });
     }
+    v.visit(Large(PixelsCase { instance: "many_pieces", shape: &[4, 61, 53, 3] }));
 }
 
 /// No images.
@@ -126,4 +131,26 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
 /// A size worth timing: views of the encoder.
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(PixelsCase { instance: "64x224x224x3", shape: &[64, 224, 224, 3] });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pixel_of_every_piece_is_looked_up() {
+        let bk = Cpu::<f64>::new();
+        // Channel c of byte x is 1000 c + x.
+        let table: Vec<f64> =
+            (0..RGB * BYTES).map(|i| (i / BYTES * 1000 + i % BYTES) as f64).collect();
+        let table = Master::from_f64(&bk, &table, &[RGB, BYTES]);
+        for pixels in [1, PIECE, PIECE + 1, 4 * PIECE + 3] {
+            let x: Vec<u8> = (0..RGB * pixels).map(|i| (i * 7 % BYTES) as u8).collect();
+            let want = x.iter().enumerate().map(|(i, &x)| (i % RGB * 1000) as f64 + f64::from(x));
+            let want: Vec<f64> = want.collect();
+            let x = Bytes::from_vec(&bk, x, &[pixels, RGB]);
+            assert!(bk.pixels(&x, &table).to_vec(&bk) == want, "{pixels} pixels");
+            assert!(bk.pixels_elem(&x, &table).to_vec(&bk) == want, "{pixels} pixels");
+        }
+    }
 }

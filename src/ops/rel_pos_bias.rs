@@ -24,7 +24,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::params::{Decay, Init, Param, Params, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
@@ -236,6 +236,17 @@ impl Case for RelPosBiasCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let (gh, gw) = self.grid;
+        // The offset of a patch to itself has the most pairs.
+        vec![
+            Threshold::new("height above width", gw, gh),
+            Threshold::new("width above height", gh, gw),
+            Threshold::new("pairs", 20, if gh == gw { 0 } else { gh * gw }),
+            Threshold::new("heads", 8, self.heads),
+        ]
+    }
+
     fn cost(&self) -> Cost {
         let n = (self.grid.0 * self.grid.1 + 1) as f64;
         let all = self.heads as f64 * n * n;
@@ -248,7 +259,8 @@ impl Case for RelPosBiasCase {
     }
 }
 
-/// One patch, grids that are not square either way, a table made of another, the grid of the tiny preset.
+/// One patch, grids that are not square either way, a table made of another, the grid of the tiny preset,
+/// many heads, many pairs of one offset.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, grid, heads, made) in [
         ("one", (1, 1), 1, false),
@@ -256,8 +268,15 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("tall", (5, 2), 2, false),
         ("made", (3, 4), 2, true),
         ("tiny", (8, 8), 4, false),
+        ("taller", (7, 2), 9, false),
+        ("wider", (2, 7), 25, false),
+        ("pairs", (7, 3), 2, false),
+        ("made_tall", (5, 4), 9, true),
     ] {
         v.visit(RelPosBiasCase { instance, grid, heads, made });
+    }
+    for (instance, grid, made) in [("many_pairs", (11, 7), false), ("made_wide", (7, 11), true)] {
+        v.visit(Large(RelPosBiasCase { instance, grid, heads: 2, made }));
     }
 }
 
@@ -311,6 +330,22 @@ mod tests {
             16, 14, 13, 12,  9,  8,  7,
         ];
         assert_eq!(relative_position_index((2, 3)), want);
+    }
+
+    #[test]
+    fn index_of_a_tall_grid() {
+        // By the same rule, 3 rows of 2 patches.
+        #[rustfmt::skip]
+        let want = [
+            17, 15, 15, 15, 15, 15, 15,
+            16,  7,  6,  4,  3,  1,  0,
+            16,  8,  7,  5,  4,  2,  1,
+            16, 10,  9,  7,  6,  4,  3,
+            16, 11, 10,  8,  7,  5,  4,
+            16, 13, 12, 10,  9,  7,  6,
+            16, 14, 13, 11, 10,  8,  7,
+        ];
+        assert_eq!(relative_position_index((3, 2)), want);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor, away_from_zero};
+use crate::ops::case::{
+    Case, Cost, Inputs, Io, Kind, Large, Rounding, Threshold, Visitor, away_from_zero,
+};
 use crate::real::Real;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -79,6 +81,10 @@ impl Case for ReluCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("PIECE", PIECE, self.shape.iter().product())]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -90,11 +96,12 @@ impl Case for ReluCase {
     }
 }
 
-/// One element, odd, and several pieces.
+/// One element, odd, two pieces and many.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in [("one", &[1][..]), ("odd", &[3, 5, 7]), ("pieces", &[33, 500])] {
+    for (instance, shape) in [("one", &[1][..]), ("odd", &[3, 5, 7]), ("pieces", &[5, 29, 113])] {
         v.visit(ReluCase { instance, shape });
     }
+    v.visit(Large(ReluCase { instance: "many_pieces", shape: &[4, 113, 113] }));
 }
 
 /// An empty batch.

@@ -22,7 +22,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Rounding, Threshold, Visitor};
 use crate::params::{Param, Params};
 use crate::real::Real;
 use crate::simd_fn;
@@ -247,6 +247,13 @@ impl Case for ResidualCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let c = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / c.max(1);
+        let [first, second] = Threshold::fold_rows(rows);
+        vec![Threshold::rows_per_task(rows, c), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -264,7 +271,8 @@ pub fn push_keep(inputs: Inputs, batch: usize) -> Inputs {
     inputs.push("keep", &[batch], values, crate::ops::case::Kind::Master, false)
 }
 
-/// Smallest, odd with everything, without γ, without keep, several pieces, the tiny preset.
+/// Smallest, odd with everything, without γ, without keep, several pieces, the tiny preset,
+/// batches of several tasks and pieces of sums, whose samples are in turn kept and dropped.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, gamma, keep) in [
         ("one", &[1, 1, 1][..], true, true),
@@ -273,8 +281,18 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("plain", &[2, 3, 4], false, false),
         ("pieces", &[7, 11, 3], true, true),
         ("tiny", &[2, 65, 128], true, false),
+        ("batch", &[11, 3, 2], true, true),
     ] {
         v.visit(ResidualCase { instance, shape, gamma, keep });
+    }
+    // 15 rows of 1031 columns are a task.
+    for (instance, shape, gamma) in [
+        ("task_and_one", &[4, 4, 1031][..], true),
+        ("many_tasks", &[4, 12, 1031], false),
+        ("sum_and_one", &[27, 19, 2], true),
+        ("many_sums", &[31, 52, 2], true),
+    ] {
+        v.visit(Large(ResidualCase { instance, shape, gamma, keep: true }));
     }
 }
 

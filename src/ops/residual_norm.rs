@@ -17,7 +17,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_pieces, fold_step, rows_per_task, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Threshold, Visitor};
 use crate::ops::layer_norm::{
     Norm, NormStats, norm_param_row, normalise_row, normalise_row_backward,
 };
@@ -196,6 +196,13 @@ impl Case for ResidualNormCase {
         }
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let c = self.shape[self.shape.len() - 1];
+        let rows = self.shape.iter().product::<usize>() / c.max(1);
+        let [first, second] = Threshold::fold_rows(rows);
+        vec![Threshold::rows_per_task(rows, c), Threshold::lanes(c), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -207,7 +214,8 @@ impl Case for ResidualNormCase {
     }
 }
 
-/// Two columns, odd with everything, without γ, without keep, several pieces, the tiny preset.
+/// Two columns, odd with everything, without γ, without keep, several pieces, the tiny preset,
+/// batches of several tasks and pieces of sums, whose samples are in turn kept and dropped.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, gamma, keep) in [
         ("small", &[1, 1, 3][..], true, true),
@@ -216,8 +224,19 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("plain", &[2, 3, 4], false, false),
         ("pieces", &[7, 11, 3], true, true),
         ("tiny", &[2, 65, 128], true, false),
+        ("batch", &[11, 3, 17], true, true),
+        ("lanes", &[4, 2, 63], true, true),
     ] {
         v.visit(ResidualNormCase { instance, shape, gamma, keep });
+    }
+    // 15 rows of 1031 columns are a task.
+    for (instance, shape, gamma) in [
+        ("task_and_one", &[4, 4, 1031][..], true),
+        ("many_tasks", &[4, 12, 1031], false),
+        ("sum_and_one", &[27, 19, 2], true),
+        ("many_sums", &[31, 52, 2], true),
+    ] {
+        v.visit(Large(ResidualNormCase { instance, shape, gamma, keep: true }));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, fold_rows, simd};
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Large, Rounding, Threshold, Visitor};
 use crate::params::{Param, Params};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master};
@@ -224,6 +224,12 @@ impl Case for TokensCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        let [batch, patches, _] = self.shape;
+        let [first, second] = Threshold::fold_rows(batch * patches);
+        vec![Threshold::new("batch", 3, batch), first, second]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -235,7 +241,7 @@ impl Case for TokensCase {
     }
 }
 
-/// Smallest, odd with everything, each part absent, several pieces, the tiny preset.
+/// Smallest, odd with everything, each part absent, several pieces, the tiny preset, batches, many sums.
 pub fn cases<V: Visitor>(v: &mut V) {
     for (instance, shape, mask, pos, made) in [
         ("one", [1, 1, 1], true, true, false),
@@ -245,8 +251,13 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("made_pos", [2, 6, 3], true, false, true),
         ("pieces", [4, 25, 2], true, true, false),
         ("tiny", [2, 64, 128], true, false, false),
+        ("made_batch", [11, 3, 2], true, false, true),
     ] {
         v.visit(TokensCase { instance, shape, mask, pos, made });
+    }
+    for (instance, shape) in [("sum_and_one", [27, 19, 2]), ("many_sums", [31, 52, 2])] {
+        let (mask, pos, made) = (true, true, false);
+        v.visit(Large(TokensCase { instance, shape, mask, pos, made }));
     }
 }
 

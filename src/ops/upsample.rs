@@ -11,7 +11,7 @@ use crate::cpu::Cpu;
 use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
-use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Visitor};
+use crate::ops::case::{Case, Cost, Inputs, Io, Rounding, Threshold, Visitor};
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -97,6 +97,10 @@ impl Case for UpsampleCase {
         Rounding::Single
     }
 
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![Threshold::new("batch", 3, self.shape[0])]
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {
@@ -108,10 +112,15 @@ impl Case for UpsampleCase {
     }
 }
 
-/// One pixel, odd, and tiny's.
+/// One pixel, odd, tiny's, batches of both kinds of grids.
 pub fn cases<V: Visitor>(v: &mut V) {
-    for (instance, shape) in [("one", [1, 1, 1, 1]), ("odd", [2, 3, 5, 3]), ("tiny", [2, 8, 8, 16])]
-    {
+    for (instance, shape) in [
+        ("one", [1, 1, 1, 1]),
+        ("odd", [2, 3, 5, 3]),
+        ("tiny", [2, 8, 8, 16]),
+        ("wide", [4, 2, 13, 3]),
+        ("tall", [11, 7, 2, 1]),
+    ] {
         v.visit(UpsampleCase { instance, shape });
     }
 }

@@ -7,7 +7,7 @@ use super::subject::{Done, Run, Start, rounded, run};
 use crate::cpu::Cpu;
 use crate::error::panic_text;
 use crate::error::{Error, Result};
-use crate::ops::case::{Case, Inputs, Rounding, Visitor};
+use crate::ops::case::{Case, Inputs, Rounding, Threshold, Visitor};
 use beit_check::bounded::Bounded;
 use beit_check::double::Double;
 use beit_check::dual::Dual;
@@ -42,6 +42,10 @@ pub struct AnyCase {
     pub name: String,
     /// What rounding may do to its results.
     pub rounding: Rounding,
+    /// The constants of its code, and where it lies.
+    pub thresholds: Vec<Threshold>,
+    /// Whether it is too large for differences.
+    pub large: bool,
     make: Box<dyn Fn() -> Inputs + Send + Sync>,
     /// On the CPU in f64, the judge.
     pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
@@ -67,6 +71,8 @@ impl AnyCase {
         Self {
             name: case.name(),
             rounding: case.rounding(),
+            thresholds: case.thresholds(),
+            large: case.large(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
             cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),
@@ -82,14 +88,6 @@ impl AnyCase {
     /// Inputs on the host, the same at every call.
     pub fn inputs(&self) -> Inputs {
         (self.make)()
-    }
-
-    /// [`check_case`]; with `curves` there is a ladder over all steps for each tensor.
-    pub fn gradients(&self, curves: bool) -> Report {
-        let precise = OnPairs { dual: &*self.cpu_dual, double: Some(&*self.cpu_double) };
-        let (inputs, run) = (self.inputs(), &*self.cpu_f64);
-        let settings = Settings { curves, ..Settings::for_tensors(inputs.differentiable()) };
-        semantics::check_case(&self.name, &inputs, run, Some(precise), Some(settings), true)
     }
 
     /// Runs a case without elements, forward and backward: no output and no gradient may be anything but

@@ -25,18 +25,16 @@ fn settings() -> Settings {
 impl AnyCase {
     /// Gradients of the CUDA path in f64 against finite differences of it, and what a backward
     /// promises beside. No device computes with dual numbers; that the GPU's gradients are those of
-    /// the CPU is what [`Self::cuda_f64`] compares.
+    /// the CPU is what [`Self::cuda_f64`] compares. Of a large case the gradient is compared with the
+    /// CPU's exact derivatives.
     pub fn cuda_gradients(&self, device: &Arc<Device>) -> Result<Report> {
         let bk = Cuda::<f64>::on(device)?;
         let on_cuda = |start: &Start| (self.cuda.f64)(&bk, start);
-        Ok(semantics::check_case(
-            &self.name,
-            &self.inputs(),
-            &on_cuda,
-            None,
-            Some(settings()),
-            false,
-        ))
+        let inputs = self.inputs();
+        if self.large && !inputs.forward_only {
+            return Ok(self.check_large(&inputs, &on_cuda, false));
+        }
+        Ok(semantics::check_case(&self.name, &inputs, &on_cuda, None, Some(settings()), false))
     }
 
     /// [`AnyCase::empty`] in the three precisions.

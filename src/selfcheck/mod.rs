@@ -18,6 +18,7 @@ mod cases;
 pub mod control;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod judged;
 #[cfg(feature = "cuda")]
 mod on_cuda;
 pub mod page;

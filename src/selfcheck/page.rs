@@ -56,7 +56,9 @@ pub fn page(summary: &Summary) -> Page {
         .text(
             "Error: largest |analytic − numeric|, relative to the scale of the comparison. Of bound: the \
              same as a share of what truncation and round-off of that comparison allow. Exact: largest \
-             disagreement with dual numbers, relative to the sum of the magnitudes of all terms. Certain \
+             disagreement with dual numbers, relative to the sum of the magnitudes of all terms; large \
+             cases have nothing else. F32 of bound: the largest share of what rounding can do that f32 is \
+             off. Certain \
              to: uncertainty of the double-double difference that certifies the dual numbers. Slope: power \
              of the step with which the remainder of the first-order expansion falls, 2 where the gradient \
              is right.",
@@ -90,6 +92,7 @@ fn table(reports: &[Report]) -> Table {
         "error",
         "of bound",
         "exact",
+        "f32 of bound",
         "certain to",
         "slope",
     ];
@@ -110,6 +113,7 @@ fn table(reports: &[Report]) -> Table {
                 some(r.worst().map(|c| c.error)),
                 some(shares.max_by(f64::total_cmp)),
                 some(r.worst_exact()),
+                some(r.f32_of_bound),
                 some(r.certificate.map(|c| c.uncertainty)),
                 slope.map_or("-".into(), |slope| format!("{slope:.2}")),
             ]

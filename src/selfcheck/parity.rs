@@ -2,19 +2,17 @@
 //! threads.
 
 use super::cases::AnyCase;
-use super::subject::{Run, Start, rounded, still};
+use super::semantics::{Along, along_levelled};
+use super::subject::{Done, Run, Start, rounded, still};
 use crate::ops::case::{Inputs, Rounding};
 use crate::rng::{Philox, Purpose};
+use beit_check::exact;
 use beit_check::promises::largest;
 use half::bf16;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// Largest distance of f32 from f64, relative to the largest number of the tensor or, where that is
-/// nearly 0 by cancellation, to 1. f32 has 6e-8; sums here have up to some thousand terms.
-pub const LIMIT: f64 = 1e-4;
 
 /// Half a unit in the last place of bf16, relative: what one rounding may cost.
 const ROUNDING_BF16: f64 = 1.0 / 512.0;
@@ -38,11 +36,16 @@ pub fn results(run: &Run, inputs: &Inputs) -> Results {
 
 /// The same tensors with the bounds on their rounding, in units of the unit roundoff.
 fn bounds(case: &AnyCase, inputs: &Inputs) -> Results {
+    let done = bounded(case, inputs);
+    named(done.seconds, done.gradient_seconds)
+}
+
+/// A run whose second parts are the bounds on the rounding of outputs and gradients.
+pub(super) fn bounded(case: &AnyCase, inputs: &Inputs) -> Done {
     let (run, at_rest) = (&*case.cpu_bounded, still(inputs));
     let upstream = upstream(run, inputs);
     let start = Start::backward(inputs, &upstream);
-    let done = run(&Start { seconds: Some(&at_rest), ..start });
-    named(done.seconds, done.gradient_seconds)
+    run(&Start { seconds: Some(&at_rest), ..start })
 }
 
 fn upstream(run: &Run, inputs: &Inputs) -> Vec<Vec<f64>> {
@@ -144,12 +147,61 @@ impl Judge<'_> {
     }
 }
 
-/// CPU f32 within [`LIMIT`] of f64.
+/// What rounding to f32 can do to a number whose roundings are bounded by `bound` units of roundoff. The
+/// result is rounded once more where it was computed in a wider precision; numbers too small for f32 may
+/// become 0, whatever they are multiplied with after that.
+fn certain_f32(bound: f64, number: f64) -> f64 {
+    let units = 0.5 * f64::from(f32::EPSILON) * (bound + number.abs());
+    units.max(f64::from(f32::MIN_POSITIVE / f32::EPSILON))
+}
+
+/// CPU f32: each number within what rounding can do to it ([`beit_check::bounded`]), and the gradient
+/// along one direction within the same of the exact derivative.
 pub fn check_f32(case: &AnyCase) -> Distances {
     let inputs = rounded::<f32>(case.inputs());
-    let (got, want) = (results(&*case.cpu_f32, &inputs), results(&*case.cpu_f64, &inputs));
+    let upstream = upstream(&*case.cpu_f64, &inputs);
+    let start = Start::backward(&inputs, &upstream);
+    let at_rest = still(&inputs);
+    let [got, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| run(&start));
+    let bounds = (case.cpu_bounded)(&Start { seconds: Some(&at_rest), ..start });
+    let along = (!inputs.forward_only)
+        .then(|| along_levelled(&inputs, &*case.cpu_dual, &upstream, &got.gradients));
+    let share = along.map(|along| of_bound(&along, &got.gradients, &bounds.gradient_seconds));
+    let bounds = named(bounds.seconds, bounds.gradient_seconds);
     let judge = Judge { case, label: "f32", epsilon: f64::from(f32::EPSILON) };
-    judge.compare(&got, &want, |want, _, _| LIMIT * largest(want).max(1.0))
+    let (got, want) = (named(got.outputs, got.gradients), named(want.outputs, want.gradients));
+    let mut all = judge.compare(&got, &want, |want, t, i| certain_f32(bounds[t].1[i], want[i]));
+    if let Some(share) = share {
+        all.backward.of_bound = all.backward.of_bound.max(share);
+        // NaN must not pass.
+        let within = share <= 1.0;
+        if !within && all.fault.is_none() {
+            all.fault = Some(format!(
+                "f32: along a direction off by {share:.1e} of what rounding can do to the exact derivative"
+            ));
+        }
+    }
+    all
+}
+
+/// The share of what rounding can do that ⟨gradient, v⟩ is away from the exact derivative.
+fn of_bound(
+    along: &Along,
+    gradients: &BTreeMap<String, Vec<f64>>,
+    bounds: &BTreeMap<String, Vec<f64>>,
+) -> f64 {
+    let (mut sum, mut allowed) = (0.0, exact::LIMIT * along.scale);
+    for (name, v) in &along.direction {
+        let Some((gradient, bounds)) = gradients.get(name).zip(bounds.get(name)) else {
+            return f64::NAN;
+        };
+        for ((v, g), bound) in v.iter().zip(gradient).zip(bounds) {
+            sum += g * v;
+            allowed += (certain_f32(*bound, *g) + exact::LIMIT * g.abs()) * v.abs();
+        }
+    }
+    let off = (sum - along.exact).abs();
+    if off == 0.0 { 0.0 } else { off / allowed }
 }
 
 /// `run`, a device in f64, within what rounding can do to either, number by number ([`beit_check::bounded`]).
@@ -179,9 +231,7 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Distances {
     };
     let seen: Vec<f64> = (0..want.len()).map(seen).collect();
     judge.compare(&results(run, &inputs), &want, |want, t, i| {
-        // The result is rounded once more where it was computed in a wider precision.
-        let certain = 0.5 * epsilon * (bounds[t].1[i] + want[i].abs());
-        certain.max(f64::from(f32::MIN_POSITIVE)).min(seen[t])
+        certain_f32(bounds[t].1[i], want[i]).min(seen[t])
     })
 }
 
@@ -200,9 +250,10 @@ pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Distances {
 fn within_roundings(case: &AnyCase, label: &str, run: &Run) -> Distances {
     let inputs = rounded::<bf16>(case.inputs());
     let want = results(&*case.cpu_f64, &inputs);
-    let limit = ROUNDING_BF16 * case.rounding.bf16();
+    let limit = |want: &[f64]| ROUNDING_BF16 * case.rounding.bf16() * largest(want).max(FLOOR);
+    let limits: Vec<f64> = want.iter().map(|(_, want)| limit(want)).collect();
     let judge = Judge { case, label, epsilon: 2.0 * ROUNDING_BF16 };
-    judge.compare(&results(run, &inputs), &want, |want, _, _| limit * largest(want).max(FLOOR))
+    judge.compare(&results(run, &inputs), &want, |_, t, _| limits[t])
 }
 
 /// CPU f32: the same bits on 1, 2 and 3 threads.

@@ -170,6 +170,7 @@ fn lines(report: &Report) -> Vec<String> {
     let (tensors, checks) = (report.tensors.len(), report.comparisons.len());
     let (worst, mut at) = match report.worst() {
         Some(c) => (format!("{:.1e}", c.error), format!("{}{}", c.tensor, c.place)),
+        None if report.exact_alone => ("-".into(), "exact alone".into()),
         None if report.passed() => ("-".into(), "forward only".into()),
         None => ("-".into(), String::new()),
     };
@@ -240,6 +241,18 @@ fn closing(summary: &Summary) -> Vec<String> {
         let limit = exact::LIMIT;
         lines.extend(wrap(&format!(
             "worst disagreement with an exact derivative {error:.1e}: {case} (limit {limit:e})"
+        )));
+    }
+    let alone = summary.reports.iter().filter(|r| r.exact_alone).count();
+    if alone > 0 {
+        lines.extend(wrap(&format!(
+            "{alone} cases are too large for differences: exact derivatives stand alone"
+        )));
+    }
+    let single = summary.reports.iter().filter_map(|r| Some((r.f32_of_bound?, &r.case)));
+    if let Some((share, case)) = single.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        lines.extend(wrap(&format!(
+            "f32 is off by at most {share:.2} of what rounding can do: {case}"
         )));
     }
     let certified = summary.reports.iter().filter_map(|r| Some((r.certificate?, &r.case)));

@@ -3,8 +3,9 @@
 
 use super::subject::{Done, Run, Start, still};
 use crate::ops::case::Inputs;
+use crate::rng::{Philox, Purpose};
 use beit_check::double::Double;
-use beit_check::gradients::{self, Report, Settings, Variable, check_exactly, check_with_noise};
+use beit_check::gradients::{self, Report, Settings, Variable, check_exactly, check_with};
 use beit_check::promises::{NamedValues, differing, largest, not_times, same_bits};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -35,13 +36,7 @@ pub(super) fn check_case(
         return report;
     }
     let (variables, slots) = variables(inputs);
-    let placed = |inputs: &Inputs, values: &[Vec<f64>]| {
-        let mut inputs = inputs.clone();
-        for (slot, values) in slots.iter().zip(values) {
-            slot.of(&mut inputs).copy_from_slice(values);
-        }
-        inputs
-    };
+    let placed = |inputs: &Inputs, values: &[Vec<f64>]| placed(inputs, &slots, values);
     let at = |values: &[Vec<f64>]| placed(inputs, values);
     let forward = |values: &[Vec<f64>]| run(&Start::forward(&at(values))).outputs.concat();
     let shapes: Vec<usize> = run(&Start::forward(inputs)).outputs.iter().map(Vec::len).collect();
@@ -50,7 +45,7 @@ pub(super) fn check_case(
         variables.iter().map(|v| done.gradients.get(&v.name).cloned().unwrap_or_default()).collect()
     };
     let settings = settings.unwrap_or_else(|| Settings::for_tensors(variables.len()));
-    let (mut report, noise) = check_with_noise(&settings, name, &variables, &forward, &backward);
+    let mut report = check_with(&settings, name, &variables, &forward, &backward);
     if let Some(OnPairs { dual, double }) = precise {
         let at_rest = still(inputs);
         let paired = &|run: &Run, seconds: &[Vec<f64>]| {
@@ -71,26 +66,124 @@ pub(super) fn check_case(
         let precise = gradients::Precise { slopes: &slopes, double };
         check_exactly(&mut report, &variables, outputs, &backward_here, precise);
     }
-    let upstream: Vec<Vec<f64>> = shapes
-        .iter()
-        .map(|&n| (0..n).map(|i| ((i * 37 % 64) as f64 - 31.5) / 16.0).collect())
-        .collect();
-    report.faults.extend(case_faults(inputs, run, &variables, &noise, &upstream, pools));
+    let measured = report.noise().to_vec();
+    let noise = |t: usize| largest(measured.get(t).map_or(&[][..], |noise| noise));
+    report.faults.extend(case_faults(inputs, run, &variables, &noise, &shapes, pools));
     report
 }
 
-/// What only a case promises: rules about parameters, their gradients and threads.
+/// Values of all variables laid over inputs.
+fn placed(inputs: &Inputs, slots: &[Slot], values: &[Vec<f64>]) -> Inputs {
+    let mut inputs = inputs.clone();
+    for (slot, values) in slots.iter().zip(values) {
+        slot.of(&mut inputs).copy_from_slice(values);
+    }
+    inputs
+}
+
+/// A case that is too large for differences: its gradient beside exact derivatives, and what a case
+/// promises. `bounds` are what rounding can do to each gradient, by name.
+pub(super) fn check_large(
+    name: &str,
+    inputs: &Inputs,
+    (run, dual): (&Run, &Run),
+    bounds: &BTreeMap<String, Vec<f64>>,
+    on_threads: bool,
+) -> Report {
+    let pools = if on_threads { pools() } else { &[] };
+    let mut report = Report::new(name);
+    let (variables, slots) = variables(inputs);
+    report.tensors = variables.iter().map(|v| v.name.clone()).collect();
+    report.exact_alone = true;
+    let shapes: Vec<usize> = run(&Start::forward(inputs)).outputs.iter().map(Vec::len).collect();
+    let backward = |upstream: &[f64]| -> Vec<Vec<f64>> {
+        let done = run(&Start::backward(inputs, &split(upstream, &shapes)));
+        variables.iter().map(|v| done.gradients.get(&v.name).cloned().unwrap_or_default()).collect()
+    };
+    let at_rest = still(inputs);
+    let slopes = |velocities: &[Vec<f64>]| {
+        dual(&Start::paired(inputs, &placed(&at_rest, &slots, velocities))).seconds.concat()
+    };
+    let precise = gradients::Precise { slopes: &slopes, double: None };
+    check_exactly(&mut report, &variables, shapes.iter().sum(), &backward, precise);
+    let upstream = upstream(&shapes);
+    let gradients = backward(&upstream.concat());
+    for (v, g) in variables.iter().zip(&gradients) {
+        if g.len() != v.values.len() {
+            report.faults.push(format!(
+                "gradient of {} has {} elements, the tensor {}",
+                v.name,
+                g.len(),
+                v.values.len()
+            ));
+        }
+        if largest(g) == 0.0 {
+            report.all_zero.push(v.name.clone());
+        }
+    }
+    let noise = |t: usize| {
+        bounds.get(&variables[t].name).map_or(0.0, |bounds| 0.5 * f64::EPSILON * largest(bounds))
+    };
+    report.faults.extend(case_faults(inputs, run, &variables, &noise, &shapes, pools));
+    report
+}
+
+/// Gradients of outputs of these lengths, many different ones.
+fn upstream(shapes: &[usize]) -> Vec<Vec<f64>> {
+    let one = |i: usize| ((i * 37 % 64) as f64 - 31.5) / 16.0;
+    shapes.iter().map(|&n| (0..n).map(one).collect()).collect()
+}
+
+/// What a gradient, by name, says of a direction: ⟨gradient, v⟩, and what the exact derivative is there.
+pub(super) struct Along {
+    /// How fast each variable moves, by name.
+    pub direction: BTreeMap<String, Vec<f64>>,
+    /// ⟨u, J v⟩ from dual numbers.
+    pub exact: f64,
+    /// Σ |uᵢ (J v)ᵢ|.
+    pub scale: f64,
+}
+
+/// The exact derivative along random signs, each divided by its gradient, as far as that is above a
+/// thousandth of its tensor's largest.
+pub(super) fn along_levelled(
+    inputs: &Inputs,
+    dual: &Run,
+    upstream: &[Vec<f64>],
+    gradients: &BTreeMap<String, Vec<f64>>,
+) -> Along {
+    let (variables, slots) = variables(inputs);
+    let mut rng = Philox::new(0x5eed, Purpose::Check, 6, 0);
+    let mut levelled = |g: &Vec<f64>| -> Vec<f64> {
+        let most = largest(g);
+        let least = if most > 0.0 { 1e-3 * most } else { 1.0 };
+        let mut sign = || if rng.integer(1) == 0 { 1.0 } else { -1.0 };
+        g.iter().map(|g| sign() / g.abs().max(least)).collect()
+    };
+    let zeros = |v: &Variable| vec![0.0; v.values.len()];
+    let v: Vec<Vec<f64>> = (variables.iter())
+        .map(|v| gradients.get(&v.name).map_or_else(|| zeros(v), &mut levelled))
+        .collect();
+    let slopes = dual(&Start::paired(inputs, &placed(&still(inputs), &slots, &v))).seconds;
+    let terms = slopes.iter().flatten().zip(upstream.iter().flatten()).map(|(s, u)| s * u);
+    let (exact, scale) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+    let direction = variables.into_iter().map(|v| v.name).zip(v).collect();
+    Along { direction, exact, scale }
+}
+
+/// What only a case promises: rules about parameters, their gradients and threads. `noise` is the round-off
+/// of the gradient of each variable, `shapes` the lengths of the outputs.
 fn case_faults(
     inputs: &Inputs,
     run: &Run,
     variables: &[Variable],
-    noise: &[Vec<f64>],
-    upstream: &[Vec<f64>],
+    noise: &dyn Fn(usize) -> f64,
+    shapes: &[usize],
     pools: &[(rayon::ThreadPool, usize)],
 ) -> Vec<String> {
-    let mut faults = Vec::new();
+    let (mut faults, upstream) = (Vec::new(), upstream(shapes));
     let plain = run(&Start::forward(inputs));
-    let both = Start::backward(inputs, upstream);
+    let both = Start::backward(inputs, &upstream);
     let once = run(&both);
     if !same_bits(&plain.outputs.concat(), &once.outputs.concat()) {
         faults.push("forward gives other outputs when backward is asked for".into());
@@ -109,9 +202,7 @@ fn case_faults(
         let layout = inputs.layout.iter();
         layout.map(|p| (p.name.to_string(), done.arena[p.range.clone()].to_vec())).collect()
     };
-    let noise: BTreeMap<&str, &[f64]> =
-        variables.iter().zip(noise).map(|(v, noise)| (&*v.name, &**noise)).collect();
-    let noise = |name: &str| noise.get(name).map_or(0.0, |noise| largest(noise));
+    let noise = |name: &str| variables.iter().position(|v| v.name == name).map_or(0.0, noise);
     for name in not_times(&parameters(&once), &parameters(&again), 2.0, &noise) {
         faults.push(format!("backward does not add to the gradient of {name}"));
     }
@@ -124,12 +215,16 @@ fn case_faults(
     }
     let named = |done: &Done| -> Vec<NamedValues> { done.gradients.clone().into_iter().collect() };
     for (pool, threads) in pools {
-        let there = pool.install(|| run(&both));
-        if !same_bits(&there.outputs.concat(), &once.outputs.concat()) {
-            faults.push(format!("outputs differ on {threads} thread(s)"));
-        }
-        for name in differing(&named(&once), &named(&there)) {
-            faults.push(format!("gradient of {name} differs on {threads} thread(s)"));
+        // From each of two threads, whichever of more.
+        let from_all = || pool.broadcast(|_| run(&both));
+        let from_one = || vec![pool.install(|| run(&both))];
+        for there in if *threads == 2 { from_all() } else { from_one() } {
+            if !same_bits(&there.outputs.concat(), &once.outputs.concat()) {
+                faults.push(format!("outputs differ on {threads} thread(s)"));
+            }
+            for name in differing(&named(&once), &named(&there)) {
+                faults.push(format!("gradient of {name} differs on {threads} thread(s)"));
+            }
         }
     }
     faults

@@ -125,7 +125,7 @@ fn add_masked(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (i, (sample, _)) in samples.iter().enumerate() {
         images.extend(show.apply(&sample.views.patch));
-        let seen = Tensor::from_f32(bk, &map.apply(&sample.views.tokens), &[1, h, w_, 3]);
+        let seen = Tensor::from_f32(bk, map.apply(&sample.views.tokens), &[1, h, w_, 3]);
         let tokens = tokenizer.tokens(bk, &seen).to_vec(bk);
         for (patch, (&hidden, &token)) in sample.mask.iter().zip(&tokens).enumerate() {
             mask.push(u32::from(hidden));
@@ -143,7 +143,7 @@ fn add_masked(
         })
     });
     let batch = MaskedBatch {
-        images: Tensor::from_f32(bk, &images, &[b, h, w_, 3]),
+        images: Tensor::from_f32(bk, images.clone(), &[b, h, w_, 3]),
         mask: Ids::from_vec(bk, mask, &[b, np]),
         rows: Ids::from_vec(bk, rows, &[m]),
         keep: Some(keep.collect()),
@@ -254,7 +254,7 @@ fn the_tokenizer_in_uneven_parts_is_the_sum_over_its_images() {
         let mut add = |images: &[Image], noise: &[f64]| {
             let pixels: Vec<f32> =
                 images.iter().flat_map(|i| PixelMap::map_pixels().apply(i)).collect();
-            let x = Tensor::from_f32(&bk, &pixels, &[images.len(), h, w_, 3]);
+            let x = Tensor::from_f32(&bk, pixels.clone(), &[images.len(), h, w_, 3]);
             let noise = Master::from_f64(&bk, noise, &[images.len(), h / 2, w_ / 2, 11]);
             let grad = &mut Grad::new(Ctx::new(&bk, &w), &mut g);
             dvae.loss_and_gradients(grad, &x, &x, &Noise::Given(&noise), &step, false);

@@ -1,7 +1,7 @@
 //! Convolution on the CPU: bands of lines, each as products of its padded input with the lines of the
 //! kernel.
 
-use super::{Conv, Conv2dOp, Geometry};
+use super::{COPIES, Conv, Conv2dOp, GROUPS, Geometry, PIECE};
 use crate::cpu::pieces::{Cut, Pieces, Tasks};
 use crate::cpu::scalar::Scalar;
 use crate::cpu::{Cpu, add_column_sums, gemm_serial, simd};
@@ -158,8 +158,7 @@ impl<T: Scalar> Conv2dOp for Cpu<T> {
         );
         // f(x) = max(x, 0)
         if conv.relu {
-            let step = 16_384;
-            let pieces = dx.slice_mut().par_chunks_mut(step).zip(x.par_chunks(step));
+            let pieces = dx.slice_mut().par_chunks_mut(PIECE).zip(x.par_chunks(PIECE));
             pieces.for_each(|(dx, x)| {
                 for (dx, &x) in dx.iter_mut().zip(x) {
                     *dx = if x > T::Master::ZERO { *dx } else { T::Master::ZERO };
@@ -184,6 +183,11 @@ fn flip<T: Real>(geo: &Geometry, weight: &[T]) -> Vec<T> {
     flipped
 }
 
+/// Groups of `bands` bands, each with a copy of a dW of `numbers` numbers.
+fn groups(bands: usize, numbers: usize) -> usize {
+    bands.min(GROUPS).min((COPIES / numbers.max(1)).max(2))
+}
+
 /// dW_u += dyᵀ X_u by groups of bands, whose sums are added in order. The number of groups depends on
 /// the shape alone; few where dW is large, because each group has a copy of it.
 fn add_weight_gradient<S: Scalar<Master = T>, T: Real>(
@@ -199,7 +203,7 @@ fn add_weight_gradient<S: Scalar<Master = T>, T: Real>(
         return;
     }
     let bands = geo.bands(dy.len() / image);
-    let groups = bands.len().min(16).min(((1 << 24) / dw.len().max(1)).max(2));
+    let groups = groups(bands.len(), dw.len());
     let add_group = |bands: &[(usize, Range<usize>)]| {
         let mut sums = vec![T::ZERO; dw.len()];
         for (b, lines) in bands {
@@ -232,5 +236,18 @@ fn add_weight_gradient<S: Scalar<Master = T>, T: Real>(
     let partial: Vec<Vec<T>> = bands.par_chunks(step).collect_alone(add_group);
     for sums in partial {
         simd::add_assign(dw, &sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_by_hand() {
+        assert_eq!([1, 16, 17].map(|bands| groups(bands, 9)), [1, 16, 16]);
+        // 2^24 numbers are 5 copies of 3 · 2^20, and two copies of whatever size are made.
+        assert_eq!([2, 40].map(|bands| groups(bands, 3 << 20)), [2, 5]);
+        assert_eq!([1, 40].map(|bands| groups(bands, 1 << 25)), [1, 2]);
     }
 }
