@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | several outputs, state, constraints, settings | [`Check`] |
 //! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | generated sizes, the smallest that fails | [`shapes`] |
 //! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
 //! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
 //! | equations between two rules | [`identity`] |
@@ -147,6 +148,7 @@ mod random;
 pub mod real;
 pub mod report;
 mod second_order;
+pub mod shapes;
 pub mod taylor;
 pub mod variable;
 pub mod verdict;
@@ -161,5 +163,6 @@ pub use builder::{Check, Layer};
 pub use constraint::Constraint;
 pub use outputs::Outputs;
 pub use second_order::Differentiable;
+pub use shapes::Shapes;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
