@@ -12,6 +12,7 @@
 //! | generated sizes, the smallest that fails | [`shapes`] |
 //! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
 //! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
+//! | a function of another program, `beit-check serve` | [`mod@serve`] |
 //! | equations between two rules | [`identity`] |
 //! | differences and their error | [`ladder`] |
 //! | exact derivatives by dual numbers | [`exact`], [`dual`] |
@@ -148,6 +149,7 @@ mod random;
 pub mod real;
 pub mod report;
 mod second_order;
+pub mod serve;
 pub mod shapes;
 pub mod taylor;
 pub mod variable;

@@ -244,7 +244,7 @@ fn candidates(range: &RangeInclusive<usize>) -> Vec<usize> {
 }
 
 /// What a panic says.
-fn text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn text(panic: &(dyn Any + Send)) -> &str {
     let literal = panic.downcast_ref::<&str>().copied();
     literal
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
