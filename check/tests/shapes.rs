@@ -14,7 +14,7 @@ fn a_right_layer_passes_at_all_sizes() {
             .with("w", n.normal("w", (n["outputs"], n["inputs"])))
             .with("b", n.normal("b", n["outputs"]));
         Check::new("linear").at(at).gradients(
-            |a| a.matrix("x").dot(&a.matrix("w").t()) + &a.vector("b"),
+            |a| a.matrix("x").dot(&a.matrix("w").t()) + a.vector("b"),
             |a, dy: &Array2<f64>| {
                 let (dx, dw) = (dy.dot(&a.matrix("w")), dy.t().dot(&a.matrix("x")));
                 Arrays::new().with("x", dx).with("w", dw).with("b", dy.sum_axis(Axis(0)))
