@@ -297,9 +297,12 @@ impl Check {
     }
 }
 
-/// The arrays, a few units of rounding beside where they are.
+/// The arrays beside where they are.
 pub(crate) fn nudged(at: &Arrays, nudge: &mut Nudge) -> Arrays {
-    at.clone().map(|_, x| x.mapv(|x| nudge.near(x)))
+    at.clone().map(|name, x| {
+        let size = Variable::new(name, x.shape(), flat(&x)).size();
+        x.mapv(|x| nudge.near(x, size))
+    })
 }
 
 /// Each number times one.
