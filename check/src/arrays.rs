@@ -5,7 +5,8 @@ use super::report::Report;
 use crate::builder::Check;
 use crate::real::Real;
 use ndarray::{
-    Array, ArrayBase, ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayView3, Data, Dimension, IxDyn,
+    Array, ArrayBase, ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayView3, Data, Dimension,
+    IxDyn, Zip,
 };
 use std::ops::Index;
 
@@ -92,10 +93,10 @@ impl<T> Arrays<T> {
         T: Copy,
     {
         let pairs = self.0.iter().zip(&others.0);
-        let one = |((name, a), (_, b)): (&(String, ArrayD<T>), &(String, ArrayD<U>))| {
-            (name.clone(), ndarray::Zip::from(a).and(b).map_collect(|a, b| make(*a, *b)))
-        };
-        Arrays(pairs.map(one).collect())
+        let all = pairs.map(|((name, a), (_, b))| {
+            (name.clone(), Zip::from(a).and(b).map_collect(|a, b| make(*a, *b)))
+        });
+        Arrays(all.collect())
     }
 }
 

@@ -7,12 +7,14 @@ use crate::arrays::Arrays;
 use crate::dual::Dual;
 use crate::real::Real;
 use ndarray::{ArrayD, Axis, Dimension, Zip};
+use serde::Deserialize;
 
 /// Farthest that a row of a simplex may sum from 1, and two mirrored elements may differ.
 const CLOSE: f64 = 1e-9;
 
 /// What an argument keeps while it moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// Every element is positive, and stays so: x = x₀ e^(asinh t) with t = (w − x₀)/x₀, which is straight near
     /// the point and halves where it would reach 0. The slope at the point is 1: gradients look as ever.

@@ -21,6 +21,9 @@ const FACTOR: f64 = -1024.0;
 /// Numbers to numbers, at a point.
 type Product<'a> = &'a dyn Fn(&Arrays, &[f64]) -> Vec<f64>;
 
+/// Both sides of an equation at a point, for a multiple of the direction.
+type LinearSides<'a> = &'a dyn Fn(&Arrays, f64) -> (Vec<f64>, Vec<f64>);
+
 /// Directions along which one array moves.
 enum Moves {
     /// Each element by itself.
@@ -227,7 +230,7 @@ impl Check {
         let n = at.numbers().len();
         let (v, w, u) = (rng.normal(n), rng.normal(n), rng.normal(outputs));
         let sum: Vec<f64> = v.iter().zip(&w).map(|(v, w)| v + w).collect();
-        let judge = |name: &str, sides: &dyn Fn(&Arrays, f64) -> (Vec<f64>, Vec<f64>)| {
+        let judge = |name: &str, sides: LinearSides| {
             Identity::judge(name.into(), self.settings.resolution, |nudge| {
                 let u = times(&u, nudge.multiples.1);
                 let (left, right) = sides(&nudged(at, nudge), nudge.multiples.0);
@@ -294,9 +297,12 @@ impl Check {
     }
 }
 
-/// The arrays, a few units of rounding beside where they are.
+/// The arrays beside where they are.
 pub(crate) fn nudged(at: &Arrays, nudge: &mut Nudge) -> Arrays {
-    at.clone().map(|_, x| x.mapv(|x| nudge.near(x)))
+    at.clone().map(|name, x| {
+        let size = Variable::new(name, x.shape(), flat(&x)).size();
+        x.mapv(|x| nudge.near(x, size))
+    })
 }
 
 /// Each number times one.

@@ -1,10 +1,12 @@
 //! Equations that two rules must keep whatever the arguments are: ⟨u, J v⟩ = ⟨Jᵀ u, v⟩ of a Jacobian-vector and a
 //! vector-Jacobian product, ⟨w, H v⟩ = ⟨v, H w⟩ of a Hessian.
 //!
-//! Both sides are computed several times, each time a few units of rounding beside the point and with other
-//! multiples of u and v, which are divided out again. In exact arithmetic the difference of the sides is 0
-//! each time where both are right, and nearly one number where one of them is wrong; what it scatters by is
-//! round-off, whatever the precision in which the rules compute.
+//! Both sides are computed several times, a few units of rounding beside the point and with other multiples of
+//! u and v, which are divided out again. In exact arithmetic the difference of the sides is 0 each time where both
+//! are right, and nearly one number where one of them is wrong; what it scatters by is round-off, whatever the
+//! precision in which the rules compute. That near the point a rounding may repeat itself (1 − tanh² where tanh is
+//! next to 1): the difference must also stand out from how it scatters around its mean in a neighbourhood of a
+//! 64th, where no rounding does.
 
 use crate::random::{SEED, Stream};
 use crate::verdict::{Cause, Verdict};
@@ -37,18 +39,26 @@ impl Sides {
     }
 }
 
+/// Farthest that a number is moved, relative to it near the point ...
+const NEAR: f64 = 16.0 * f64::EPSILON;
+/// ... and to its array in the neighbourhood.
+const WIDE: f64 = 1.0 / 64.0;
+
 /// How far beside the point, and what the factors are multiplied by.
 pub(crate) struct Nudge {
     rng: Stream,
-    first: bool,
+    distance: f64,
     /// Multiples of both factors.
     pub multiples: (f64, f64),
 }
 
 impl Nudge {
-    /// The number or one a few units of rounding beside it; 0 stays.
-    pub fn near(&mut self, x: f64) -> f64 {
-        if self.first { x } else { x * (1.0 + 16.0 * f64::EPSILON * self.rng.uniform(-1.0, 1.0)) }
+    /// The number or one beside it, in an array of this size; 0 stays.
+    pub fn near(&mut self, x: f64, size: f64) -> f64 {
+        // A small number may be added to a large one: only the size of the array moves the sum.
+        let length = if self.distance == WIDE { x.abs().max(size) } else { x.abs() };
+        let moved = x + self.distance * length * self.rng.uniform(-1.0, 1.0);
+        if x == 0.0 { x } else { moved }
     }
 }
 
@@ -76,26 +86,29 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Judges an equation by its sides at nudged points.
+    /// Judges an equation by its sides at the point and at nudged ones.
     pub(crate) fn judge(
         name: String,
         resolution: f64,
         mut sides: impl FnMut(&mut Nudge) -> Sides,
     ) -> Self {
-        let mut all = Vec::new();
-        for (i, multiples) in MULTIPLES.into_iter().enumerate() {
-            let rng = Stream::new(SEED, 20 + i as u64);
-            let mut nudge = Nudge { rng, first: i == 0, multiples };
-            let product = multiples.0 * multiples.1;
-            let Sides { left, right, scale } = sides(&mut nudge);
-            all.push((left / product, right / product, scale / product));
+        let mut look = |distance: f64| -> Vec<Sides> {
+            let times = MULTIPLES.into_iter().enumerate().map(|(i, multiples)| {
+                let rng = Stream::new(SEED, 20 + i as u64);
+                let distance = if i == 0 && distance == NEAR { 0.0 } else { distance };
+                let found = sides(&mut Nudge { rng, distance, multiples });
+                let by = multiples.0 * multiples.1;
+                Sides { left: found.left / by, right: found.right / by, scale: found.scale / by }
+            });
+            times.collect()
+        };
+        let (near, wide) = (look(NEAR), look(WIDE));
+        let Sides { left, right, scale } = near[0];
+        if !(left - right).is_finite() {
+            return Self::new(name, resolution, (left, right), f64::INFINITY, 0.0, scale);
         }
-        let differences: Vec<f64> = all.iter().map(|(a, b, _)| a - b).collect();
-        let n = TIMES as f64;
-        let mean = differences.iter().sum::<f64>() / n;
-        let squares: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
-        let (left, right, scale) = all[0];
-        let bound = DEVIATIONS * (squares / (n - 1.0) / n).sqrt() + 4.0 * f64::EPSILON * scale;
+        let ((mean, own, n), (_, around, _)) = (scatter(&near), scatter(&wide));
+        let bound = DEVIATIONS * around.max(own / n.sqrt()) + 4.0 * f64::EPSILON * scale;
         Self::new(name, resolution, (left, right), mean.abs(), bound, scale)
     }
 
@@ -120,6 +133,16 @@ impl Identity {
         };
         Self { name, left, right, bound, scale, error, verdict, cause, located: None }
     }
+}
+
+/// Mean and deviation of the differences that are finite (beside the edge of a domain some are not), and
+/// their number.
+fn scatter(all: &[Sides]) -> (f64, f64, f64) {
+    let finite = all.iter().map(|s| s.left - s.right).filter(|d| d.is_finite());
+    let n = finite.clone().count().max(1) as f64;
+    let mean = finite.clone().sum::<f64>() / n;
+    let squares: f64 = finite.map(|d| (d - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt(), n)
 }
 
 impl fmt::Display for Identity {

@@ -9,8 +9,10 @@
 //! | --- | --- |
 //! | several outputs, state, constraints, settings | [`Check`] |
 //! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | generated sizes, the smallest that fails | [`shapes`] |
 //! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
 //! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
+//! | a function of another program, `beit-check serve` | [`mod@serve`] |
 //! | equations between two rules | [`identity`] |
 //! | differences and their error | [`ladder`] |
 //! | exact derivatives by dual numbers | [`exact`], [`dual`] |
@@ -151,6 +153,8 @@ mod random;
 pub mod real;
 pub mod report;
 mod second_order;
+pub mod serve;
+pub mod shapes;
 pub mod taylor;
 pub mod variable;
 pub mod verdict;
@@ -165,5 +169,6 @@ pub use builder::{Check, Layer};
 pub use constraint::Constraint;
 pub use outputs::Outputs;
 pub use second_order::Differentiable;
+pub use shapes::Shapes;
 
 pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};

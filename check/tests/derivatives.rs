@@ -48,7 +48,7 @@ fn a_rule_for_jacobian_vector_products() {
         let forward = |a: &Arrays| softmax(&a.matrix("x").to_owned());
         let right = |a: &Arrays, v: &Arrays| softmax_product(a, &v.matrix("x").to_owned());
         passes(&at(rows, cols).forward_mode(forward, right));
-        let wrong = |a: &Arrays, v: &Arrays| forward(a) * &v.matrix("x");
+        let wrong = |a: &Arrays, v: &Arrays| forward(a) * v.matrix("x");
         fails(&at(rows, cols).forward_mode(forward, wrong), "(jvp): x");
         // Not linear: clipped.
         let clipped = |a: &Arrays, v: &Arrays| right(a, v).mapv(|r| r.clamp(-9.0, 9.0));
@@ -264,4 +264,38 @@ fn a_rule_against_dual_numbers() {
     };
     passes(&run(1.0));
     fails(&run(1.0 + 1e-12), "by dual numbers");
+}
+
+/// Value, slope, and the slope by another formula.
+type Formulas = fn(f64, f64) -> [f64; 3];
+
+/// Two formulas for one slope that cancel, each in its own way: no equation between them is called wrong.
+#[test]
+fn rounding_is_no_fault() {
+    let all: [Formulas; 5] = [
+        |x, o| [(x + o).powi(2) - o * o, 2.0 * (x + o), (x + o) + (x + o)],
+        |x, _| {
+            let e = (30.0 + 2.0 * x).exp();
+            let t = (e - 1.0) / (e + 1.0);
+            [t, 1.0 - t * t, 4.0 * e / ((e + 1.0) * (e + 1.0))]
+        },
+        |x, o| [o * (1.0 - x.cos()), o * x.sin(), 2.0 * o * (x / 2.0).sin() * (x / 2.0).cos()],
+        |x, o| [(o * x).sin(), o * (o * x).cos(), o * (1.0 - 2.0 * (o * x / 2.0).sin().powi(2))],
+        |x, o| [(x * x + 1.0 / o).ln(), 2.0 * x / (x * x + 1.0 / o), 2.0 / (x + 1.0 / (o * x))],
+    ];
+    for seed in 0..200 {
+        let offset = 10f64.powi(seed % 7);
+        for formulas in all {
+            let check =
+                Check::new("f").at(Arrays::new().with("x", wave(6, 0.1 + 0.37 * f64::from(seed))));
+            let report = check.forward_and_reverse(
+                |a| a["x"].mapv(|x| formulas(x, offset)[0]),
+                |a, v| &v["x"] * &a["x"].mapv(|x| formulas(x, offset)[1]),
+                |a, dy| Arrays::new().with("x", dy * &a["x"].mapv(|x| formulas(x, offset)[2])),
+            );
+            for identity in &report.identities {
+                assert_ne!(identity.verdict, Verdict::Fail, "{offset:e}: {identity}");
+            }
+        }
+    }
 }

@@ -76,7 +76,7 @@ fn holds(
             continue;
         }
         let units = error(y, &want(&wide(x))) / UNIT / scale(x.value());
-        if !(units <= worst) {
+        if units.is_nan() || units > worst {
             (worst, at) = (units, x);
         }
     }
@@ -109,7 +109,7 @@ fn arithmetic_agrees_with_dashu() {
 #[test]
 fn roots_agree_with_dashu() {
     let all = range(1e-305, 1e300);
-    holds("cbrt", 4.0, &all, Real::cbrt, |x| cbrt(x), one);
+    holds("cbrt", 4.0, &all, Real::cbrt, cbrt, one);
     let positive: Vec<Double> = all.into_iter().filter(|x| x.value() > 0.0).collect();
     holds("sqrt", 4.0, &positive, Real::sqrt, |x| x.sqrt(), one);
 }

@@ -42,7 +42,8 @@ fn functions_of_everything_agree_with_num_dual() {
 
 #[test]
 fn functions_of_parts_agree_with_num_dual() {
-    let all: [(Both, fn(f64) -> bool); 10] = [
+    type Domain = fn(f64) -> bool;
+    let all: [(Both, Domain); 10] = [
         (("exp", Real::exp, |x| x.exp()), |x| x < 700.0),
         (("exp_m1", Real::exp_m1, |x| x.exp_m1()), |x| x < 700.0),
         (("sinh", Real::sinh, |x| x.sinh()), |x| x.abs() < 700.0),
@@ -145,7 +146,8 @@ fn a_constant_exponent_needs_no_logarithm() {
 fn bounds_hold_in_single_precision() {
     let unit = 0.5 * f64::from(f32::EPSILON);
     type Single = fn(f32) -> f32;
-    let all: [(&str, fn(Bounded) -> Bounded, Single); 15] = [
+    type Ours = fn(Bounded) -> Bounded;
+    let all: [(&str, Ours, Single); 15] = [
         ("exp", Real::exp, f32::exp),
         ("ln", Real::ln, f32::ln),
         ("sin", Real::sin, f32::sin),

@@ -111,7 +111,7 @@ impl Double {
 
     /// Sine and cosine: of the rest beside a multiple of π/2.
     fn sin_cos(self) -> (Self, Self) {
-        if !(self.high.abs() <= TURNS) {
+        if self.high.is_nan() || self.high.abs() > TURNS {
             let ((sin, cos), (low_sin, low_cos)) = (self.high.sin_cos(), self.low.sin_cos());
             let parts = (sin * low_cos + cos * low_sin, cos * low_cos - sin * low_sin);
             return (Self::of(parts.0), Self::of(parts.1));
