@@ -16,6 +16,8 @@ pub(super) struct Claim {
     pub noise: f64,
     /// Smallest scale on which it is judged.
     pub floor: f64,
+    /// The largest gradient of the tensor.
+    pub largest: f64,
     /// What the derivative would be if the outputs changed by their own size over that of the variable.
     pub natural: f64,
 }
@@ -64,6 +66,7 @@ impl Claim {
                 || (zero && agrees && bound <= part * self.natural)
         };
         let resolved = fine(settings.coarsest)
+            || bound <= settings.coarsest * self.largest
             || (within && bound <= settings.atol + settings.rtol * numeric.abs());
         let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
@@ -105,7 +108,8 @@ impl Claim {
         // Shorter steps than those that show the resolution were taken to look for more.
         let enough = bound.max(resolution * scale);
         let looked = ladder.rungs.iter().filter(|r| r.step <= step).map(|r| r.noise);
-        let visible = looked.filter(|noise| *noise <= enough).fold(bound, f64::max);
+        // The differences and the claim may be off to either side.
+        let visible = bound + looked.filter(|noise| *noise <= enough).fold(bound, f64::max);
         Judged {
             numeric,
             truncation,

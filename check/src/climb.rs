@@ -51,6 +51,16 @@ impl<'a, 'b> Climb<'a, 'b> {
     /// that contradicts, longer steps are taken from there.
     pub fn judge(&mut self, claim: &Claim) -> Judged {
         let settings = self.problem.settings;
+        self.halve();
+        if let ([(t, i, _)], [rung]) = (self.direction, &self.ladder.rungs[..])
+            && !rung.difference.is_finite()
+        {
+            // Far out of the domain; the size of the others is not its own.
+            let own = self.problem.at.values[*t][*i].abs();
+            if own > 0.0 && own < self.first {
+                self.first = ODD * settings.first_step * own;
+            }
+        }
         while self.ladder.rungs.len() < ladder::FIRST && self.halve() {}
         let mut judged = claim.judge(&self.ladder, settings);
         while !judged.clear && self.halve() {

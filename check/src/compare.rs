@@ -224,6 +224,7 @@ impl Problem<'_> {
         }
         let start = self.at.clone();
         let choice = found.choice;
+        let here = found.clone();
         for redrawn in 1..=REDRAWS {
             let elements = direction.iter().map(|&(t, i, _)| (t, i));
             self.redraw(&start, elements);
@@ -236,7 +237,7 @@ impl Problem<'_> {
         self.at = start;
         if choice.is_some() && found.cause == Some(Cause::Kink) {
             // There is no place without one; what was claimed is one of what could be.
-            (found.verdict, found.cause) = (Verdict::Pass, None);
+            found = Comparison { verdict: Verdict::Pass, cause: None, ..here };
         }
         found
     }
@@ -260,6 +261,9 @@ impl Problem<'_> {
         } else if beyond.iter().all(|b| *b == 0.0) {
             let (least, most, yours) = (interval.least, interval.most, claim.analytic);
             found.choice = Some(Choice { least, most, yours, step });
+            found.numeric = yours.clamp(least, most);
+            (found.truncation, found.round_off) = (0.0, interval.bound);
+            found.visible = interval.bound;
         }
         found.verdict
     }
@@ -275,7 +279,10 @@ impl Problem<'_> {
         let own = direction.iter().map(|d| largest(&self.at.gradients[d.0])).fold(0.0, f64::max);
         let outputs = self.upstream.iter().zip(&self.at.outputs).map(|(u, y)| (u * y).abs());
         let natural = outputs.sum::<f64>() / self.scale_of(direction);
-        Claim { analytic, magnitude, noise, floor: (1e-3 * own).max(1e-6 * overall), natural }
+        let floor = (1e-3 * own).max(1e-6 * overall);
+        // Along many elements at once the largest is no measure.
+        let largest = if direction.len() == 1 { own } else { 0.0 };
+        Claim { analytic, magnitude, noise, floor, largest, natural }
     }
 
     fn compare_here(&self, direction: &Direction, place: &Location) -> Comparison {

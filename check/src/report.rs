@@ -187,7 +187,7 @@ impl Report {
         let mut notes = Vec::new();
         if !self.all_zero.is_empty() {
             notes.push(format!(
-                "the gradient is 0 in every element of {}",
+                "the gradient is zero in every element of {}",
                 self.all_zero.join(", ")
             ));
         }
@@ -217,7 +217,7 @@ impl Report {
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
             notes.push(format!(
-                "{redrawn} compared at a point beside the given one, which has a kink"
+                "{redrawn} redrawn: compared beside the given point, which has a kink"
             ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))
