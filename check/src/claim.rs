@@ -7,6 +7,9 @@ use super::verdict::{Cause, Verdict};
 /// The part of the resolution to which the bound is pressed where steps allow it.
 const SHARP: f64 = 1e-3;
 
+/// So far outside of a bound that is not one of round-off a claim is wrong.
+const UNCERTAIN: f64 = 8.0;
+
 /// What backward says of a derivative.
 pub(super) struct Claim {
     pub analytic: f64,
@@ -85,7 +88,8 @@ impl Claim {
             None if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if broken => None,
             Some(_) if ladder.has_kink() => Some(Cause::Kink),
-            Some(_) if differs && (converged || ladder.is_drowned()) => None,
+            // An estimate of what is left of the step is no more than that.
+            Some(_) if differs && (converged || off > UNCERTAIN * bound) => None,
             Some(_) if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if converged || ladder.is_drowned() => Some(Cause::RoundOff),
             _ => Some(Cause::Steps),

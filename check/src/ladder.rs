@@ -34,6 +34,9 @@ const FALLS: f64 = 0.625;
 /// (1, −1)/2h.
 const JUMP_NOISE: f64 = 3.5;
 
+/// Most steps over which a kink is looked at.
+const KINK_STEPS: i32 = 10;
+
 /// Rungs before anything is said: all orders.
 pub const FIRST: usize = COLUMNS;
 
@@ -215,7 +218,8 @@ impl Ladder {
 
     /// Whether the distance of the one-sided slopes grows like 1/h: the function jumps.
     pub(super) fn has_jump(&self) -> bool {
-        let last: Vec<&Rung> = self.usable().iter().rev().take(2).collect();
+        let clear = |r: &&Rung| r.jump.abs() > 8.0 * JUMP_NOISE * r.noise;
+        let last: Vec<&Rung> = self.usable().iter().rev().filter(clear).take(2).collect();
         match last[..] {
             [near, far] => {
                 let shorter = far.step / near.step;
@@ -225,14 +229,18 @@ impl Ladder {
         }
     }
 
-    /// The steps, the shortest first, at which the distance of the one-sided slopes stands far out from
-    /// round-off, up to the first at which it is another.
-    pub(super) fn kinked(&self) -> Vec<f64> {
-        let clear = |r: &&Rung| r.jump.abs() > 32.0 * JUMP_NOISE * r.noise;
-        let rungs: Vec<&Rung> = self.usable().iter().rev().skip_while(|r| !clear(r)).collect();
-        let Some(first) = rungs.first() else { return Vec::new() };
-        let alike = |r: &&&Rung| (0.8..1.25).contains(&(r.jump / first.jump));
-        rungs.iter().take_while(alike).map(|r| r.step).collect()
+    /// Steps over which to look at a kink, the shortest first: from where the distance of the one-sided slopes
+    /// stands far out from round-off on.
+    pub(super) fn kink_steps(&self) -> Vec<f64> {
+        let usable = self.usable();
+        let clear = |r: &&Rung| r.jump.abs() > JUMP_NOISE * r.noise;
+        let Some(seen) = usable.iter().rev().find(clear) else { return Vec::new() };
+        let shortest = seen.step * (32.0 * JUMP_NOISE * seen.noise / seen.jump.abs());
+        let longest = usable.first().map_or(0.0, |r| r.step);
+        let shortest = shortest.max(1e-12 * longest);
+        let ratio = (longest / shortest).powf(1.0 / f64::from(KINK_STEPS)).max(4.0);
+        let steps = (0..KINK_STEPS).map(|k| shortest * ratio.powi(k));
+        steps.take_while(|step| *step < longest).collect()
     }
 }
 

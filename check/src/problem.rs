@@ -16,8 +16,10 @@ fn middle(mut all: Vec<f64>) -> f64 {
 }
 
 /// What rounding does to a number that is rounded once.
-fn rounding(x: f64) -> f64 {
-    (0.5 * f64::EPSILON * x.abs()).max(SMALLEST)
+fn rounding(x: f64, coarse: bool) -> f64 {
+    // A third of a unit of f32 where the precision inside is not that of f64.
+    let part = if coarse { f64::from(f32::EPSILON) / 3.0 } else { 0.5 * f64::EPSILON };
+    (part * x.abs()).max(SMALLEST)
 }
 
 pub(super) struct Problem<'a> {
@@ -170,7 +172,7 @@ impl<'a> Problem<'a> {
             backward(&values(d), &upstream).concat()
         });
         let pairs = outputs.deviations.iter().zip(&at.outputs);
-        self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y))).collect();
+        self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y, outputs.coarse))).collect();
         if outputs.coarse {
             let pairs = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
             self.precision = middle(pairs.map(|(s, y)| s / y.abs()).collect());
@@ -187,7 +189,7 @@ impl<'a> Problem<'a> {
                 let branch = (1e-5 * largest(g)).max(100.0 * common);
                 let one = |(s, g): (&f64, &f64)| {
                     let own = if *s > branch { common } else { *s };
-                    own.max(common).max(rounding(*g))
+                    own.max(common).max(rounding(*g, gradients.coarse))
                 };
                 own.iter().zip(g).map(one).collect()
             })
