@@ -68,8 +68,9 @@ impl Claim {
                 || bound <= f64::MIN_POSITIVE
                 || (zero && agrees && bound <= part * self.natural)
         };
-        let resolved = fine(settings.coarsest)
-            || bound <= settings.coarsest * self.largest
+        let coarsest = settings.coarsest.max(resolution) / 3.0;
+        let resolved = fine(coarsest)
+            || bound <= coarsest * self.largest
             || (within && bound <= settings.atol + settings.rtol * numeric.abs());
         let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
@@ -104,10 +105,11 @@ impl Claim {
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
+        let seen = if zero { scale.max(self.natural) } else { scale };
         let sight = match verdict {
             Verdict::Fail => off.min(scale) / 8.0,
-            Verdict::Pass => 0.5 * bound.max(resolution * scale),
-            Verdict::Inconclusive => 0.5 * resolution * scale,
+            Verdict::Pass => 0.5 * bound.max(resolution * seen),
+            Verdict::Inconclusive => 0.5 * resolution * seen,
         };
         // Shorter steps than those that show the resolution were taken to look for more.
         let enough = bound.max(resolution * scale);

@@ -18,6 +18,8 @@ use std::f64::consts::SQRT_2;
 
 /// Steps of a curve, from twice the size of the tensor on.
 const CURVE_STEPS: i32 = 50;
+/// Elements moved by all blocks of a tensor together, at most.
+const MOVED: usize = 2_000_000;
 /// How often a point at a kink is drawn anew.
 const REDRAWS: usize = 3;
 /// Random directions through the elements at kinks, besides that of all alike.
@@ -80,7 +82,7 @@ impl Problem<'_> {
         }
         let mut parts: Vec<Vec<usize>> =
             (0..self.settings.projections).map(|_| (0..n).collect()).collect();
-        let count = n.div_ceil(dense.max(1)).min(self.settings.blocks);
+        let count = n.div_ceil(dense.max(1)).min(self.settings.blocks).min(MOVED / n);
         if count > 1 {
             for _ in 0..2 {
                 parts.extend(directions::blocks(n, count, &mut self.rng));

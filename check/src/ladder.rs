@@ -27,6 +27,12 @@ const SAFETY: f64 = 2.0;
 /// Where differences wander, the end may be farther away than the last distances.
 const ROUGH: f64 = 4.0;
 
+/// Growth of round-off towards the point by which long steps pass something over.
+const GROWN: f64 = 16.0;
+
+/// Changes of quantised outputs over the longest step by which they are a matter of round-off.
+const QUANTA: f64 = 100.0;
+
 /// Part of the fall of a smooth function's distances that differences must keep up with.
 const FALLS: f64 = 0.625;
 
@@ -103,6 +109,23 @@ impl Ladder {
         self.rungs.insert(place, rung);
     }
 
+    /// Where nothing moves over short steps, but over longer ones by a slope that does not fade, outputs come in
+    /// quanta: next to nothing, and then they are round-off that no displacement showed, or a large part of what
+    /// they ever change by, and then they are steps of the function.
+    pub(super) fn quantise(&mut self) {
+        let Some(stuck) = self.rungs.iter().position(|r| r.size == 0.0) else { return };
+        let [.., far, near] = &self.rungs[..stuck] else { return };
+        let quantum = 2.0 * near.step * near.size;
+        let longest = self.rungs[0].step * self.rungs[0].size;
+        let fades = near.size < 0.8 * far.size;
+        if fades || !(2.0 * longest > QUANTA * quantum) {
+            return;
+        }
+        for r in &mut self.rungs {
+            r.noise = r.noise.max(quantum / r.step);
+        }
+    }
+
     /// The value with the smallest error estimate of those that no shorter step contradicts; none before
     /// there are two usable rungs.
     pub fn best(&self) -> Option<Estimate> {
@@ -120,7 +143,9 @@ impl Ladder {
         let (first, shorter) = (&rungs[0], &rungs[1..]);
         shorter.iter().any(|r| {
             let curved = SAFETY * apart(first) * (r.step / first.step).powi(2);
-            apart(r) > r.noise + value.bound() + curved
+            // Outputs that are larger near the point than far from it are passed over by long steps.
+            let passed_over = r.noise * r.step > GROWN * first.noise * first.step;
+            passed_over || apart(r) > r.noise + value.bound() + curved
         })
     }
 
