@@ -2,6 +2,7 @@
 
 use super::gradients::{Settings, Variable};
 use super::report::Report;
+use super::variable::Precision;
 use crate::builder::Check;
 use crate::real::Real;
 use ndarray::{
@@ -200,6 +201,43 @@ pub fn gradients_with<D: Dimension>(
     backward: impl Fn(&Arrays, &Array<f64, D>) -> Arrays,
 ) -> Report {
     Check::new(name).at(at.clone()).settings(*settings).gradients(forward, backward)
+}
+
+/// [`gradients`] of a forward and a backward that compute in f32. Points are moved to numbers that f32 has,
+/// and round-off is measured, so a right one passes at the resolution that f32 leaves, which the report
+/// states; at most 1e-3 of the largest gradient. Between kinks that are near it may be inconclusive.
+///
+/// ```
+/// use beit_check::{Arrays, gradients_f32};
+/// use ndarray::array;
+///
+/// let at: Arrays<f32> = Arrays::new().with("x", array![[-1.5, 0.2], [2.0, 7.0]]);
+/// let report = gradients_f32(
+///     "softplus",
+///     &at,
+///     |a| a["x"].mapv(|x| x.exp().ln_1p()),
+///     |a, dy| Arrays::new().with("x", dy / a["x"].mapv(|x| 1.0 + (-x).exp())),
+/// );
+/// assert!(report.passed(), "{report}");
+/// ```
+pub fn gradients_f32<D: Dimension>(
+    name: &str,
+    at: &Arrays<f32>,
+    forward: impl Fn(&Arrays<f32>) -> Array<f32, D>,
+    backward: impl Fn(&Arrays<f32>, &Array<f32, D>) -> Arrays<f32>,
+) -> Report {
+    let wide =
+        |a: Arrays<f32>| Arrays(a.0.into_iter().map(|(n, x)| (n, x.mapv(f64::from))).collect());
+    let narrow =
+        |a: &Arrays| Arrays(a.0.iter().map(|(n, x)| (n.clone(), x.mapv(|x| x as f32))).collect());
+    let settings = Settings { precision: Precision::F32, coarsest: 1e-3, ..Settings::default() };
+    gradients_with(
+        &settings,
+        name,
+        &wide(at.clone()),
+        |a| forward(&narrow(a)).mapv(f64::from),
+        |a, dy: &Array<f64, D>| wide(backward(&narrow(a), &dy.mapv(|dy| dy as f32))),
+    )
 }
 
 /// [`gradients`] of a function whose forward runs on any scalar: also against exact derivatives from dual

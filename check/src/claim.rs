@@ -62,7 +62,7 @@ impl Claim {
         let agrees = off <= bound || within;
         let resolution = settings.resolution;
         // A zero is one on the scale of what could move.
-        let zero = analytic.abs() <= self.noise.max(64.0 * f64::EPSILON * self.natural);
+        let zero = analytic.abs() <= self.noise.max(4.0 * f64::EPSILON * self.natural);
         let fine = |part: f64| {
             bound <= part * scale
                 || bound <= f64::MIN_POSITIVE

@@ -9,7 +9,6 @@ use super::kink::Interval;
 use super::ladder::Ladder;
 use super::noise::Squares;
 use super::problem::Problem;
-use super::promises::largest;
 use super::report::Report;
 use super::taylor::{self, Remainder, Step};
 
@@ -44,9 +43,7 @@ impl Problem<'_> {
         }
         self.compare_ties(report);
         if report.comparisons.iter().any(|c| c.redrawn > 0 || c.ladder.has_kink()) {
-            let lengths = self.variables.iter().map(|v| v.values.len()).enumerate();
-            let all: Vec<(usize, usize)> =
-                lengths.flat_map(|(t, n)| (0..n).map(move |i| (t, i))).collect();
+            let all = self.all_elements();
             self.redraw(&self.at.clone(), all.into_iter());
         }
         let direction = self.through_all();
@@ -61,6 +58,11 @@ impl Problem<'_> {
             }
         }
         report.taylor = Some(remainder);
+    }
+
+    fn all_elements(&self) -> Vec<(usize, usize)> {
+        let lengths = self.variables.iter().map(|v| v.values.len()).enumerate();
+        lengths.flat_map(|(t, n)| (0..n).map(move |i| (t, i))).collect()
     }
 
     fn compare_variable(&mut self, t: usize, report: &mut Report) -> Seen {
@@ -216,10 +218,12 @@ impl Problem<'_> {
         let mut found = self.compare_here(direction, &place);
         // The mean of both sides is one of what may be claimed.
         let meets_one = found.verdict == Verdict::Pass && found.ladder.has_kink();
-        if found.cause != Some(Cause::Kink) && !meets_one {
+        // Between kinks that are near, the steps of a coarse precision have no room.
+        let crowded = self.coarse && found.cause == Some(Cause::RoundOff);
+        if found.cause != Some(Cause::Kink) && !meets_one && !crowded {
             return found;
         }
-        match self.at_kink(direction, &mut found) {
+        match if crowded { Side::Unknown } else { self.at_kink(direction, &mut found) } {
             Side::Outside | Side::Unclear => return found,
             Side::Inside if self.settings.refuse_kinks => return found,
             Side::Inside | Side::Unknown => {}
@@ -228,11 +232,16 @@ impl Problem<'_> {
         let choice = found.choice;
         let here = found.clone();
         for redrawn in 1..=REDRAWS {
-            let elements = direction.iter().map(|&(t, i, _)| (t, i));
-            self.redraw(&start, elements);
+            let elements: Vec<(usize, usize)> = match crowded {
+                true => self.all_elements(),
+                false => direction.iter().map(|&(t, i, _)| (t, i)).collect(),
+            };
+            self.redraw(&start, elements.into_iter());
             let again = self.compare_here(direction, &place);
-            found = Comparison { redrawn, choice, ..again };
-            if found.cause != Some(Cause::Kink) {
+            // What was visible there was so on that scale.
+            let visible = again.visible * (here.scale / again.scale).max(1.0);
+            found = Comparison { redrawn, choice, visible, ..again };
+            if found.cause.is_none_or(|cause| cause != Cause::Kink && !crowded) {
                 break;
             }
         }
@@ -285,11 +294,11 @@ impl Problem<'_> {
         let mut squares = Squares::default();
         direction.iter().for_each(|&(t, i, v)| squares.add(self.gradient_noise[t][i] * v));
         let noise = DEVIATIONS * squares.root() + f64::EPSILON * magnitude;
-        let overall = self.at.gradients.iter().map(|g| largest(g)).fold(0.0, f64::max);
-        let own = direction.iter().map(|d| largest(&self.at.gradients[d.0])).fold(0.0, f64::max);
+        let largest = &self.at.largest;
+        let own = direction.iter().map(|d| largest[d.0]).fold(0.0, f64::max);
         let outputs = self.upstream.iter().zip(&self.at.outputs).map(|(u, y)| (u * y).abs());
         let natural = outputs.sum::<f64>() / self.scale_of(direction);
-        let floor = (1e-3 * own).max(1e-6 * overall);
+        let floor = 1e-3 * own;
         // Along many elements at once the largest is no measure.
         let largest = if direction.len() == 1 { own } else { 0.0 };
         Claim { analytic, magnitude, noise, floor, largest, natural }

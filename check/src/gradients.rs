@@ -58,7 +58,6 @@
 use super::certificate;
 use super::exact::{self, Slopes};
 use super::problem::Problem;
-use super::promises::largest;
 pub use super::report::{Comparison, Report};
 pub use super::variable::{Backward, Forward, Settings, Variable};
 pub use super::verdict::{Cause, Location, Verdict};
@@ -129,7 +128,7 @@ pub fn check_with(
     }
     report.faults.extend(problem.faults());
     if report.faults.is_empty() {
-        report.largest = problem.at.gradients.iter().map(|g| largest(g)).collect();
+        report.largest.clone_from(&problem.at.largest);
         problem.compare_all(&mut report);
     }
     if let Some(now) = other.take() {
@@ -141,7 +140,7 @@ pub fn check_with(
 }
 
 /// The result, or the text of a panic.
-fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -171,4 +171,4 @@ pub use outputs::Outputs;
 pub use second_order::Differentiable;
 pub use shapes::Shapes;
 
-pub use arrays::{Arrays, Function, gradients, gradients_of, gradients_with};
+pub use arrays::{Arrays, Function, gradients, gradients_f32, gradients_of, gradients_with};

@@ -19,8 +19,10 @@ const SPACINGS: [f64; 4] = [
     1.0 / (1u64 << 20) as f64,
     1.0 / (1u64 << 14) as f64,
 ];
-/// From this on they are long because the precision inside is not that of f64.
+/// From this on they are long because the precision inside is not that of f64 ...
 const COARSE: f64 = SPACINGS[2];
+/// ... where the deviation relative to the number is above this.
+const ROUGH: f64 = 1e-10;
 /// Of the numbers that move over the longest displacements the part that may stay where it is from one
 /// value to the next.
 const STUCK: f64 = 0.1;
@@ -86,7 +88,14 @@ pub(super) fn measure(
         let which = if flat { 0 } else { all.len().saturating_sub(1) / 2 };
         all.get(which).copied().unwrap_or(0.0)
     };
-    Measured { deviations: (0..n).map(middle).collect(), coarse: spacing >= COARSE }
+    let deviations: Vec<f64> = (0..n).map(middle).collect();
+    // Where a function is stationary, too, short displacements move nothing.
+    let values =
+        deviations.iter().zip(&far[0]).zip(&moves).filter(|((_, y), moves)| **moves && **y != 0.0);
+    let mut relative: Vec<f64> = values.map(|((s, y), _)| s / y.abs()).collect();
+    relative.sort_by(f64::total_cmp);
+    let common = relative.get(relative.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+    Measured { deviations, coarse: spacing >= COARSE && common > ROUGH }
 }
 
 /// All displacements times a factor.

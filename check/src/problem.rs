@@ -2,7 +2,7 @@
 
 use super::directions::Direction;
 use super::noise;
-use super::promises::{self, largest};
+use super::promises;
 use super::random::{SEED, Stream};
 use super::variable::{Backward, Evaluated, Forward, Settings, Variable, power_of_two};
 
@@ -23,7 +23,7 @@ fn rounding(x: f64, coarse: bool) -> f64 {
 }
 
 /// A value this far below the common size has none of its own.
-const NOTHING: f64 = 1e-9;
+const NOTHING: f64 = 1e-14;
 
 /// Whether all are numbers that f32 has, and not all are ones that a few bits hold.
 fn in_f32(numbers: &[f64]) -> bool {
@@ -46,6 +46,8 @@ pub(super) struct Problem<'a> {
     output_noise: Vec<f64>,
     /// ... and relative to the output, for points at which outputs are larger.
     precision: f64,
+    /// Whether the forward computes in less than f64.
+    pub coarse: bool,
     /// The same of each gradient.
     pub gradient_noise: Vec<Vec<f64>>,
 }
@@ -69,9 +71,10 @@ impl<'a> Problem<'a> {
         let mut rng = Stream::new(SEED, 1);
         let values: Vec<_> = variables.iter().map(|v| v.values.clone()).collect();
         let outputs = forward(&values);
-        let upstream = rng.normal(outputs.len());
+        let normal = rng.normal(outputs.len()).into_iter();
+        let upstream: Vec<f64> = normal.map(|u| settings.precision.round(u)).collect();
         let gradients = backward(&values, &upstream);
-        let at = Evaluated { values, outputs, gradients };
+        let at = Evaluated::new(values, outputs, gradients);
         let sizes = variables.iter().map(Variable::size).collect();
         let (output_noise, gradient_noise) = (Vec::new(), Vec::new());
         Self {
@@ -85,6 +88,7 @@ impl<'a> Problem<'a> {
             sizes,
             output_noise,
             precision: f64::EPSILON,
+            coarse: false,
             gradient_noise,
         }
     }
@@ -98,7 +102,9 @@ impl<'a> Problem<'a> {
 
     /// The longest step that may be of use.
     pub fn longest(&self, direction: &Direction) -> f64 {
-        let first = self.settings.first_step;
+        // A coarse precision needs room.
+        let room = if self.coarse { 16.0 } else { 1.0 };
+        let first = room * self.settings.first_step;
         match direction[..] {
             [(t, i, v)] => first * self.size_of(t, i).max(self.sizes[t] / 8.0) / v.abs(),
             _ => first * self.scale_of(direction),
@@ -148,7 +154,7 @@ impl<'a> Problem<'a> {
         }
         let outputs = (self.forward)(&values);
         let gradients = (self.backward)(&values, &self.upstream);
-        self.at = Evaluated { values, outputs, gradients };
+        self.at = Evaluated::new(values, outputs, gradients);
     }
 
     /// What is wrong before anything is compared; measures round-off on the way.
@@ -192,6 +198,7 @@ impl<'a> Problem<'a> {
         let coarse = outputs.coarse || in_f32(&at.outputs);
         let pairs = outputs.deviations.iter().zip(&at.outputs);
         self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y, coarse))).collect();
+        self.coarse = coarse;
         if coarse {
             let pairs = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
             self.precision = middle(pairs.map(|(s, y)| s / y.abs()).collect());
@@ -202,14 +209,14 @@ impl<'a> Problem<'a> {
         let coarse = gradients.coarse || in_f32(&backward(&at.values, &alone).concat());
         let mut rest = &gradients.deviations[..];
         let lengths = self.variables.iter().map(|v| v.values.len());
-        self.gradient_noise = (lengths.zip(&at.gradients))
-            .map(|(n, g)| {
+        self.gradient_noise = (lengths.zip(&at.gradients).zip(&at.largest))
+            .map(|((n, g), most)| {
                 let (own, others) = rest.split_at(n.min(rest.len()));
                 rest = others;
                 // Few values give a rough deviation; what is common in the tensor is known better.
                 let common = middle(own.to_vec());
                 // What stands far out from the others is no round-off but a branch that was left.
-                let branch = (1e-5 * largest(g)).max(100.0 * common);
+                let branch = (1e-5 * most).max(100.0 * common);
                 let one = |(s, g): (&f64, &f64)| {
                     let own = if *s > branch { common } else { *s };
                     own.max(common).max(rounding(*g, coarse))

@@ -64,7 +64,7 @@ pub(super) fn of_function(
     forward: &Forward,
     backward: &Backward,
 ) -> Vec<String> {
-    let Evaluated { values, outputs, gradients } = at;
+    let Evaluated { values, outputs, gradients, .. } = at;
     let mut faults = Vec::new();
     let named = |all: &[Vec<f64>]| -> Vec<NamedValues> {
         variables.iter().zip(all).map(|(v, g)| (v.name.clone(), g.clone())).collect()

@@ -1,5 +1,7 @@
 //! What is checked, and how thoroughly.
 
+use super::promises::largest;
+
 /// Values of the variables to all outputs in one array.
 pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 /// Values of the variables and gradient of the outputs to one gradient per variable.
@@ -152,4 +154,13 @@ pub(super) struct Evaluated {
     pub(super) values: Vec<Vec<f64>>,
     pub(super) outputs: Vec<f64>,
     pub(super) gradients: Vec<Vec<f64>>,
+    /// The largest magnitude of each gradient.
+    pub(super) largest: Vec<f64>,
+}
+
+impl Evaluated {
+    pub(super) fn new(values: Vec<Vec<f64>>, outputs: Vec<f64>, gradients: Vec<Vec<f64>>) -> Self {
+        let largest = gradients.iter().map(|g| largest(g)).collect();
+        Self { values, outputs, gradients, largest }
+    }
 }
