@@ -134,7 +134,11 @@ impl VCurve {
             plot = plot.points("compared", &[(self.step, off)]);
         }
         if self.bound > 0.0 && self.bound.is_finite() {
-            guides.push(("bound", Guide::Level(self.bound)));
+            // A line in two pieces: its name stands at their joint, among short steps, where there is room.
+            let rungs = &self.ladder.rungs;
+            let joint = rungs.len().saturating_sub(1) * 3 / 4;
+            let ends = [rungs.first(), rungs.get(joint), rungs.last()].into_iter().flatten();
+            guides.push(("bound", Guide::Path(ends.map(|r| (r.step, self.bound)).collect())));
         }
         // The shortest step first: its name stands at the other end, inside the frame.
         let floor = self.ladder.rungs.iter().rev();
@@ -263,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn the_floor_is_drawn_over_all_steps() {
+        let curves = curves(1.001);
+        for curve in &curves {
+            let known = curve.ladder.rungs.iter().filter(|r| r.noise > 0.0 && r.noise.is_finite());
+            let svg = curve.svg();
+            let guides = svg.split("class=guide d=\"").skip(1);
+            let pieces = guides.map(|g| g.split('"').next().unwrap().matches('M').count());
+            assert_eq!(pieces.max(), Some(known.count() - 1), "{svg}");
+        }
+    }
+
+    #[test]
     fn the_failing_element_is_drawn_with_those_beside_it() {
         let curves = curves(1.001);
         let titles: Vec<String> = curves.iter().map(VCurve::title).collect();
@@ -285,8 +301,10 @@ mod tests {
         };
         let level = svg.split("class=guide d=\"").skip(1).find_map(|path| {
             let path = path.split('"').next().unwrap();
-            let ends: Vec<&str> = path.split(['M', 'L', ' ']).filter(|n| !n.is_empty()).collect();
-            (ends.len() == 4 && ends[1] == ends[3]).then(|| ends[1].parse().unwrap())
+            let numbers: Vec<&str> =
+                path.split(['M', 'L', ' ']).filter(|n| !n.is_empty()).collect();
+            let level = numbers.chunks(2).all(|at| at[1] == numbers[1]);
+            level.then(|| numbers[1].parse().unwrap())
         });
         let mark = svg.rfind("<title>compared: ").unwrap();
         let place = svg[..mark].rfind("translate(").unwrap();

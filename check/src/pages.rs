@@ -213,5 +213,9 @@ fn clip(text: &str, letters: usize) -> String {
 
 /// A number as tables show it.
 fn number(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| format!("{x:.1e}"))
+    match x {
+        None => "-".into(),
+        Some(x) if x.is_infinite() => "∞".into(),
+        Some(x) => format!("{x:.1e}"),
+    }
 }
