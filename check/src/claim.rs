@@ -7,6 +7,9 @@ use super::verdict::{Cause, Verdict};
 /// The part of the resolution to which the bound is pressed where steps allow it.
 const SHARP: f64 = 1e-3;
 
+/// So far outside of a bound that is not one of round-off a claim is wrong.
+const UNCERTAIN: f64 = 8.0;
+
 /// What backward says of a derivative.
 pub(super) struct Claim {
     pub analytic: f64,
@@ -65,8 +68,9 @@ impl Claim {
                 || bound <= f64::MIN_POSITIVE
                 || (zero && agrees && bound <= part * self.natural)
         };
-        let resolved = fine(settings.coarsest)
-            || bound <= settings.coarsest * self.largest
+        let coarsest = settings.coarsest.max(resolution) / 3.0;
+        let resolved = fine(coarsest)
+            || bound <= coarsest * self.largest
             || (within && bound <= settings.atol + settings.rtol * numeric.abs());
         let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
@@ -85,7 +89,8 @@ impl Claim {
             None if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if broken => None,
             Some(_) if ladder.has_kink() => Some(Cause::Kink),
-            Some(_) if differs && (converged || ladder.is_drowned()) => None,
+            // An estimate of what is left of the step is no more than that.
+            Some(_) if differs && (converged || off > UNCERTAIN * bound) => None,
             Some(_) if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if converged || ladder.is_drowned() => Some(Cause::RoundOff),
             _ => Some(Cause::Steps),
@@ -100,10 +105,11 @@ impl Claim {
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
+        let seen = if zero { scale.max(self.natural) } else { scale };
         let sight = match verdict {
             Verdict::Fail => off.min(scale) / 8.0,
-            Verdict::Pass => 0.5 * bound.max(resolution * scale),
-            Verdict::Inconclusive => 0.5 * resolution * scale,
+            Verdict::Pass => 0.5 * bound.max(resolution * seen),
+            Verdict::Inconclusive => 0.5 * resolution * seen,
         };
         // Shorter steps than those that show the resolution were taken to look for more.
         let enough = bound.max(resolution * scale);

@@ -5,7 +5,6 @@ use super::directions::Direction;
 use super::ladder::{self, Ladder, Rung};
 use super::noise::Squares;
 use super::problem::{Problem, SMALLEST};
-use super::verdict::Verdict;
 use std::f64::consts::SQRT_2;
 
 /// Deviations of round-off that a bound allows.
@@ -51,16 +50,6 @@ impl<'a, 'b> Climb<'a, 'b> {
     /// that contradicts, longer steps are taken from there.
     pub fn judge(&mut self, claim: &Claim) -> Judged {
         let settings = self.problem.settings;
-        self.halve();
-        if let ([(t, i, _)], [rung]) = (self.direction, &self.ladder.rungs[..])
-            && !rung.difference.is_finite()
-        {
-            // Far out of the domain; the size of the others is not its own.
-            let own = self.problem.at.values[*t][*i].abs();
-            if own > 0.0 && own < self.first {
-                self.first = ODD * settings.first_step * own;
-            }
-        }
         while self.ladder.rungs.len() < ladder::FIRST && self.halve() {}
         let mut judged = claim.judge(&self.ladder, settings);
         while !judged.clear && self.halve() {
@@ -74,11 +63,19 @@ impl<'a, 'b> Climb<'a, 'b> {
             judged = claim.judge(&self.ladder, settings);
         }
         let Some(mut step) = self.ladder.rungs.last().map(|r| r.step) else { return judged };
+        let longest = self.problem.longest(self.direction);
         for _ in 0..LOOKS {
+            if judged.clear {
+                break;
+            }
             step *= UP;
-            let longer = self.ladder.rungs.iter().rev().find(|r| r.step > step / UP * 1.001);
-            let meets = longer.is_none_or(|r| r.step < 1.5 * step);
-            if judged.verdict != Verdict::Inconclusive || meets {
+            // What is there already is climbed past.
+            let near = |r: &&Rung| r.step < 1.5 * step && r.step * UP > 1.5 * step;
+            if self.ladder.rungs.iter().any(|r| near(&r)) {
+                step = self.first;
+                continue;
+            }
+            if step > longest {
                 break;
             }
             self.add(step);
@@ -141,5 +138,6 @@ impl<'a, 'b> Climb<'a, 'b> {
             size: size / length,
             noise: noise / length,
         });
+        self.ladder.quantise();
     }
 }

@@ -15,6 +15,8 @@ use super::taylor::{self, Remainder, Step};
 use super::verdict::{Cause, Location, Verdict};
 use std::f64::consts::SQRT_2;
 
+/// Elements moved by all blocks of a tensor together, at most.
+const MOVED: usize = 2_000_000;
 /// How often a point at a kink is drawn anew.
 const REDRAWS: usize = 3;
 /// Random directions through the elements at kinks, besides that of all alike.
@@ -77,7 +79,7 @@ impl Problem<'_> {
         }
         let mut parts: Vec<Vec<usize>> =
             (0..self.settings.projections).map(|_| (0..n).collect()).collect();
-        let count = n.div_ceil(dense.max(1)).min(self.settings.blocks);
+        let count = n.div_ceil(dense.max(1)).min(self.settings.blocks).min(MOVED / n);
         if count > 1 {
             for _ in 0..2 {
                 parts.extend(directions::blocks(n, count, &mut self.rng));
@@ -197,9 +199,9 @@ impl Problem<'_> {
             return found;
         }
         match self.at_kink(direction, &mut found) {
-            Verdict::Fail => return found,
-            _ if self.settings.refuse_kinks && found.choice.is_some() => return found,
-            _ => {}
+            Side::Outside | Side::Unclear => return found,
+            Side::Inside if self.settings.refuse_kinks => return found,
+            Side::Inside | Side::Unknown => {}
         }
         let start = self.at.clone();
         let choice = found.choice;
@@ -223,28 +225,36 @@ impl Problem<'_> {
 
     /// Fails a comparison whose claim lies outside of the interval of both sides over two steps, notes the
     /// choice in it where it lies inside over both.
-    fn at_kink(&self, direction: &Direction, found: &mut Comparison) -> Verdict {
+    fn at_kink(&self, direction: &Direction, found: &mut Comparison) -> Side {
         if found.ladder.has_jump() {
-            return found.verdict;
+            return Side::Unknown;
         }
-        let steps = found.ladder.kinked();
+        let steps = found.ladder.kink_steps();
         let claim = self.claim(direction);
         let [(interval, step), (other, _)] = Interval::sharpest(self, direction, &steps)[..] else {
-            return found.verdict;
+            return Side::Unknown;
         };
-        let beyond = [interval, other].map(|interval| interval.outside(claim.analytic));
-        if beyond.iter().all(|b| *b > 0.0) {
-            let place = Place { tensor: found.tensor.clone(), place: found.place.clone() };
-            let ladder = std::mem::take(&mut found.ladder);
-            *found = Comparison { ladder, ..self.outside(&claim, interval, step, &place) };
-        } else if beyond.iter().all(|b| *b == 0.0) {
-            let (least, most, yours) = (interval.least, interval.most, claim.analytic);
-            found.choice = Some(Choice { least, most, yours, step });
-            found.numeric = yours.clamp(least, most);
-            (found.truncation, found.round_off) = (0.0, interval.bound);
-            found.visible = interval.bound;
+        let beyond = [interval, other].map(|interval| interval.outside(claim.analytic) > 0.0);
+        match beyond {
+            [true, true] => {
+                let place = Place { tensor: found.tensor.clone(), place: found.place.clone() };
+                let ladder = std::mem::take(&mut found.ladder);
+                *found = Comparison { ladder, ..self.outside(&claim, interval, step, &place) };
+                Side::Outside
+            }
+            [false, false] => {
+                let (least, most, yours) = (interval.least, interval.most, claim.analytic);
+                found.choice = Some(Choice { least, most, yours, step });
+                found.numeric = yours.clamp(least, most);
+                (found.truncation, found.round_off) = (0.0, interval.bound);
+                found.visible = interval.bound;
+                Side::Inside
+            }
+            _ => {
+                (found.verdict, found.cause) = (Verdict::Inconclusive, Some(Cause::Kink));
+                Side::Unclear
+            }
         }
-        found.verdict
     }
 
     fn claim(&self, direction: &Direction) -> Claim {
@@ -328,6 +338,16 @@ impl Problem<'_> {
         let measured: Vec<_> = measured.collect();
         Remainder::new(&measured)
     }
+}
+
+/// Where a claim lies at a kink.
+enum Side {
+    Inside,
+    Outside,
+    /// One look says this, another that.
+    Unclear,
+    /// Both sides cannot be told.
+    Unknown,
 }
 
 struct Place {

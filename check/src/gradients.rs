@@ -90,7 +90,7 @@ pub fn check_with(
     let mut report = Report::new(name);
     report.settings = Some(*settings);
     report.tensors = variables.iter().map(|v| v.name.clone()).collect();
-    report.limit = settings.coarsest;
+    report.limit = settings.coarsest.max(settings.resolution);
     if variables.iter().any(|v| v.values.len() > settings.dense) {
         report.miss_probability = 0.5f64.powi(settings.projections as i32);
     }

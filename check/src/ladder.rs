@@ -27,12 +27,21 @@ const SAFETY: f64 = 2.0;
 /// Where differences wander, the end may be farther away than the last distances.
 const ROUGH: f64 = 4.0;
 
+/// Growth of round-off towards the point by which long steps pass something over.
+const GROWN: f64 = 16.0;
+
+/// Changes of quantised outputs over the longest step by which they are a matter of round-off.
+const QUANTA: f64 = 100.0;
+
 /// Part of the fall of a smooth function's distances that differences must keep up with.
 const FALLS: f64 = 0.625;
 
 /// Round-off of the distance of the one-sided slopes in units of that of the difference: (1, −2, 1)/h beside
 /// (1, −1)/2h.
 const JUMP_NOISE: f64 = 3.5;
+
+/// Most steps over which a kink is looked at.
+const KINK_STEPS: i32 = 10;
 
 /// Rungs before anything is said: all orders.
 pub const FIRST: usize = COLUMNS;
@@ -100,6 +109,23 @@ impl Ladder {
         self.rungs.insert(place, rung);
     }
 
+    /// Where nothing moves over short steps, but over longer ones by a slope that does not fade, outputs come in
+    /// quanta: next to nothing, and then they are round-off that no displacement showed, or a large part of what
+    /// they ever change by, and then they are steps of the function.
+    pub(super) fn quantise(&mut self) {
+        let Some(stuck) = self.rungs.iter().position(|r| r.size == 0.0) else { return };
+        let [.., far, near] = &self.rungs[..stuck] else { return };
+        let quantum = 2.0 * near.step * near.size;
+        let longest = self.rungs[0].step * self.rungs[0].size;
+        let fades = near.size < 0.8 * far.size;
+        if fades || !(2.0 * longest > QUANTA * quantum) {
+            return;
+        }
+        for r in &mut self.rungs {
+            r.noise = r.noise.max(quantum / r.step);
+        }
+    }
+
     /// The value with the smallest error estimate of those that no shorter step contradicts; none before
     /// there are two usable rungs.
     pub fn best(&self) -> Option<Estimate> {
@@ -117,7 +143,9 @@ impl Ladder {
         let (first, shorter) = (&rungs[0], &rungs[1..]);
         shorter.iter().any(|r| {
             let curved = SAFETY * apart(first) * (r.step / first.step).powi(2);
-            apart(r) > r.noise + value.bound() + curved
+            // Outputs that are larger near the point than far from it are passed over by long steps.
+            let passed_over = r.noise * r.step > GROWN * first.noise * first.step;
+            passed_over || apart(r) > r.noise + value.bound() + curved
         })
     }
 
@@ -215,7 +243,8 @@ impl Ladder {
 
     /// Whether the distance of the one-sided slopes grows like 1/h: the function jumps.
     pub(super) fn has_jump(&self) -> bool {
-        let last: Vec<&Rung> = self.usable().iter().rev().take(2).collect();
+        let clear = |r: &&Rung| r.jump.abs() > 8.0 * JUMP_NOISE * r.noise;
+        let last: Vec<&Rung> = self.usable().iter().rev().filter(clear).take(2).collect();
         match last[..] {
             [near, far] => {
                 let shorter = far.step / near.step;
@@ -225,14 +254,18 @@ impl Ladder {
         }
     }
 
-    /// The steps, the shortest first, at which the distance of the one-sided slopes stands far out from
-    /// round-off, up to the first at which it is another.
-    pub(super) fn kinked(&self) -> Vec<f64> {
-        let clear = |r: &&Rung| r.jump.abs() > 32.0 * JUMP_NOISE * r.noise;
-        let rungs: Vec<&Rung> = self.usable().iter().rev().skip_while(|r| !clear(r)).collect();
-        let Some(first) = rungs.first() else { return Vec::new() };
-        let alike = |r: &&&Rung| (0.8..1.25).contains(&(r.jump / first.jump));
-        rungs.iter().take_while(alike).map(|r| r.step).collect()
+    /// Steps over which to look at a kink, the shortest first: from where the distance of the one-sided slopes
+    /// stands far out from round-off on.
+    pub(super) fn kink_steps(&self) -> Vec<f64> {
+        let usable = self.usable();
+        let clear = |r: &&Rung| r.jump.abs() > JUMP_NOISE * r.noise;
+        let Some(seen) = usable.iter().rev().find(clear) else { return Vec::new() };
+        let shortest = seen.step * (32.0 * JUMP_NOISE * seen.noise / seen.jump.abs());
+        let longest = usable.first().map_or(0.0, |r| r.step);
+        let shortest = shortest.max(1e-12 * longest);
+        let ratio = (longest / shortest).powf(1.0 / f64::from(KINK_STEPS)).max(4.0);
+        let steps = (0..KINK_STEPS).map(|k| shortest * ratio.powi(k));
+        steps.take_while(|step| *step < longest).collect()
     }
 }
 

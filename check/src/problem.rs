@@ -16,8 +16,20 @@ fn middle(mut all: Vec<f64>) -> f64 {
 }
 
 /// What rounding does to a number that is rounded once.
-fn rounding(x: f64) -> f64 {
-    (0.5 * f64::EPSILON * x.abs()).max(SMALLEST)
+fn rounding(x: f64, coarse: bool) -> f64 {
+    // A third of a unit of f32 where the precision inside is not that of f64.
+    let part = if coarse { f64::from(f32::EPSILON) / 3.0 } else { 0.5 * f64::EPSILON };
+    (part * x.abs()).max(SMALLEST)
+}
+
+/// A value this far below the common size has none of its own.
+const NOTHING: f64 = 1e-9;
+
+/// Whether all are numbers that f32 has, and not all are ones that a few bits hold.
+fn in_f32(numbers: &[f64]) -> bool {
+    let held = |x: &f64| f64::from(*x as f32) == *x;
+    let short = |x: &f64| x.to_bits() << 28 == 0;
+    numbers.iter().all(held) && !numbers.iter().all(short)
 }
 
 pub(super) struct Problem<'a> {
@@ -77,12 +89,20 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Size of one element: its own, but not far below that of the others, which it may have come near 0
-    /// among.
+    /// Size of one element: its own, or a common one where that is next to nothing.
     pub fn size_of(&self, t: usize, i: usize) -> f64 {
         let own = self.at.values[t][i].abs();
         let common = self.sizes[t] / 8.0;
-        if own > common && own.is_finite() { power_of_two(own) } else { common }
+        if own > NOTHING * common && own.is_finite() { power_of_two(own) } else { common }
+    }
+
+    /// The longest step that may be of use.
+    pub fn longest(&self, direction: &Direction) -> f64 {
+        let first = self.settings.first_step;
+        match direction[..] {
+            [(t, i, v)] => first * self.size_of(t, i).max(self.sizes[t] / 8.0) / v.abs(),
+            _ => first * self.scale_of(direction),
+        }
     }
 
     /// The step along a direction that is as long as what moves.
@@ -169,12 +189,17 @@ impl<'a> Problem<'a> {
             let upstream: Vec<f64> = sum((&*upstream, &d[d.len() - 1]));
             backward(&values(d), &upstream).concat()
         });
+        let coarse = outputs.coarse || in_f32(&at.outputs);
         let pairs = outputs.deviations.iter().zip(&at.outputs);
-        self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y))).collect();
-        if outputs.coarse {
+        self.output_noise = pairs.map(|(s, y)| s.max(rounding(*y, coarse))).collect();
+        if coarse {
             let pairs = self.output_noise.iter().zip(&at.outputs).filter(|(_, y)| **y != 0.0);
             self.precision = middle(pairs.map(|(s, y)| s / y.abs()).collect());
         }
+        // The gradient of one output is not a sum of several.
+        let one = rng.integer(upstream.len().max(1) - 1);
+        let alone: Vec<f64> = (0..upstream.len()).map(|i| f64::from(u8::from(i == one))).collect();
+        let coarse = gradients.coarse || in_f32(&backward(&at.values, &alone).concat());
         let mut rest = &gradients.deviations[..];
         let lengths = self.variables.iter().map(|v| v.values.len());
         self.gradient_noise = (lengths.zip(&at.gradients))
@@ -187,7 +212,7 @@ impl<'a> Problem<'a> {
                 let branch = (1e-5 * largest(g)).max(100.0 * common);
                 let one = |(s, g): (&f64, &f64)| {
                     let own = if *s > branch { common } else { *s };
-                    own.max(common).max(rounding(*g))
+                    own.max(common).max(rounding(*g, coarse))
                 };
                 own.iter().zip(g).map(one).collect()
             })

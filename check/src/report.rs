@@ -125,7 +125,9 @@ impl Report {
     pub(super) fn resolve(&mut self) {
         let all = self.tensors.iter().zip(&self.seen).zip(&self.largest);
         self.resolves = all
-            .filter(|((tensor, seen), _)| !seen.is_empty() && !self.all_zero.contains(tensor))
+            .filter(|((tensor, seen), largest)| {
+                !seen.is_empty() && **largest > 0.0 && !self.all_zero.contains(tensor)
+            })
             .map(|((tensor, seen), largest)| Resolved {
                 tensor: tensor.clone(),
                 error: seen.iter().fold(0.0, |m: f64, s| m.max(*s)) / largest,
