@@ -62,7 +62,7 @@ const WORKS: &[(&str, Line, &[&str])] = &[
     (
         "gradcheck_page",
         "gradcheck relu --out g",
-        &["g/index.html", "g/junit.xml", "g/gradcheck.json"],
+        &["g/index.html", "g/junit.xml", "g/gradcheck.json", "g/curves/relu.odd.html"],
     ),
     ("bench_ops", "bench ops relu --json bo.json", &["bo.json"]),
     (

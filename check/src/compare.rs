@@ -3,7 +3,6 @@
 use super::claim::Claim;
 use super::climb::{Climb, DEVIATIONS};
 use super::comparison::{Choice, Comparison};
-use super::curve::VCurve;
 use super::directions::{self, Direction, sample, unit};
 use super::kink::Interval;
 use super::ladder::Ladder;
@@ -15,8 +14,6 @@ use super::taylor::{self, Remainder, Step};
 use super::verdict::{Cause, Location, Verdict};
 use std::f64::consts::SQRT_2;
 
-/// Steps of a curve, from twice the size of the tensor on.
-const CURVE_STEPS: i32 = 50;
 /// Elements moved by all blocks of a tensor together, at most.
 const MOVED: usize = 2_000_000;
 /// How often a point at a kink is drawn anew.
@@ -34,7 +31,7 @@ impl Problem<'_> {
             let seen = self.compare_variable(t, report);
             report.seen.push(seen);
             if self.settings.curves && !self.variables[t].values.is_empty() {
-                report.curves.push(self.curve(t));
+                report.curves.extend(self.curves(t, &report.comparisons[first..]));
             }
             let own = &report.comparisons[first..];
             if !own.is_empty() && own.iter().all(|c| c.is_zero()) {
@@ -174,24 +171,6 @@ impl Problem<'_> {
         }
     }
 
-    /// All steps at the element with the largest gradient.
-    fn curve(&self, t: usize) -> VCurve {
-        let gradient = &self.at.gradients[t];
-        let by = |a: &usize, b: &usize| gradient[*a].abs().total_cmp(&gradient[*b].abs());
-        let i = (0..gradient.len()).max_by(by).expect("not empty");
-        let direction = [(t, i, 1.0)];
-        let mut climb = Climb::new(self, &direction);
-        for rung in 0..CURVE_STEPS {
-            climb.add(2.0 * self.size_of(t, i) * 0.5f64.powi(rung));
-        }
-        VCurve {
-            tensor: self.variables[t].name.clone(),
-            place: Location::Element(self.variables[t].index(i)),
-            analytic: gradient[i],
-            ladder: climb.ladder,
-        }
-    }
-
     fn element(&mut self, t: usize, i: usize) -> Comparison {
         self.compare(&[(t, i, 1.0)], Location::Element(self.variables[t].index(i)))
     }
@@ -304,7 +283,7 @@ impl Problem<'_> {
         Claim { analytic, magnitude, noise, floor, largest, natural }
     }
 
-    fn compare_here(&self, direction: &Direction, place: &Location) -> Comparison {
+    pub(super) fn compare_here(&self, direction: &Direction, place: &Location) -> Comparison {
         let claim = self.claim(direction);
         let mut climb = Climb::new(self, direction);
         let judged = climb.judge(&claim);

@@ -11,6 +11,8 @@ pub fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             // Control characters of a file's name mean nothing on a page.
             c if c.is_control() && c != '\n' && c != '\t' => out.extend(c.escape_default()),
+            // XML has no place for these two.
+            '\u{fffe}' | '\u{ffff}' => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }

@@ -87,6 +87,7 @@ pub fn check_with(
     backward: &Backward,
 ) -> Report {
     let mut report = Report::new(name);
+    report.settings = Some(*settings);
     report.tensors = variables.iter().map(|v| v.name.clone()).collect();
     report.limit = settings.coarsest.max(settings.resolution);
     if variables.iter().any(|v| v.values.len() > settings.dense) {

@@ -21,6 +21,7 @@
 //! | what a backward promises beside its numbers | [`promises`] |
 //! | what rounding can do to a number | [`bounded`] |
 //! | a derivative over all steps, drawn | [`curve`] |
+//! | reports as page, JSON and JUnit | [`pages`] |
 //!
 //! **An activation.** Softplus, y = ln(1 + eˣ), dx = dy / (1 + e⁻ˣ):
 //!
@@ -141,11 +142,13 @@ mod escape;
 pub mod exact;
 mod forward_mode;
 pub mod gradients;
+pub mod html;
 pub mod identity;
 mod kink;
 pub mod ladder;
 mod noise;
 mod outputs;
+pub mod pages;
 pub mod plot;
 mod problem;
 pub mod promises;

@@ -25,7 +25,7 @@ mod canvas;
 
 pub use axis::Axis;
 pub use bars::{Bar, Bars};
-pub use canvas::{STYLE, standalone};
+pub use canvas::STYLE;
 
 use axis::{Scale, number};
 use canvas::Canvas;

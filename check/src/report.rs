@@ -6,6 +6,7 @@ use super::curve::VCurve;
 use super::exact::Projection;
 use super::identity::Identity;
 use super::taylor::Remainder;
+use super::variable::Settings;
 pub use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Resolved {
 pub struct Report {
     /// Name of the case.
     pub case: String,
+    /// With what differences were looked at; none where there are none.
+    pub settings: Option<Settings>,
     /// Differentiable inputs and parameters by name.
     pub tensors: Vec<String>,
     /// Those whose gradient is zero in every element compared. That can be right (attention over
@@ -63,12 +66,13 @@ pub struct Report {
     /// empty where there is one rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<Identity>,
-    /// A ladder over all steps for each tensor, where [`super::variable::Settings::curves`] asks for them.
+    /// Ladders over all steps, at least one for each tensor, where [`Settings::curves`] asks for them.
     pub curves: Vec<VCurve>,
     /// Largest probability with which the random projections miss a fault of several elements that is
     /// above their bounds ([`mod@super::gradients`]); 0 where every element was compared by itself.
     pub miss_probability: f64,
-    /// Seconds that the check took.
+    /// Seconds that the check took; not serialized, since all else is the same in every run.
+    #[serde(skip)]
     pub seconds: f64,
     /// What is wrong beside the numbers: a gradient that is missing, has the wrong length, is
     /// assigned instead of added, differs from run to run, ...
@@ -80,6 +84,7 @@ impl Report {
     pub fn new(case: &str) -> Self {
         Self {
             case: case.into(),
+            settings: None,
             tensors: Vec::new(),
             all_zero: Vec::new(),
             comparisons: Vec::new(),

@@ -162,7 +162,7 @@ pub fn gradcheck(args: &GradcheckArgs) -> Result<ExitCode> {
     }
     let summary = crate::selfcheck::run::gradcheck(filter, args.out.is_some(), &mut out)?;
     if let Some(path) = &args.json {
-        summary.write_json(path)?;
+        crate::selfcheck::page::write_json(&summary, path)?;
     }
     if let Some(folder) = &args.out {
         crate::selfcheck::page::write(&summary, folder)?;
@@ -213,7 +213,7 @@ fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
     } else {
         let summary = crate::selfcheck::run::gradcheck_cuda(&device, filter, &mut out)?;
         if let Some(path) = &args.json {
-            summary.write_json(path)?;
+            crate::selfcheck::page::write_json(&summary, path)?;
         }
         summary.passed()
     };

@@ -25,29 +25,13 @@ pub use table::{Cell, Table};
 
 use super::about::About;
 use super::picture::Picture;
-use super::plot;
 use crate::atomic::write_atomic;
 use crate::error::Result;
 pub(crate) use beit_check::escape;
+use beit_check::html::document;
 use std::fmt::Write;
 use std::path::Path;
 use table::plain;
-
-const STYLE: &str = "\
-body{margin:0 auto;max-width:72rem;padding:1rem;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin:2.2rem 0 .5rem}h3{font-size:1rem;margin:1.4rem 0 .4rem}
-p,ul{max-width:46rem}a{color:var(--a)}nav ul{columns:14rem;padding-left:1.2rem}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .9rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right}td.n{white-space:nowrap}
-del{color:var(--dim)}.note{display:block;color:var(--b);white-space:normal}
-summary{cursor:pointer;color:var(--a);margin:.8rem 0}
-pre{overflow-x:auto;padding:.6rem;border:1px solid var(--line);border-radius:.3rem}
-img{max-width:100%;height:auto;image-rendering:pixelated}
-.plot{max-width:100%;height:auto}.wide .plot{min-width:36rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}
-.scroll{overflow-x:auto}
-";
 
 enum PageBlock {
     Section(String),
@@ -129,12 +113,12 @@ impl Page {
         if table.is_empty() { self } else { self.add(PageBlock::Table(table)) }
     }
 
-    /// A chart of [`plot`] in its full width.
+    /// A chart of [`plot`](super::plot) in its full width.
     pub fn chart(self, svg: &str) -> Self {
         if svg.is_empty() { self } else { self.add(PageBlock::Chart(svg.into())) }
     }
 
-    /// Charts of [`plot`] beside each other; meant for small ones.
+    /// Charts of [`plot`](super::plot) beside each other; meant for small ones.
     pub fn charts(self, svgs: impl IntoIterator<Item = String>) -> Self {
         self.add(PageBlock::Charts(svgs.into_iter().collect()))
     }
@@ -162,7 +146,6 @@ impl Page {
 
     /// The page as one HTML file.
     pub fn html(&self) -> String {
-        let (title, palette) = (escape(&self.title), plot::STYLE);
         let mut body = String::new();
         if self.contents {
             let link = |(i, s): (usize, &str)| format!("<li><a href=\"#s{i}\">{}</a>", escape(s));
@@ -173,12 +156,7 @@ impl Page {
             body.push_str(&block.html(i));
             body.push('\n');
         }
-        format!(
-            "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport \
-             content=\"width=device-width,initial-scale=1\"><meta name=color-scheme \
-             content=\"light dark\"><title>{title}</title><style>{palette}{STYLE}</style></head>\n\
-             <body><h1>{title}</h1>\n{body}</body></html>\n"
-        )
+        document(&self.title, &body)
     }
 
     /// Headings, text and tables of the page as GitHub's Markdown.

@@ -2,18 +2,18 @@
 
 use super::cases::{AnyCase, chosen};
 use super::control::{self, Control};
+use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
 use crate::error::{Error, Result, panic_text};
-use crate::run::write_atomic;
+use crate::storage::Storage;
+use beit_check::pages::accepted;
 use beit_check::report::{Report, Verdict};
 use beit_check::{certificate, exact};
 use rayon::prelude::*;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -25,12 +25,14 @@ pub const WIDTH: usize = 100;
 const LISTED: usize = 8;
 
 /// What [`gradcheck`] found.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Summary {
     /// One report per case, in the order of the table.
     pub reports: Vec<Report>,
     /// Whether the checker noticed planted faults; not asked where it judged a GPU.
     pub control: Option<Control>,
+    /// What computed the functions.
+    pub device: String,
 }
 
 impl Summary {
@@ -38,7 +40,7 @@ impl Summary {
     /// were caught.
     pub fn passed(&self) -> bool {
         let caught = self.control.as_ref().is_none_or(Control::passed);
-        caught && self.reports.iter().all(|r| r.passed() || r.only_kinks())
+        caught && self.reports.iter().all(accepted)
     }
 
     /// Comparisons with this verdict.
@@ -56,12 +58,6 @@ impl Summary {
         let error = |r: &&Report| r.worst().map_or(-1.0, |c| c.error);
         self.reports.iter().max_by(|a, b| error(a).total_cmp(&error(b)))
     }
-
-    /// Writes every comparison of every case as JSON.
-    pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self).expect("plain data");
-        write_atomic(path, (text + "\n").as_bytes())
-    }
 }
 
 /// Checks all cases whose name contains `filter`, several at a time, and writes one line per case to
@@ -69,7 +65,8 @@ impl Summary {
 /// error where no case matches; whether all passed is in the summary.
 pub fn gradcheck(filter: Option<&str>, curves: bool, out: &mut dyn Write) -> Result<Summary> {
     let entries = chosen(filter)?;
-    let mut summary = judge(&entries, &|case: &AnyCase| case.gradients(curves), out)?;
+    let device = Cpu::<f64>::new().describe();
+    let mut summary = judge(&entries, &|case: &AnyCase| case.gradients(curves), device, out)?;
     let control = control::plant(&entries, &AnyCase::check);
     print(out, &[control.score()])?;
     print(out, &control.survivors().iter().flat_map(|line| wrap(line)).collect::<Vec<_>>())?;
@@ -91,7 +88,7 @@ pub fn gradcheck_cuda(
             report
         })
     };
-    judge(&chosen(filter)?, &gradients, out)
+    judge(&chosen(filter)?, &gradients, format!("{} in f64", device.describe()), out)
 }
 
 fn print(out: &mut dyn Write, lines: &[String]) -> Result<()> {
@@ -102,6 +99,7 @@ fn print(out: &mut dyn Write, lines: &[String]) -> Result<()> {
 fn judge(
     entries: &[AnyCase],
     gradients: &(dyn Fn(&AnyCase) -> Report + Sync),
+    device: String,
     out: &mut dyn Write,
 ) -> Result<Summary> {
     let columns = ["tensors", "checks", "worst", "exact", "slope"];
@@ -126,7 +124,7 @@ fn judge(
         }
         Ok(())
     })?;
-    let summary = Summary { reports, control: None };
+    let summary = Summary { reports, control: None, device };
     print(out, &closing(&summary))?;
     Ok(summary)
 }

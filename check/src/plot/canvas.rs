@@ -17,14 +17,6 @@ pub const STYLE: &str = "\
 .plot .mark{stroke:var(--back);stroke-width:.7}
 ";
 
-/// A chart of this module as a file of its own.
-pub fn standalone(svg: &str) -> String {
-    let head = "<svg xmlns=\"http://www.w3.org/2000/svg\"";
-    let body = svg.strip_prefix("<svg").expect("a chart");
-    let (tag, rest) = body.split_once('>').expect("an open tag");
-    format!("{head}{tag}><style>{STYLE}</style>{rest}\n")
-}
-
 /// A chart under construction.
 pub(super) struct Canvas {
     svg: String,
@@ -214,12 +206,5 @@ mod tests {
         assert_eq!(clip(((2.0, 2.0), (3.0, 4.0)), frame), Some(((2.0, 2.0), (3.0, 4.0))));
         assert_eq!(clip(((0.0, 20.0), (20.0, 0.0)), frame), Some(((10.0, 10.0), (10.0, 10.0))));
         assert_eq!(clip(((-1.0, 0.0), (-1.0, 9.0)), frame), None);
-    }
-
-    #[test]
-    fn a_file_of_its_own_is_complete() {
-        let file = standalone(&Canvas::new("t", "", (10.0, 10.0)).finish());
-        assert!(file.starts_with("<svg xmlns=") && file.contains("<style>"));
-        assert_eq!(file.matches("<svg").count(), 1);
     }
 }
