@@ -50,34 +50,7 @@ struct Start {
     #[serde(default)]
     constraints: BTreeMap<String, Constraint>,
     #[serde(default)]
-    settings: Wanted,
-}
-
-/// Settings other than the usual ones.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    dense: Option<usize>,
-    samples: Option<usize>,
-    projections: Option<usize>,
-    first_step: Option<f64>,
-    steps: Option<usize>,
-    resolution: Option<f64>,
-}
-
-impl Wanted {
-    fn settings(&self) -> Settings {
-        let usual = Settings::default();
-        Settings {
-            dense: self.dense.unwrap_or(usual.dense),
-            samples: self.samples.unwrap_or(usual.samples),
-            projections: self.projections.unwrap_or(usual.projections),
-            first_step: self.first_step.unwrap_or(usual.first_step),
-            steps: self.steps.unwrap_or(usual.steps),
-            resolution: self.resolution.unwrap_or(usual.resolution),
-            ..usual
-        }
-    }
+    settings: Settings,
 }
 
 /// What the client is asked; `upstream` names arrays after those of the point.
@@ -213,7 +186,7 @@ pub fn serve(input: impl BufRead, output: impl Write) -> Result<Report, ServeErr
 fn run(session: &mut Session<impl BufRead, impl Write>) -> Result<Report, ServeError> {
     let start: Start = session.line("the first message")?;
     let at = session.arrays(&start.arrays)?;
-    let mut check = Check::new(&start.check).at(at).settings(start.settings.settings());
+    let mut check = Check::new(&start.check).at(at).settings(start.settings);
     for (name, constraint) in &start.constraints {
         check = check.constrain(name, *constraint);
     }

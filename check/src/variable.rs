@@ -1,7 +1,7 @@
 //! What is checked, and how thoroughly.
 
 use super::promises::largest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Values of the variables to all outputs in one array.
 pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
@@ -9,7 +9,7 @@ pub type Forward<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
 pub type Backward<'a> = dyn Fn(&[Vec<f64>], &[f64]) -> Vec<Vec<f64>> + 'a;
 
 /// The numbers that a function takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// f64
@@ -30,7 +30,8 @@ impl Precision {
 }
 
 /// How thoroughly a function is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Tensors up to this size are checked element by element.
     pub dense: usize,

@@ -93,7 +93,7 @@ fn a_right_and_a_wrong_backward() {
 fn settings_and_constraints() {
     let mut client = Client::start();
     let mut first = start();
-    first["settings"] = json!({ "dense": 1, "samples": 2, "projections": 1 });
+    first["settings"] = json!({ "dense": 1, "samples": 2, "projections": 1, "blocks": 0 });
     first["constraints"] = json!({ "x": "positive" });
     client.send(first.clone(), &X.map(f64::abs));
     let (last, _) = client.squares(2.0);
