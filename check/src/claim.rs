@@ -7,6 +7,9 @@ use super::verdict::{Cause, Verdict};
 /// The part of the resolution to which the bound is pressed where steps allow it.
 const SHARP: f64 = 1e-3;
 
+/// The part of a kink that a difference at it, the mean of both sides, is off: half, and some.
+const KINK: f64 = 0.6;
+
 /// So far outside of a bound that is not one of round-off a claim is wrong.
 const UNCERTAIN: f64 = 8.0;
 
@@ -73,11 +76,13 @@ impl Claim {
             || bound <= coarsest * self.largest
             || (within && bound <= settings.atol + settings.rtol * numeric.abs());
         let converged = truncation <= round_off || bound <= SHARP * resolution * scale;
+        // What is left of the steps is about what round-off is.
+        let near = truncation <= 4.0 * round_off;
         let (order, step) = best.map_or((0, 0.0), |e| (e.order, e.step));
         // That something is wrong is said only of differences that have converged, and only beyond what a
-        // kink at the point could be: the difference is the mean of both sides, off by half of it.
+        // kink at the point could be.
         let broken = !analytic.is_finite();
-        let differs = broken || off > bound + ladder.hidden_kink(step);
+        let differs = broken || off > bound + KINK * ladder.hidden_kink(step);
         let clear = if agrees {
             fine(resolution) && converged
         } else {
@@ -90,7 +95,7 @@ impl Claim {
             Some(_) if broken => None,
             Some(_) if ladder.has_kink() => Some(Cause::Kink),
             // An estimate of what is left of the step is no more than that.
-            Some(_) if differs && (converged || off > UNCERTAIN * bound) => None,
+            Some(_) if differs && (converged || near || off > UNCERTAIN * bound) => None,
             Some(_) if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if converged || ladder.is_drowned() => Some(Cause::RoundOff),
             _ => Some(Cause::Steps),
