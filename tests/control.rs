@@ -17,13 +17,17 @@ fn the_table_fits_and_ends_with_the_worst() {
     assert!(summary.passed(), "{text}");
     assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
     assert!(text.contains("ok   layer_norm/odd"), "{text}");
-    let ending: Vec<&str> = text.lines().rev().take(6).collect();
+    let ending: Vec<&str> = text.lines().rev().take(10).collect();
     assert!(ending[0].contains("mutation score: 100 %"), "{text}");
-    assert!(ending[1].contains("least certain difference in double-double"), "{text}");
-    assert!(ending[2].contains("worst disagreement with an exact derivative"), "{text}");
-    assert!(ending[3].contains("worst relative error"), "{text}");
-    assert!(ending[4].contains("is missed with p <= 6.2e-2"), "{text}");
-    assert!(ending[5].contains("0 of them at a point drawn anew"), "{text}");
+    for part in [
+        "least certain difference in double-double",
+        "worst disagreement with an exact derivative",
+        "worst relative error",
+        "is missed with p <= 6.2e-2",
+        "0 of them at a point drawn anew",
+    ] {
+        assert!(ending.iter().any(|line| line.contains(part)), "{part}: {text}");
+    }
     let checks = summary.comparisons();
     assert!(text.contains(&format!("{checks} checks")) && text.contains("0 fail"), "{text}");
 }

@@ -105,12 +105,13 @@ impl Claim {
             None if agrees => Verdict::Pass,
             None => Verdict::Fail,
         };
-        let error = match off / scale {
+        let seen = if zero { scale.max(self.natural) } else { scale };
+        // That of a zero is on the scale of what could move.
+        let error = match off / if zero && agrees { seen } else { scale } {
             _ if off == 0.0 => 0.0,
             error if error.is_finite() => error,
             _ => f64::INFINITY,
         };
-        let seen = if zero { scale.max(self.natural) } else { scale };
         let sight = match verdict {
             Verdict::Fail => off.min(scale) / 8.0,
             Verdict::Pass => 0.5 * bound.max(resolution * seen),

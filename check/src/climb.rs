@@ -3,7 +3,7 @@
 use super::claim::{Claim, Judged};
 use super::directions::Direction;
 use super::ladder::{self, Ladder, Rung};
-use super::noise::Squares;
+use super::noise::{Squares, Total};
 use super::problem::{Problem, SMALLEST};
 use std::f64::consts::SQRT_2;
 
@@ -114,27 +114,37 @@ impl<'a, 'b> Climb<'a, 'b> {
         let down = self.problem.beside(&mut self.values, self.direction, -step);
         let strays = (up.stray - down.stray, up.stray + down.stray);
         let (ahead, back) = (up.step, -down.step);
+        if ahead <= 0.0 || back <= 0.0 {
+            // The step is lost in the number; it shows nothing.
+            return;
+        }
         let length = ahead + back;
         let (up, down) = (up.outputs, down.outputs);
-        let (mut change, mut bend, mut size, mut squares) = (0.0, 0.0, 0.0, Squares::default());
+        let (mut change, mut bend) = (Total::default(), Total::default());
+        let (mut size, mut squares) = (0.0, Squares::default());
         let mut least = 0.0;
         for (i, (u, y)) in self.problem.upstream.iter().zip(&self.problem.at.outputs).enumerate() {
             let (rise, fall) = (up[i] - y, y - down[i]);
-            change += u * (up[i] - down[i]);
-            bend += u * (rise * (step / ahead) - fall * (step / back));
+            change.add(u * (up[i] - down[i]));
+            bend.add(u * (rise * (step / ahead) - fall * (step / back)));
             size += (u * (up[i] - down[i])).abs();
             self.moved[i] |= rise != 0.0 || fall != 0.0;
             let noise = self.problem.noise_of_output(i, up[i].abs().max(down[i].abs()));
             // What the longest step did not move beyond its round-off a shorter one moves less.
-            let share = if self.moved[i] { 1.0 } else { step / self.first };
+            let share = match self.moved[i] {
+                true => 1.0,
+                // A step moves by more than the last place of f32 what depends on it.
+                false if self.problem.coarse => 0.0,
+                false => step / self.first,
+            };
             squares.add(u * noise * share);
             least += u.abs() * SMALLEST;
         }
         let noise = DEVIATIONS * (SQRT_2 * squares.root() + least) + f64::EPSILON * size;
         self.ladder.add(Rung {
             step,
-            difference: (change - strays.0) / length,
-            jump: (bend - strays.1) / step,
+            difference: (change.value() - strays.0) / length,
+            jump: (bend.value() - strays.1) / step,
             size: size / length,
             noise: noise / length,
         });

@@ -6,7 +6,7 @@ use super::comparison::{Choice, Comparison};
 use super::directions::{self, Direction, sample, unit};
 use super::kink::Interval;
 use super::ladder::Ladder;
-use super::noise::Squares;
+use super::noise::{Squares, Total};
 use super::problem::Problem;
 use super::report::Report;
 use super::taylor::{self, Remainder, Step};
@@ -268,15 +268,16 @@ impl Problem<'_> {
 
     fn claim(&self, direction: &Direction) -> Claim {
         let terms = direction.iter().map(|&(t, i, v)| self.at.gradients[t][i] * v);
-        let analytic: f64 = terms.clone().sum();
+        let analytic = Total::of(terms.clone());
         let magnitude: f64 = terms.map(f64::abs).sum();
         let mut squares = Squares::default();
         direction.iter().for_each(|&(t, i, v)| squares.add(self.gradient_noise[t][i] * v));
         let noise = DEVIATIONS * squares.root() + f64::EPSILON * magnitude;
         let largest = &self.at.largest;
         let own = direction.iter().map(|d| largest[d.0]).fold(0.0, f64::max);
+        let given = direction.iter().map(|d| self.given[d.0]).fold(0.0, f64::max);
         let outputs = self.upstream.iter().zip(&self.at.outputs).map(|(u, y)| (u * y).abs());
-        let natural = outputs.sum::<f64>() / self.scale_of(direction);
+        let natural = (outputs.sum::<f64>() / self.scale_of(direction)).max(given);
         let floor = 1e-3 * own;
         // Along many elements at once the largest is no measure.
         let largest = if direction.len() == 1 { own } else { 0.0 };

@@ -21,7 +21,10 @@ pub struct Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { least, most, yours, .. } = self;
-        write!(f, "at a kink: any of [{least:.6}, {most:.6}] is a subgradient, yours is {yours:.6}")
+        write!(
+            f,
+            "at a kink: any of [{least:.6}, {most:.6}] is a subgradient (times the upstream gradient), yours is {yours:.6}"
+        )
     }
 }
 
@@ -84,9 +87,12 @@ impl fmt::Display for Comparison {
         let digits = digits(*analytic, *numeric, self.bound());
         write!(f, "{tensor}{place}: analytic {analytic:.digits$e}, numeric {numeric:.digits$e}")?;
         write!(f, " ± {:.1e}", self.bound())?;
-        match self.cause {
-            Some(cause) => write!(f, " ({cause})"),
-            None => Ok(()),
+        match (self.cause, self.choice) {
+            (Some(cause), _) => write!(f, " ({cause})"),
+            (None, Some(Choice { least, most, .. })) if self.verdict == Verdict::Fail => {
+                write!(f, " (at a kink: outside of [{least:.6e}, {most:.6e}])")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -22,7 +22,7 @@
 //! every rounding on the way from an input to an output is at most ε/2 of a number that takes part in
 //! the sum, and they have random signs; the hundreds of roundings along the longest way through a
 //! model add up to some tens of ε. Where numbers cancel on the way, as in 1 − tanh² next to 1, the roundings
-//! are larger than the result lets see: σ is what was measured of backward's ([`super::gradients`]).
+//! are larger than the result lets see: σ is what was measured of backward's ([`mod@super::gradients`]).
 //!
 //! **Where the forward cancels,** as E\[x²\] − m² does, dual numbers lose the same digits. What they say of a
 //! direction they disagree on is asked of double-double, which loses the sixteen digits behind those of f64

@@ -103,6 +103,33 @@ fn times(unit: &[Vec<f64>], factor: f64) -> Vec<Vec<f64>> {
     unit.iter().map(|v| v.iter().map(|v| factor * v).collect()).collect()
 }
 
+/// A sum that keeps what its additions round off (Neumaier): many terms add nothing to the round-off.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Total {
+    sum: f64,
+    rest: f64,
+}
+
+impl Total {
+    pub fn add(&mut self, x: f64) {
+        let sum = self.sum + x;
+        self.rest +=
+            if self.sum.abs() >= x.abs() { (self.sum - sum) + x } else { (x - sum) + self.sum };
+        self.sum = sum;
+    }
+
+    pub fn of(terms: impl Iterator<Item = f64>) -> f64 {
+        let mut total = Self::default();
+        terms.for_each(|x| total.add(x));
+        total.value()
+    }
+
+    pub fn value(self) -> f64 {
+        // Past infinity the rest is no number.
+        if self.sum.is_finite() { self.sum + self.rest } else { self.sum }
+    }
+}
+
 /// A sum of squares whose terms may lie anywhere in the range of f64.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Squares {

@@ -1,7 +1,7 @@
 //! A function, a point, and what is known there: its results, their round-off, the sizes of its numbers.
 
 use super::directions::Direction;
-use super::noise;
+use super::noise::{self, Total};
 use super::promises;
 use super::random::{SEED, Stream};
 use super::variable::{Backward, Evaluated, Forward, Settings, Variable, power_of_two};
@@ -40,6 +40,8 @@ pub(super) struct Problem<'a> {
     pub rng: Stream,
     pub upstream: Vec<f64>,
     pub at: Evaluated,
+    /// The largest gradient of each variable at the point that was given.
+    pub given: Vec<f64>,
     /// Size of each variable, a power of two.
     pub sizes: Vec<f64>,
     /// Deviation of the round-off of each output at the point ...
@@ -75,6 +77,7 @@ impl<'a> Problem<'a> {
         let upstream: Vec<f64> = normal.map(|u| settings.precision.round(u)).collect();
         let gradients = backward(&values, &upstream);
         let at = Evaluated::new(values, outputs, gradients);
+        let given = at.largest.clone();
         let sizes = variables.iter().map(Variable::size).collect();
         let (output_noise, gradient_noise) = (Vec::new(), Vec::new());
         Self {
@@ -85,6 +88,7 @@ impl<'a> Problem<'a> {
             rng,
             upstream,
             at,
+            given,
             sizes,
             output_noise,
             precision: f64::EPSILON,
@@ -126,7 +130,7 @@ impl<'a> Problem<'a> {
 
     /// The outputs a step away along a direction.
     pub fn beside(&self, values: &mut [Vec<f64>], direction: &Direction, step: f64) -> Beside {
-        let (mut stray, mut taken) = (0.0, step);
+        let (mut stray, mut taken) = (Total::default(), step);
         for &(t, i, v) in direction {
             let x = self.at.values[t][i];
             let moved = self.settings.precision.round(x + step * v);
@@ -134,14 +138,14 @@ impl<'a> Problem<'a> {
             if direction.len() == 1 {
                 taken = (moved - x) / v;
             } else {
-                stray += self.at.gradients[t][i] * ((moved - x) - step * v);
+                stray.add(self.at.gradients[t][i] * ((moved - x) - step * v));
             }
         }
         let outputs = (self.forward)(values);
         for &(t, i, _) in direction {
             values[t][i] = self.at.values[t][i];
         }
-        Beside { outputs, step: taken, stray }
+        Beside { outputs, step: taken, stray: stray.value() }
     }
 
     /// Moves to a point nearby: up to an eighth of the size of each value, or of the tensor where it is 0.

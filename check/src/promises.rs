@@ -90,7 +90,7 @@ pub(super) fn of_function(
     for name in not_times(&named(gradients), &scaled, FACTOR, &noise) {
         faults.push(format!(
             "gradient of {name} is not linear in the upstream gradient: {FACTOR} times the \
-             one does not give {FACTOR} times the other"
+             one does not give {FACTOR} times the other; does backward ignore or clip it?"
         ));
     }
     faults

@@ -3,7 +3,7 @@
 use super::certificate::{self, Certificate};
 pub use super::comparison::{Choice, Comparison};
 use super::curve::VCurve;
-use super::exact::Projection;
+use super::exact::{self, Projection};
 use super::identity::Identity;
 use super::taylor::Remainder;
 use super::variable::Settings;
@@ -224,7 +224,7 @@ impl Report {
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
             notes.push(format!(
-                "{redrawn} redrawn: compared beside the given point, which has a kink"
+                "{redrawn} redrawn: compared beside the given point, where there are kinks in the way"
             ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))
@@ -232,7 +232,7 @@ impl Report {
             .collect();
         notes.extend(tolerated);
         let lost = self.exact.iter().filter_map(|p| p.cancelled).fold(0.0, f64::max);
-        if lost > 0.0 {
+        if lost > exact::LIMIT {
             notes.push(format!(
                 "the forward cancels digits: exact derivatives in f64 are off by {lost:.1e}, \
                  double-double was asked"
@@ -305,11 +305,16 @@ impl fmt::Display for Report {
         let (case, tensors) = (&self.case, self.tensors.len());
         write!(f, "{case}: {word} ({pass} comparisons of {tensors} tensors pass, ")?;
         write!(f, "{fail} fail, {open} inconclusive)")?;
-        if let Some(coarsest) = self.coarsest() {
+        if let Some(coarsest) = self.coarsest().filter(|c| c.error.is_finite()) {
             let (error, tensor) = (coarsest.error, &coarsest.tensor);
             write!(f, "; resolves {error:.0e} of the largest element of {tensor}")?;
         }
         self.notes().iter().try_for_each(|line| write!(f, "\n  {line}"))?;
-        self.failures(20).iter().try_for_each(|line| write!(f, "\n  {line}"))
+        let failures = self.failures(usize::MAX);
+        failures.iter().take(20).try_for_each(|line| write!(f, "\n  {line}"))?;
+        match failures.len().saturating_sub(20) {
+            0 => Ok(()),
+            more => write!(f, "\n  ... and {more} more"),
+        }
     }
 }

@@ -72,7 +72,7 @@ impl fmt::Display for Location {
                 write!(f, "[{}]", index.join(","))
             }
             Self::Direction(n) => write!(f, " along direction {n}"),
-            Self::All => f.write_str(" and all others along a random direction"),
+            Self::All => f.write_str(" and all other elements along a random direction"),
             Self::Tied(index, others) => {
                 write!(f, "{} together with {others} more at kinks", Self::Element(index.clone()))
             }

@@ -92,12 +92,6 @@ fn scales() {
 }
 
 #[test]
-fn f32_passes_at_its_own_resolution() {
-    must(Must::Pass, &forty::precision::f32_linear_relu(false));
-    must(Must::Fail, &forty::precision::f32_linear_relu(true));
-}
-
-#[test]
 fn there_are_forty_of_different_names() {
     let names: BTreeSet<_> = forty::forty().iter().map(|l| l.name).collect();
     assert_eq!((names.len(), forty::forty().len()), (40, 40));

@@ -69,7 +69,10 @@ fn clamp_at_its_bounds() {
 fn a_choice_is_reported_as_such() {
     for report in [abs(0.0), relu(0.0), clamp(0.5)] {
         let text = report.to_string();
-        assert!(text.contains("is a subgradient, yours is"), "{text}");
+        assert!(
+            text.contains("is a subgradient (times the upstream gradient), yours is"),
+            "{text}"
+        );
     }
     let text = each("square", vec![0.0, 1.0], |x| x * x, |x| 2.0 * x).to_string();
     assert!(!text.contains("subgradient"), "{text}");

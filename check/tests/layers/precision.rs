@@ -3,7 +3,7 @@
 use super::{Layer, Must, matrix, wave};
 use beit_check::gradients::Settings;
 use beit_check::report::Report;
-use beit_check::{Arrays, gradients, gradients_f32, gradients_with};
+use beit_check::{Arrays, gradients, gradients_with};
 use ndarray::Array2;
 
 /// The resolution that f32 has.
@@ -45,25 +45,6 @@ fn f32_tanh_coarse(wrong: bool) -> Report {
         &Arrays::new().with("x", wave(&[6], 1.1)),
         |a| a["x"].mapv(tanh),
         |a, dy| Arrays::new().with("x", dy * tanh_back(a, if wrong { 1.01 } else { 1.0 })),
-    )
-}
-
-/// relu(xW) in f32; one element of dW off by a twentieth.
-pub fn f32_linear_relu(wrong: bool) -> Report {
-    let wave = |shape: &[usize], k: f64| wave(shape, k).mapv(|x| x as f32);
-    let product = |a: &Arrays<f32>| a.matrix("x").dot(&a.matrix("w"));
-    gradients_f32(
-        "f32_linear_relu",
-        &Arrays::new().with("x", wave(&[4, 8], 1.1)).with("w", wave(&[8, 4], 0.77)),
-        |a| product(a).mapv(|y| y.max(0.0)),
-        |a, dy| {
-            let d = dy * &product(a).mapv(|y| f32::from(u8::from(y > 0.0)));
-            let mut dw = a.matrix("x").t().dot(&d);
-            if wrong {
-                dw[[3, 2]] *= 1.05;
-            }
-            Arrays::new().with("x", d.dot(&a.matrix("w").t())).with("w", dw)
-        },
     )
 }
 

@@ -4,7 +4,7 @@ use super::forty::{Must, matrix, softmax, vector, wave};
 use super::must;
 use beit_check::gradients::Settings;
 use beit_check::report::Report;
-use beit_check::{Arrays, gradients, gradients_with};
+use beit_check::{Arrays, gradients, gradients_f32, gradients_with};
 use ndarray::{Array0, Array1, Array2, ArrayD, Axis, arr0, array};
 
 fn each(name: &str, x: ArrayD<f64>, f: impl Fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> Report {
@@ -269,4 +269,29 @@ fn a_product_of_a_hundred_thousand_weights() {
         Arrays::new().with("x", dx).with("w", matrix(a, "x").t().dot(dy))
     });
     must(Must::NotFail, &report);
+}
+
+/// relu(xW) in f32; one element of dW off by a twentieth.
+fn f32_linear_relu(wrong: bool) -> Report {
+    let wave = |shape: &[usize], k: f64| wave(shape, k).mapv(|x| x as f32);
+    let product = |a: &Arrays<f32>| a.matrix("x").dot(&a.matrix("w"));
+    gradients_f32(
+        "f32_linear_relu",
+        &Arrays::new().with("x", wave(&[4, 8], 1.1)).with("w", wave(&[8, 4], 0.77)),
+        |a| product(a).mapv(|y| y.max(0.0)),
+        |a, dy| {
+            let d = dy * &product(a).mapv(|y| f32::from(u8::from(y > 0.0)));
+            let mut dw = a.matrix("x").t().dot(&d);
+            if wrong {
+                dw[[3, 2]] *= 1.05;
+            }
+            Arrays::new().with("x", d.dot(&a.matrix("w").t())).with("w", dw)
+        },
+    )
+}
+
+#[test]
+fn f32_at_its_own_resolution() {
+    must(Must::Pass, &f32_linear_relu(false));
+    must(Must::Fail, &f32_linear_relu(true));
 }
