@@ -31,7 +31,7 @@ fn no_step_makes_a_right_gradient_wrong() {
         .iter()
         .filter(|c| !c.name.starts_with("model_") && !c.large && !c.inputs().forward_only)
     {
-        for power in [1, 4, 8, 12] {
+        for power in [1, 6, 12] {
             // Four steps each, so that few escape to where it is easier.
             let first_step = 10f64.powi(-power);
             let settings = Settings {
@@ -40,6 +40,7 @@ fn no_step_makes_a_right_gradient_wrong() {
                 dense: 4,
                 samples: 4,
                 projections: 1,
+                blocks: 0,
                 ..Settings::default()
             };
             let report = case.gradients_with(&settings);
@@ -76,7 +77,7 @@ fn a_straight_through_estimator_follows_its_rule_and_not_its_forward() {
     assert!(hard(std::slice::from_ref(&logits.values)).iter().all(|z| *z == 0.0 || *z == 1.0));
     let report = check("true", &[logits], hard, backward);
     let elements = report.comparisons.iter().filter(|c| matches!(c.place, Location::Element(_)));
-    let failed = elements.filter(|c| c.verdict == Verdict::Fail).count();
+    let failed = elements.clone().filter(|c| c.verdict == Verdict::Fail).count();
     assert_eq!(failed, 30, "{report}");
-    assert!(report.comparisons.iter().all(|c| c.numeric == 0.0), "{report}");
+    assert!(elements.clone().all(|c| c.numeric == 0.0), "{report}");
 }

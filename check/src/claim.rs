@@ -51,7 +51,14 @@ pub(super) struct Judged {
 impl Claim {
     /// What follows from the differences so far.
     pub fn judge(&self, ladder: &Ladder, settings: &Settings) -> Judged {
-        let best = ladder.best();
+        let mut best = ladder.best();
+        if let Some(e) = best
+            && (self.analytic - e.value).abs() > e.bound() + self.noise
+            && e.bound() + self.noise
+                <= SHARP * settings.resolution * self.analytic.abs().max(self.magnitude)
+        {
+            best = ladder.shorter(&e, self.analytic, self.noise).or(best);
+        }
         let (numeric, truncation, round_off) = match best {
             Some(e) => (e.value, e.truncation, e.round_off + self.noise),
             None => (f64::NAN, f64::INFINITY, f64::INFINITY),

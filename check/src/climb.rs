@@ -22,8 +22,10 @@ pub(super) struct Climb<'a, 'b> {
     values: Vec<Vec<f64>>,
     direction: &'b Direction,
     pub ladder: Ladder,
-    /// The longest step.
+    /// The step of the first rung ...
     first: f64,
+    /// ... and the longest of all.
+    longest: f64,
     /// Rungs on the way down.
     halved: usize,
     /// Which outputs have moved at any step; all, where the first step is so short that an output
@@ -34,12 +36,14 @@ pub(super) struct Climb<'a, 'b> {
 impl<'a, 'b> Climb<'a, 'b> {
     pub fn new(problem: &'b Problem<'a>, direction: &'b Direction) -> Self {
         let short = problem.settings.first_step < 1e-3;
+        let first = ODD * problem.settings.first_step * problem.scale_of(direction);
         Self {
             problem,
             values: problem.at.values.clone(),
             direction,
             ladder: Ladder::default(),
-            first: ODD * problem.settings.first_step * problem.scale_of(direction),
+            first,
+            longest: first,
             halved: 0,
             moved: vec![short; problem.at.outputs.len()],
         }
@@ -110,6 +114,7 @@ impl<'a, 'b> Climb<'a, 'b> {
 
     /// Adds a rung at this step.
     pub fn add(&mut self, step: f64) {
+        self.longest = self.longest.max(step);
         let up = self.problem.beside(&mut self.values, self.direction, step);
         let down = self.problem.beside(&mut self.values, self.direction, -step);
         let strays = (up.stray - down.stray, up.stray + down.stray);
@@ -131,12 +136,7 @@ impl<'a, 'b> Climb<'a, 'b> {
             self.moved[i] |= rise != 0.0 || fall != 0.0;
             let noise = self.problem.noise_of_output(i, up[i].abs().max(down[i].abs()));
             // What the longest step did not move beyond its round-off a shorter one moves less.
-            let share = match self.moved[i] {
-                true => 1.0,
-                // A step moves by more than the last place of f32 what depends on it.
-                false if self.problem.coarse => 0.0,
-                false => step / self.first,
-            };
+            let share = if self.moved[i] { 1.0 } else { step / self.longest };
             squares.add(u * noise * share);
             least += u.abs() * SMALLEST;
         }

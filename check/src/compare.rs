@@ -197,12 +197,10 @@ impl Problem<'_> {
         let mut found = self.compare_here(direction, &place);
         // The mean of both sides is one of what may be claimed.
         let meets_one = found.verdict == Verdict::Pass && found.ladder.has_kink();
-        // Between kinks that are near, the steps of a coarse precision have no room.
-        let crowded = self.coarse && found.cause == Some(Cause::RoundOff);
-        if found.cause != Some(Cause::Kink) && !meets_one && !crowded {
+        if found.cause != Some(Cause::Kink) && !meets_one {
             return found;
         }
-        match if crowded { Side::Unknown } else { self.at_kink(direction, &mut found) } {
+        match self.at_kink(direction, &mut found) {
             Side::Outside | Side::Unclear => return found,
             Side::Inside if self.settings.refuse_kinks => return found,
             Side::Inside | Side::Unknown => {}
@@ -211,16 +209,13 @@ impl Problem<'_> {
         let choice = found.choice;
         let here = found.clone();
         for redrawn in 1..=REDRAWS {
-            let elements: Vec<(usize, usize)> = match crowded {
-                true => self.all_elements(),
-                false => direction.iter().map(|&(t, i, _)| (t, i)).collect(),
-            };
-            self.redraw(&start, elements.into_iter());
+            let elements = direction.iter().map(|&(t, i, _)| (t, i));
+            self.redraw(&start, elements);
             let again = self.compare_here(direction, &place);
             // What was visible there was so on that scale.
             let visible = again.visible * (here.scale / again.scale).max(1.0);
             found = Comparison { redrawn, choice, visible, ..again };
-            if found.cause.is_none_or(|cause| cause != Cause::Kink && !crowded) {
+            if found.cause != Some(Cause::Kink) {
                 break;
             }
         }

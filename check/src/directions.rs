@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 /// What moves, and how fast: tensor, element, rate.
 pub(super) type Direction = [(usize, usize, f64)];
 
-/// Random signs, each divided by the gradient's magnitude or by `least`, if that is larger.
+/// Random signs, each divided by the gradient's magnitude or by `least`, if that is larger; and by a factor
+/// near 1, because numbers that all move by the same are all rounded the same way.
 pub(super) fn levelled(gradient: &[f64], least: f64, rng: &mut Stream) -> Vec<f64> {
-    gradient.iter().map(|g| rng.sign() / g.abs().max(least)).collect()
+    let mut one = |g: &f64| rng.sign() * rng.uniform(0.8, 1.25) / g.abs().max(least);
+    gradient.iter().map(&mut one).collect()
 }
 
 /// Elements of tensor t along a levelled direction of length 1.

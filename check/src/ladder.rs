@@ -27,6 +27,9 @@ const SAFETY: f64 = 2.0;
 /// Where differences wander, the end may be farther away than the last distances.
 const ROUGH: f64 = 4.0;
 
+/// How far a bound may be above the smallest to be preferred for its shorter steps.
+const NEXT: f64 = 16.0;
+
 /// Growth of round-off towards the point by which long steps pass something over.
 const GROWN: f64 = 16.0;
 
@@ -129,11 +132,28 @@ impl Ladder {
     /// The value with the smallest error estimate of those that no shorter step contradicts; none before
     /// there are two usable rungs.
     pub fn best(&self) -> Option<Estimate> {
+        self.standing().into_iter().min_by(|a, b| a.bound().total_cmp(&b.bound()))
+    }
+
+    /// A value over shorter steps than those of `best`, and with a bound not far above its own, that a claim
+    /// agrees with which is next to `best`: of a function that is not smooth in its higher derivatives, an
+    /// estimate of what is left of long steps is too small.
+    pub(super) fn shorter(&self, best: &Estimate, claim: f64, noise: f64) -> Option<Estimate> {
+        let most = NEXT * (best.bound() + noise);
+        let agrees = |e: &Estimate| {
+            e.step < best.step
+                && e.bound() + noise <= most
+                && (e.value - claim).abs() <= e.bound() + noise
+        };
+        let all = self.standing().into_iter().filter(agrees);
+        all.min_by(|a, b| a.bound().total_cmp(&b.bound()))
+    }
+
+    /// All values that no shorter step contradicts.
+    fn standing(&self) -> Vec<Estimate> {
         let (rungs, values) = (self.usable(), self.values());
         let all = values.iter().enumerate().flat_map(|(j, row)| row.iter().map(move |e| (j, e)));
-        all.filter(|(j, e)| !Self::contradicted(e, &rungs[*j..]))
-            .map(|(_, e)| *e)
-            .min_by(|a, b| a.bound().total_cmp(&b.bound()))
+        all.filter(|(j, e)| !Self::contradicted(e, &rungs[*j..])).map(|(_, e)| *e).collect()
     }
 
     /// Whether the value, whose shortest step is that of the first of these rungs, lies outside of what a

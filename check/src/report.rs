@@ -224,7 +224,7 @@ impl Report {
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
             notes.push(format!(
-                "{redrawn} redrawn: compared beside the given point, where there are kinks in the way"
+                "{redrawn} redrawn: compared beside the given point, which has a kink"
             ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))
