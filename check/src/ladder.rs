@@ -121,11 +121,8 @@ impl Ladder {
         let quantum = 2.0 * near.step * near.size;
         let longest = self.rungs[0].step * self.rungs[0].size;
         let fades = near.size < 0.8 * far.size;
-        if fades || !(2.0 * longest > QUANTA * quantum) {
-            return;
-        }
-        for r in &mut self.rungs {
-            r.noise = r.noise.max(quantum / r.step);
+        if !fades && 2.0 * longest > QUANTA * quantum {
+            self.rungs.iter_mut().for_each(|r| r.noise = r.noise.max(quantum / r.step));
         }
     }
 
