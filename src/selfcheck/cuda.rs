@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// What is moved of each tensor: the CPU's check of the same case is thorough, and its results are
 /// compared with the GPU's; here it is to be seen that forward and backward of the GPU belong together.
 fn settings() -> Settings {
-    Settings { dense: 3, samples: 2, projections: 1, ..Settings::default() }
+    Settings { dense: 3, samples: 2, projections: 1, blocks: 0, ..Settings::default() }
 }
 
 impl AnyCase {
