@@ -74,8 +74,8 @@ impl<'a, 'b> Climb<'a, 'b> {
             }
             step *= UP;
             // What is there already is climbed past.
-            let near = |r: &&Rung| r.step < 1.5 * step && r.step * UP > 1.5 * step;
-            if self.ladder.rungs.iter().any(|r| near(&r)) {
+            let near = |r: &Rung| r.step < 1.5 * step && r.step * UP > 1.5 * step;
+            if self.ladder.rungs.iter().any(near) {
                 step = self.first;
                 continue;
             }

@@ -10,7 +10,6 @@ use super::noise::{Squares, Total};
 use super::problem::Problem;
 use super::report::Report;
 use super::taylor::{self, Remainder, Step};
-
 use super::verdict::{Cause, Location, Verdict};
 use std::f64::consts::SQRT_2;
 
@@ -202,7 +201,10 @@ impl Problem<'_> {
         }
         match self.at_kink(direction, &mut found) {
             Side::Outside | Side::Unclear => return found,
-            Side::Inside if self.settings.refuse_kinks => return found,
+            Side::Inside if self.settings.refuse_kinks => {
+                (found.verdict, found.cause) = (Verdict::Inconclusive, Some(Cause::Kink));
+                return found;
+            }
             Side::Inside | Side::Unknown => {}
         }
         let start = self.at.clone();

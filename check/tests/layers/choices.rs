@@ -2,16 +2,27 @@
 
 use super::forty::Must;
 use super::must;
-use beit_check::gradients::{Variable, check};
-use beit_check::report::Report;
+use beit_check::gradients::{Settings, Variable, check, check_with};
+use beit_check::report::{Cause, Report, Verdict};
 
 /// A function of each element by itself.
 fn each(name: &str, x: Vec<f64>, f: fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> Report {
-    check(
+    each_with(&Settings::default(), name, x, f, slope)
+}
+
+fn each_with(
+    settings: &Settings,
+    name: &str,
+    x: Vec<f64>,
+    f: fn(f64) -> f64,
+    slope: impl Fn(f64) -> f64,
+) -> Report {
+    check_with(
+        settings,
         name,
         &[Variable::new("x", &[x.len()], x)],
-        |v| v[0].iter().map(|x| f(*x)).collect(),
-        |v, dy| vec![v[0].iter().zip(dy).map(|(x, d)| d * slope(*x)).collect()],
+        &|v| v[0].iter().map(|x| f(*x)).collect(),
+        &|v, dy| vec![v[0].iter().zip(dy).map(|(x, d)| d * slope(*x)).collect()],
     )
 }
 
@@ -62,6 +73,19 @@ fn clamp_at_its_bounds() {
     }
     for slope in [3.0, -0.1] {
         must(Must::Fail, &clamp(slope));
+    }
+}
+
+/// The mean of both sides too, which differences meet.
+#[test]
+fn a_choice_may_be_refused() {
+    let settings = Settings { refuse_kinks: true, ..Settings::default() };
+    for slope in [-1.0, -0.3, 0.0, 1.0] {
+        let at = |x: f64| if x == 0.0 { slope } else { x.signum() };
+        let report = each_with(&settings, "abs", vec![0.0, 1.0, -1.0], f64::abs, at);
+        assert_eq!(report.verdict(), Verdict::Inconclusive, "{slope}: {report}");
+        let open = report.comparisons.iter().filter(|c| c.cause == Some(Cause::Kink));
+        assert_eq!(open.count(), 1, "{slope}: {report}");
     }
 }
 
