@@ -62,7 +62,7 @@ fn presets_name_a_tokenizer_that_fits() {
     for preset in [Preset::Tiny, Preset::Small, Preset::Base, Preset::Large] {
         let (dvae, beit) =
             (TokenizerRun::preset(preset).dvae(), PretrainRun::preset(preset).beit());
-        assert_eq!((dvae.grid(), dvae.vocab), (beit.grid(), beit.vocab), "{preset:?}");
+        assert_eq!((dvae.grid(), dvae.vocab), (beit.encoder.grid(), beit.vocab), "{preset:?}");
     }
 }
 
@@ -134,7 +134,7 @@ fn what_a_message_about_masks_asks_for_is_accepted() {
 #[test]
 fn rectangular_images_and_absurd_models() {
     let config: PretrainRun = set(&["image_size=[32, 48]", "lr=1e-3"]).resolve().unwrap();
-    assert_eq!(config.beit().grid(), (8, 12));
+    assert_eq!(config.beit().encoder.grid(), (8, 12));
     assert!(document(&config).unwrap().contains("image_size = [32, 48]"));
     assert!(refused(&["width=16384", "depth=256"]).contains("parameters; at most"));
 }

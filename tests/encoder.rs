@@ -4,7 +4,7 @@
 use beit::cpu::Cpu;
 use beit::layers::position::{TableResize, resize_bias_table, resize_pos_embed};
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
-use beit::models::config::{BeitConfig, DvaeConfig};
+use beit::models::config::{DvaeConfig, EncoderConfig};
 use beit::models::dvae::{Dvae, DvaeStep, Likelihood};
 use beit::models::encoder::{Encoder, EncoderInput, EncoderParts, FeatureGradients, Features};
 use beit::ops::Backend;
@@ -21,13 +21,13 @@ fn numbers(n: usize, seed: u64) -> Vec<f64> {
 }
 
 /// Every kind of position on a grid of 3 x 4.
-fn config() -> BeitConfig {
-    let test = BeitConfig::test();
+fn config() -> EncoderConfig {
+    let test = EncoderConfig::test();
     let image = (3 * test.patch, 4 * test.patch);
-    BeitConfig { image, rel_pos_bias: true, abs_pos: true, ..test }
+    EncoderConfig { image, rel_pos_bias: true, abs_pos: true, ..test }
 }
 
-fn encoder<B: Backend>(bk: &B, config: &BeitConfig) -> (Encoder<B>, Layout) {
+fn encoder<B: Backend>(bk: &B, config: &EncoderConfig) -> (Encoder<B>, Layout) {
     let mut reg = Registry::new();
     let parts = EncoderParts { mask_token: false, norm: true };
     let encoder = Encoder::new(bk, &mut reg, config, parts);
@@ -37,7 +37,7 @@ fn encoder<B: Backend>(bk: &B, config: &BeitConfig) -> (Encoder<B>, Layout) {
 /// Gradients of all parameters and the bytes that the step held at most, from seeded numbers.
 fn gradients(
     bk: &Cpu<f32>,
-    config: &BeitConfig,
+    config: &EncoderConfig,
     batch: usize,
     recompute: bool,
 ) -> (Vec<f32>, usize) {
@@ -65,8 +65,8 @@ fn gradients(
 
 #[test]
 fn blocks_computed_again_give_the_same_gradients_from_less_memory() {
-    let deep = BeitConfig { depth: 12, heads: 4, ..config().with_width(32) };
-    for config in [config(), BeitConfig { layer_scale: 0.0, ..config() }, deep] {
+    let deep = EncoderConfig { depth: 12, heads: 4, ..config().with_width(32) };
+    for config in [config(), EncoderConfig { layer_scale: 0.0, ..config() }, deep] {
         let bk = Cpu::<f32>::new();
         let (kept, most) = gradients(&bk, &config, 4, false);
         let (again, least) = gradients(&bk, &config, 4, true);
@@ -80,7 +80,12 @@ fn blocks_computed_again_give_the_same_gradients_from_less_memory() {
 }
 
 /// The parameters of `layout`, each resized where its name says that it belongs to a grid.
-fn resized(layout: &Layout, values: &[f64], config: &BeitConfig, grid: (usize, usize)) -> Vec<f64> {
+fn resized(
+    layout: &Layout,
+    values: &[f64],
+    config: &EncoderConfig,
+    grid: (usize, usize),
+) -> Vec<f64> {
     let home = config.grid();
     let one = |p: &beit::params::Param| {
         let own = &values[p.range.clone()];
@@ -109,7 +114,7 @@ fn another_grid_is_the_model_that_was_made_for_it() {
         let input = EncoderInput::of(&images);
         let taps = [0, config.depth];
         let got = small.features(Ctx::new(&bk, &w), &input, &taps);
-        let other = BeitConfig { image: (h, wide), ..config.clone() };
+        let other = EncoderConfig { image: (h, wide), ..config.clone() };
         let (made, other_layout) = encoder(&bk, &other);
         let values = expand(&other_layout, &resized(&layout, &values, &config, (gh, gw)));
         let want = made.features(
@@ -150,8 +155,8 @@ fn expect_each_once(layout: &Layout, ranges: &[Range<usize>]) {
 #[test]
 fn every_parameter_of_both_models_is_reported_once() {
     let bk = Cpu::<f64>::new();
-    for config in [BeitConfig::test(), config()] {
-        let model = MaskedImageModel::new(&bk, &config);
+    for config in [EncoderConfig::test(), config()] {
+        let model = MaskedImageModel::new(&bk, &config.clone().with_vocab(11));
         let w = Params::from_host(&bk, &model.layout, &initial_values(&model.layout, 1));
         let (mut g, mut ranges) = (Params::zeros(&bk, &model.layout), Vec::new());
         let ((h, wide), np) = (config.image, config.patches());

@@ -2,7 +2,7 @@
 
 use beit::cpu::Cpu;
 use beit::data::pixels::Normalise;
-use beit::models::config::{BeitConfig, DvaeConfig};
+use beit::models::config::{BeitConfig, DvaeConfig, EncoderConfig};
 use beit::models::kind::ModelConfig;
 use beit::run::{load_newest, write_checkpoint};
 use beit::weights::*;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 /// A model of a handful of values, saved.
 fn saved() -> (TempDir, PathBuf, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let sizes = BeitConfig {
+    let sizes = EncoderConfig {
         image: (1, 1),
         patch: 1,
         depth: 1,
         heads: 1,
-        vocab: 2,
-        ..BeitConfig::test().with_width(1)
-    };
+        ..EncoderConfig::test().with_width(1)
+    }
+    .with_vocab(2);
     let values: Vec<f32> = (0..sizes.parameters()).map(|i| 0.5 + i as f32).collect();
     let (a, b) = values.split_at(5);
     let tensors =
@@ -117,7 +117,7 @@ fn an_edit_of_the_configuration_is_named_and_can_be_meant() {
     std::fs::write(&config, edited.replacen('{', "{\"edited\": true,", 1)).unwrap();
     let model = load_model(folder.path()).unwrap();
     assert_eq!(model.checksums, Checksums::Edited);
-    assert_eq!(model.sizes::<BeitConfig>().unwrap().drop_path, 0.2);
+    assert_eq!(model.sizes::<BeitConfig>().unwrap().encoder.drop_path, 0.2);
 }
 
 #[test]
@@ -156,16 +156,16 @@ fn models_of_every_version_are_read() {
         let at = |kind: &str| load_model(&folder.join(&version).join(kind)).unwrap();
         let (beit, dvae) = (at("beit"), at("dvae"));
         let sizes = beit.sizes::<BeitConfig>().unwrap();
-        let wanted = BeitConfig {
+        let wanted = EncoderConfig {
             image: (2, 2),
             patch: 1,
             depth: 1,
             heads: 1,
-            vocab: 2,
-            ..BeitConfig::base_patch16_224().with_width(8)
-        };
+            ..EncoderConfig::base_patch16_224().with_width(8)
+        }
+        .with_vocab(2);
         assert_eq!((sizes, beit.normalise), (&wanted, Some(Normalise::Half)), "{version}");
-        assert_eq!((sizes.mlp_width, sizes.parameters()), (32, 974));
+        assert_eq!((sizes.encoder.mlp_width, sizes.parameters()), (32, 974));
         let dvae_sizes = dvae.sizes::<DvaeConfig>().unwrap();
         assert_eq!((dvae_sizes.width, dvae_sizes.vocab, dvae_sizes.image), (4, 2, (2, 2)));
         for model in [&beit, &dvae] {

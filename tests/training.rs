@@ -42,10 +42,10 @@ fn some(
     samples: Range<usize>,
 ) -> (MaskedBatch<Bk>, Ids<Bk>) {
     let (config, count) = (&model.config, samples.len());
-    let (h, w) = config.image;
+    let (h, w) = config.encoder.image;
     let pixels: Vec<f64> =
         samples.clone().flat_map(|sample| uniform(h * w * 3, 100 + sample as u32)).collect();
-    let patches = config.patches();
+    let patches = config.encoder.patches();
     let places = samples.start * patches..samples.end * patches;
     let mask: Vec<bool> = places.map(|i| (i + i / patches) % 3 == 0).collect();
     let rows = masked_rows(&mask, patches);

@@ -47,7 +47,8 @@ pub struct AttentionRows {
 pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<AttentionRows> {
     let file = load_model(map.model)?;
     let config = file.sizes::<BeitConfig>()?.clone();
-    let (grid, (ih, iw), n) = (config.grid(), config.image, config.tokens());
+    let (grid, (ih, iw), n) =
+        (config.encoder.grid(), config.encoder.image, config.encoder.tokens());
     let (row, col) = map.patch;
     if row >= grid.0 || col >= grid.1 {
         return Err(Error::config(format!(
@@ -55,11 +56,11 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
             grid.0, grid.1
         )));
     }
-    let layer = map.layer.unwrap_or(config.depth - 1);
-    if layer >= config.depth {
+    let layer = map.layer.unwrap_or(config.encoder.depth - 1);
+    if layer >= config.encoder.depth {
         return Err(Error::config(format!(
             "--layer {layer}: the model has blocks 0 to {}",
-            config.depth - 1
+            config.encoder.depth - 1
         )));
     }
     let image = decode(map.image, &DecodeOptions::default())?;
@@ -79,7 +80,7 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
         .chunks_exact(n * n)
         .map(|head| head[query * n + 1..(query + 1) * n].to_vec())
         .collect();
-    Ok(AttentionRows { heads, grid, pixels, patch: config.patch })
+    Ok(AttentionRows { heads, grid, pixels, patch: config.encoder.patch })
 }
 
 /// The image with the patch framed, and one map per head, each scaled from its least to its

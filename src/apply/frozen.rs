@@ -37,8 +37,8 @@ impl<B: Backend> Tokenizer<B> {
     /// Refuses an encoder whose grid or vocabulary is another.
     pub fn fits(&self, encoder: &BeitConfig) -> Result<()> {
         let (own, sizes) = (&self.dvae.config, encoder);
-        if own.grid() != sizes.grid() {
-            let ((a, b), (c, d)) = (own.grid(), sizes.grid());
+        if own.grid() != sizes.encoder.grid() {
+            let ((a, b), (c, d)) = (own.grid(), sizes.encoder.grid());
             return Err(Error::format(
                 &self.path,
                 format!(

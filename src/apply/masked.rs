@@ -77,7 +77,7 @@ impl<B: Backend> TokenPrediction<B> {
     /// Tensors of some samples and the labels of their masked patches. Waits for nothing.
     pub fn batch(&self, bk: &B, samples: &[MaskedSample]) -> (MaskedBatch<B>, Ids<B>) {
         let (b, sizes) = (samples.len(), &self.model.config);
-        let ((ih, iw), np) = (sizes.image, sizes.patches());
+        let ((ih, iw), np) = (sizes.encoder.image, sizes.encoder.patches());
         let (th, tw) = self.tokenizer.dvae.config.image;
         let elem = |view: fn(&Views) -> &Image, map: PixelMap, shape: [usize; 4]| {
             let images: Vec<&[u8]> = samples.iter().map(|s| &*view(&s.views).pixels).collect();

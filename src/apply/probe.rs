@@ -131,11 +131,11 @@ fn table<B: Backend>(
     settings: &ProbeRun,
 ) -> Result<(FeatureTable, BadImages)> {
     let config = &probed.model.config;
-    let ((ih, iw), depth) = (config.image, config.depth);
+    let ((ih, iw), depth) = (config.encoder.image, config.encoder.depth);
     let mut table = FeatureTable {
         blocks: vec![Vec::new(); depth],
         labels: Vec::new(),
-        width: 2 * config.width,
+        width: 2 * config.encoder.width,
     };
     let indices = side.images();
     let mut progress = Progress::new(side.what, indices.len() as u64, 0, "images");

@@ -53,7 +53,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
         }
     };
     let source = Source::open_aloud(task.data, &SourceOptions::new(task.split, task.seed))?;
-    let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.image);
+    let size = encoder.as_ref().map_or((h, wide), |(m, ..)| m.config.encoder.image);
     let trained = encoder.as_ref().and_then(|(.., normalise)| *normalise);
     let augment = views(size, (h, wide), task.normalise.or(trained).unwrap_or(Normalise::Half));
     let seen = load_all(&source, &spread(&source, task.images), |item| {
@@ -89,7 +89,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
         }
         tiles.push(decoded(&tokens));
         if let Some((model, w, _)) = &encoder {
-            let (ih, iw) = model.config.image;
+            let (ih, iw) = model.config.encoder.image;
             let rows = masked_rows(&mask, gh * gw);
             let batch = MaskedBatch {
                 images: Tensor::from_f32(

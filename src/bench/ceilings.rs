@@ -219,7 +219,8 @@ fn product<T: Real>(
 
 /// Best GFLOP/s of plain products of the sizes of this model's layers, on all threads.
 pub fn best_sgemm(config: &BeitConfig, batch: usize, masked: usize) -> f64 {
-    let (rows, c, h) = (batch * config.tokens(), config.width, config.mlp_width);
+    let (rows, c, h) =
+        (batch * config.encoder.tokens(), config.encoder.width, config.encoder.mlp_width);
     let shapes = [
         [rows, c, 3 * c],
         [rows, c, c],

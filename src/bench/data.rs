@@ -139,7 +139,12 @@ pub fn run(
     if images.is_empty() {
         return Err(Error::config(format!("{spec}: no readable image")));
     }
-    let cfg = AugmentConfig::original(beit.image.0, beit.image.1, dvae.image.0, dvae.image.1);
+    let cfg = AugmentConfig::original(
+        beit.encoder.image.0,
+        beit.encoder.image.1,
+        dvae.image.0,
+        dvae.image.1,
+    );
     let mut stages = Vec::new();
     let rate_of = |n: usize, f: &mut dyn FnMut()| n as f64 / Times::measure(3, 0.5, f).median();
     let mut time = |name, n, f: &mut dyn FnMut()| stages.push((name, rate_of(n, f)));

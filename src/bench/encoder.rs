@@ -29,19 +29,20 @@ fn shape(sizes: &[usize]) -> &'static [usize] {
 
 /// The first layer of an MLP.
 pub fn first_of_mlp(config: &BeitConfig, batch: usize) -> LinearGeluCase {
-    let (rows, input, output) = (batch * config.tokens(), config.width, config.mlp_width);
+    let (rows, input, output) =
+        (batch * config.encoder.tokens(), config.encoder.width, config.encoder.mlp_width);
     LinearGeluCase { instance: named(&[rows, input, output]), rows, input, output }
 }
 
 /// Shows the ops of the encoder, of its loss, of its optimizer and of its tokenizer to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
     block(v, config, batch);
-    let (width, side) = (config.width, config.patch);
-    let patches = Patches { batch, grid: config.grid(), side, channels: 3, width };
-    let instance = named(&[batch, config.image.0, config.image.1, width]);
+    let (width, side) = (config.encoder.width, config.encoder.patch);
+    let patches = Patches { batch, grid: config.encoder.grid(), side, channels: 3, width };
+    let instance = named(&[batch, config.encoder.image.0, config.encoder.image.1, width]);
     v.visit(PatchEmbedCase { instance, patches });
     // 75 of 196 patches, as in the paper.
-    let (rows, classes) = (batch * config.patches() * 75 / 196, config.vocab);
+    let (rows, classes) = (batch * config.encoder.patches() * 75 / 196, config.vocab);
     let (instance, targets) = (named(&[rows, classes]), Targets::Hard);
     v.visit(CrossEntropyCase { instance, rows, classes, targets });
     let len = config.parameters() as usize;
@@ -51,20 +52,21 @@ pub fn visit_cases<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
 }
 
 fn block<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
-    let (tokens, width, heads) = (config.tokens(), config.width, config.heads);
+    let (tokens, width, heads) =
+        (config.encoder.tokens(), config.encoder.width, config.encoder.heads);
     let rows = batch * tokens;
     let (instance, stream) = (named(&[batch, tokens, width]), shape(&[batch, tokens, width]));
     v.visit(LayerNormCase { instance, shape: stream, eps: 1e-6 });
     v.visit(ResidualNormCase { instance, shape: stream, gamma: true, keep: false });
-    for output in [3 * width, config.mlp_width] {
+    for output in [3 * width, config.encoder.mlp_width] {
         let (instance, input) = (named(&[rows, width, output]), width);
         v.visit(LinearCase { instance, rows, input, output, bias: true });
     }
     v.visit(first_of_mlp(config, batch));
-    let hidden = [rows, config.mlp_width];
+    let hidden = [rows, config.encoder.mlp_width];
     v.visit(GeluCase { instance: named(&hidden), shape: shape(&hidden) });
     let instance = named(&[heads, tokens, tokens]);
-    v.visit(RelPosBiasCase { instance, grid: config.grid(), heads, made: false });
+    v.visit(RelPosBiasCase { instance, grid: config.encoder.grid(), heads, made: false });
     let instance = named(&[batch, tokens, heads, width / heads]);
     let dims = Dims { batch, tokens, heads, head: width / heads };
     v.visit(AttentionCase { instance, dims, bias: true });
@@ -73,7 +75,7 @@ fn block<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
 
 /// Convolutions of the sizes of DALL-E's encoder, and its bottleneck.
 fn tokenizer<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
-    let unit = config.image.0 / 4;
+    let unit = config.encoder.image.0 / 4;
     for (kernel, side, input, output) in
         [(3, 2 * unit, 64, 64), (3, unit, 128, 128), (3, unit / 2, 256, 256), (1, unit, 128, 512)]
     {
@@ -81,7 +83,7 @@ fn tokenizer<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
         let shape = [batch, side, side, input];
         v.visit(Conv2dCase { instance, shape, output, kernel, relu: true, residual: false });
     }
-    let codes = [batch * config.patches(), config.vocab];
+    let codes = [batch * config.encoder.patches(), config.vocab];
     let (instance, shape) = (named(&codes), shape(&codes));
     v.visit(GumbelSoftmaxCase { instance, shape, temperature: 0.5, straight_through: false });
     v.visit(Argmax(codes));

@@ -114,7 +114,7 @@ impl<'a, B: Backend> Work<'a, B> {
     fn new(bk: &'a B, bench: &'a StepBench, resident: bool) -> Result<Self> {
         let (config, b) = (&bench.config, bench.batch);
         config.validate()?;
-        let (np, (ih, iw)) = (config.patches(), config.image);
+        let (np, (ih, iw)) = (config.encoder.patches(), config.encoder.image);
         let mut model = MaskedImageModel::new(bk, config);
         model.encoder.recompute = bench.recompute;
         let mut rng = Philox::new(0, Purpose::Bench, 0, 0);
@@ -156,7 +156,7 @@ impl<'a, B: Backend> Work<'a, B> {
     /// Images, masks, drop-path factors and labels of a part on the device.
     fn copies(&self, part: &Range<usize>, step: u64) -> (MaskedBatch<B>, Ids<B>) {
         let (bk, StepBench { config, masked, batch, .. }) = (self.bk, self.bench);
-        let (np, (ih, iw), count) = (config.patches(), config.image, part.len());
+        let (np, (ih, iw), count) = (config.encoder.patches(), config.encoder.image, part.len());
         let px = ih * iw * 3;
         let mask = &self.mask[part.start * np..part.end * np];
         let rows = masked_rows(mask, np);
@@ -171,7 +171,7 @@ impl<'a, B: Backend> Work<'a, B> {
             images,
             mask: Ids::from_vec(bk, mask, &[count, np]),
             rows: Ids::from_vec(bk, rows, &[m]),
-            keep: Some(drop_path(bk, config, *batch, part, 0, step)),
+            keep: Some(drop_path(bk, &config.encoder, *batch, part, 0, step)),
         };
         (batch, Ids::from_vec(bk, labels, &[m]))
     }

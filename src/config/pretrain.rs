@@ -5,7 +5,7 @@ use super::{Common, Preset, Recipe, RelPos, TrainConfig, run_config};
 use crate::data::Masking;
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
-use crate::models::config::BeitConfig;
+use crate::models::config::{BeitConfig, EncoderConfig};
 
 run_config! {
     /// Settings of one pretraining run (arXiv 2106.08254, table 10, and the original's README).
@@ -111,19 +111,19 @@ impl PretrainRun {
                 min_lr: 1e-5,
                 clip: if preset == Preset::Large { 1.0 } else { 3.0 },
                 crop_min: 0.08,
-                ..Recipe::new(sizes.image)
+                ..Recipe::new(sizes.encoder.image)
             },
             tokenizer: String::new(),
-            patch_size: sizes.patch,
-            width: sizes.width,
-            depth: sizes.depth,
-            heads: sizes.heads,
+            patch_size: sizes.encoder.patch,
+            width: sizes.encoder.width,
+            depth: sizes.encoder.depth,
+            heads: sizes.encoder.heads,
             vocab: sizes.vocab,
             rel_pos: RelPos::Shared,
             recompute: false,
-            abs_pos: sizes.abs_pos,
-            layer_scale: sizes.layer_scale,
-            drop_path: sizes.drop_path,
+            abs_pos: sizes.encoder.abs_pos,
+            layer_scale: sizes.encoder.layer_scale,
+            drop_path: sizes.encoder.drop_path,
             warmup_epochs: 0,
             weight_decay_end: 0.05,
             masking: Masking::Block,
@@ -159,19 +159,19 @@ impl PretrainRun {
 
     /// The model that these settings describe.
     pub fn beit(&self) -> BeitConfig {
-        BeitConfig {
+        EncoderConfig {
             image: (self.recipe.image_size.0, self.recipe.image_size.1),
             patch: self.patch_size,
             depth: self.depth,
             heads: self.heads,
-            vocab: self.vocab,
             shared_rel_pos_bias: self.rel_pos == RelPos::Shared,
             rel_pos_bias: self.rel_pos == RelPos::PerBlock,
             abs_pos: self.abs_pos,
             layer_scale: self.layer_scale,
             drop_path: self.drop_path,
-            ..BeitConfig::base_patch16_224().with_width(self.width)
+            ..EncoderConfig::base_patch16_224().with_width(self.width)
         }
+        .with_vocab(self.vocab)
     }
 
     fn check(&self) -> Result<()> {
@@ -183,8 +183,8 @@ impl PretrainRun {
         if self.recipe.warmup_steps == 0 && epochs > 0 && warmup > epochs {
             return err(format!("warmup_epochs {warmup} is more than epochs {epochs}"));
         }
-        let (masked, (gh, gw)) = (self.masked_patches, beit.grid());
-        match beit.patches() {
+        let (masked, (gh, gw)) = (self.masked_patches, beit.encoder.grid());
+        match beit.encoder.patches() {
             1 => {
                 return err(format!(
                     "an image is one patch, which cannot be hidden and seen; set patch_size below {}",

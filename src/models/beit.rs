@@ -71,8 +71,9 @@ impl<B: Backend> MaskedImageModel<B> {
     pub fn new(bk: &B, config: &BeitConfig) -> Self {
         let mut reg = Registry::new();
         let parts = EncoderParts { mask_token: true, norm: true };
-        let encoder = Encoder::new(bk, &mut reg, config, parts);
-        let lm_head = Linear::new(&mut reg, "lm_head", config.width, config.vocab, TRUNC_NORMAL);
+        let encoder = Encoder::new(bk, &mut reg, &config.encoder, parts);
+        let lm_head =
+            Linear::new(&mut reg, "lm_head", config.encoder.width, config.vocab, TRUNC_NORMAL);
         Self { config: config.clone(), layout: reg.finish(), encoder, lm_head }
     }
 

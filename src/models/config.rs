@@ -11,10 +11,9 @@ use crate::error::{Error, Result};
 use crate::layers::block::BlockConfig;
 use serde::{Deserialize, Serialize};
 
-/// Sizes of the BEiT encoder and its masked-image head (`modeling_pretrain.py`).
+/// Sizes of the encoder (`modeling_pretrain.py`, `modeling_finetune.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BeitConfig {
+pub struct EncoderConfig {
     /// Height and width of the image, in pixels.
     pub image: (usize, usize),
     /// Side of a patch, in pixels.
@@ -27,8 +26,6 @@ pub struct BeitConfig {
     pub heads: usize,
     /// Hidden width of the MLP: four times `width` in the original's models, not in all of others'.
     pub mlp_width: usize,
-    /// Visual tokens that the head chooses from.
-    pub vocab: usize,
     /// One relative-position table for all blocks, the original's choice for pretraining.
     pub shared_rel_pos_bias: bool,
     /// One relative-position table in each block, the original's choice for fine-tuning.
@@ -43,8 +40,8 @@ pub struct BeitConfig {
     pub layer_norm_eps: f64,
 }
 
-impl BeitConfig {
-    /// `beit_base_patch16_224_8k_vocab`: 91,965,776 parameters.
+impl EncoderConfig {
+    /// `beit_base_patch16_224`.
     ///
     /// `Deviation:` the paper's main tables are of a plain ViT with absolute positions, without bias
     /// table and layer scale; the released weights and this default are its "+" variant.
@@ -56,7 +53,6 @@ impl BeitConfig {
             depth: 12,
             heads: 12,
             mlp_width: 4 * 768,
-            vocab: 8192,
             shared_rel_pos_bias: true,
             rel_pos_bias: false,
             abs_pos: false,
@@ -66,33 +62,38 @@ impl BeitConfig {
         }
     }
 
-    /// `beit_large_patch16_224_8k_vocab`: 311,534,016 parameters.
+    /// `beit_large_patch16_224`.
     pub fn large_patch16_224() -> Self {
         let base = Self::base_patch16_224();
         Self { depth: 24, heads: 16, layer_scale: 1e-5, ..base }.with_width(1024)
     }
 
-    /// 32 px, 8x8 patches, 512 tokens: trains on a laptop in minutes.
+    /// 32 px, 8x8 patches: trains on a laptop in minutes.
     pub fn tiny() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (32, 32), patch: 4, depth: 6, heads: 4, vocab: 512, ..base }.with_width(128)
+        Self { image: (32, 32), patch: 4, depth: 6, heads: 4, ..base }.with_width(128)
     }
 
-    /// 64 px, 8x8 patches, 2048 tokens: trains on a laptop in hours.
+    /// 64 px, 8x8 patches: trains on a laptop in hours.
     pub fn small() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (64, 64), patch: 8, depth: 6, heads: 6, vocab: 2048, ..base }.with_width(384)
+        Self { image: (64, 64), patch: 8, depth: 6, heads: 6, ..base }.with_width(384)
     }
 
-    /// The smallest that has every part, on a 2x3 grid; fits [`DvaeConfig::test`].
+    /// The smallest that has every part, on a 2x3 grid.
     pub fn test() -> Self {
         let base = Self::base_patch16_224();
-        Self { image: (6, 9), patch: 3, depth: 2, heads: 2, vocab: 11, ..base }.with_width(8)
+        Self { image: (6, 9), patch: 3, depth: 2, heads: 2, ..base }.with_width(8)
     }
 
     /// The same at another width, its MLP four times as wide as the original's.
     pub fn with_width(self, width: usize) -> Self {
         Self { width, mlp_width: 4 * width, ..self }
+    }
+
+    /// The same under a head that chooses from `vocab` visual tokens.
+    pub fn with_vocab(self, vocab: usize) -> BeitConfig {
+        BeitConfig { encoder: self, vocab }
     }
 
     /// What each block is made of.
@@ -136,9 +137,9 @@ impl BeitConfig {
         self.drop_path * index as f64 / (self.depth - 1) as f64
     }
 
-    /// Parameters with the masked-image head.
+    /// Parameters of embedding, blocks and bias tables, without mask token and final norm.
     pub fn parameters(&self) -> u64 {
-        let [width, mlp, vocab] = [self.width, self.mlp_width, self.vocab].map(|n| n as u64);
+        let [width, mlp] = [self.width, self.mlp_width].map(|n| n as u64);
         let table = (self.rel_pos_rows() * self.heads) as u64;
         let when = |present: bool, count: u64| if present { count } else { 0 };
         let block = 4 * width // two layer norms
@@ -146,11 +147,11 @@ impl BeitConfig {
             + 2 * width * mlp + mlp + width
             + when(self.layer_scale > 0.0, 2 * width)
             + when(self.rel_pos_bias, table);
-        let embedding = 2 * width // class and mask token
+        let embedding = width // class token
             + conv(3, self.width, self.patch)
             + when(self.abs_pos, self.tokens() as u64 * width)
             + when(self.shared_rel_pos_bias, table);
-        embedding + self.depth as u64 * block + 2 * width + width * vocab + vocab
+        embedding + self.depth as u64 * block
     }
 
     /// Refuses sizes that no model can be built from.
@@ -161,7 +162,6 @@ impl BeitConfig {
         within("depth", self.depth, 1, 256)?;
         within("heads", self.heads, 1, 256)?;
         within("mlp_width", self.mlp_width, 1, 1 << 18)?;
-        within("vocab", self.vocab, 2, 1 << 20)?;
         divides("image_size", self.image, "patch_size", self.patch)?;
         if !self.width.is_multiple_of(self.heads) {
             return Err(Error::config(format!(
@@ -177,7 +177,56 @@ impl BeitConfig {
         real("layer_scale", self.layer_scale, 0.0, 10.0)?;
         real("drop_path", self.drop_path, 0.0, 0.99)?;
         real("layer_norm_eps", self.layer_norm_eps, 1e-12, 1e-2)?;
-        within("the number of patches", self.patches(), 1, 1 << 12)?;
+        within("the number of patches", self.patches(), 1, 1 << 12)
+    }
+}
+
+/// Sizes of BEiT: the encoder and its masked-image head (`modeling_pretrain.py`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeitConfig {
+    /// The encoder.
+    #[serde(flatten)]
+    pub encoder: EncoderConfig,
+    /// Visual tokens that the head chooses from.
+    pub vocab: usize,
+}
+
+impl BeitConfig {
+    /// `beit_base_patch16_224_8k_vocab`: 91,965,776 parameters.
+    pub fn base_patch16_224() -> Self {
+        EncoderConfig::base_patch16_224().with_vocab(8192)
+    }
+
+    /// `beit_large_patch16_224_8k_vocab`: 311,534,016 parameters.
+    pub fn large_patch16_224() -> Self {
+        EncoderConfig::large_patch16_224().with_vocab(8192)
+    }
+
+    /// [`EncoderConfig::tiny`] over 512 tokens.
+    pub fn tiny() -> Self {
+        EncoderConfig::tiny().with_vocab(512)
+    }
+
+    /// [`EncoderConfig::small`] over 2048 tokens.
+    pub fn small() -> Self {
+        EncoderConfig::small().with_vocab(2048)
+    }
+
+    /// The smallest that has every part; fits [`DvaeConfig::test`].
+    pub fn test() -> Self {
+        EncoderConfig::test().with_vocab(11)
+    }
+
+    /// Parameters of encoder, mask token, norm and head.
+    pub fn parameters(&self) -> u64 {
+        let [width, vocab] = [self.encoder.width, self.vocab].map(|n| n as u64);
+        self.encoder.parameters() + width + 2 * width + width * vocab + vocab
+    }
+
+    /// Refuses sizes that no model can be built from.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        within("vocab", self.vocab, 2, 1 << 20)?;
         affordable(self.parameters())
     }
 }
@@ -224,13 +273,19 @@ fn divides(what: &str, (h, w): (usize, usize), by: &str, side: usize) -> Result<
     Err(Error::config(format!("{what} {h}x{w} is not divisible by {by} {side}")))
 }
 
-/// Floating-point operations of one image forward: blocks, patch embedding and the head on `masked`
-/// patches; matrix products only (a multiply-add counts 2).
-pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
+/// Floating-point operations of one image forward: blocks and patch embedding; matrix products only (a
+/// multiply-add counts 2).
+pub fn encoder_flops(config: &EncoderConfig) -> f64 {
     let [n, c, h] = [config.tokens(), config.width, config.mlp_width].map(|x| x as f64);
     let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
     let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
-    config.depth as f64 * block + patch + 2.0 * (masked * config.vocab) as f64 * c
+    config.depth as f64 * block + patch
+}
+
+/// The same with the head over visual tokens on `masked` patches.
+pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
+    let head = 2.0 * (masked * config.vocab * config.encoder.width) as f64;
+    encoder_flops(&config.encoder) + head
 }
 
 #[cfg(test)]
@@ -249,25 +304,25 @@ mod tests {
         for (beit, dvae) in pairs {
             beit.validate().unwrap();
             dvae.validate().unwrap();
-            assert_eq!(beit.grid(), dvae.grid());
+            assert_eq!(beit.encoder.grid(), dvae.grid());
             assert_eq!(beit.vocab, dvae.vocab);
-            assert_eq!(beit.tokens(), dvae.tokens() + 1);
+            assert_eq!(beit.encoder.tokens(), dvae.tokens() + 1);
         }
-        assert_eq!(BeitConfig::base_patch16_224().rel_pos_rows(), 732);
+        assert_eq!(EncoderConfig::base_patch16_224().rel_pos_rows(), 732);
         assert_eq!(DvaeConfig::dalle().gain(), 1.0 / 64.0);
-        assert_eq!(BeitConfig::base_patch16_224().drop_path_of(11), 0.1);
+        assert_eq!(EncoderConfig::base_patch16_224().drop_path_of(11), 0.1);
     }
 
     #[test]
     fn unusable_sizes_are_named() {
-        let bad = BeitConfig { image: (30, 32), ..BeitConfig::tiny() };
+        let bad = EncoderConfig { image: (30, 32), ..EncoderConfig::tiny() };
         let text = bad.validate().unwrap_err().to_string();
         assert_eq!(text, "image_size 30x32 is not divisible by patch_size 4");
-        let none = BeitConfig { mlp_width: 0, ..BeitConfig::tiny() };
+        let none = EncoderConfig { mlp_width: 0, ..EncoderConfig::tiny() };
         let text = none.validate().unwrap_err().to_string();
         assert_eq!(text, "mlp_width = 0 is out of range: allowed is 1 to 262144");
-        assert!(BeitConfig { heads: 5, ..BeitConfig::tiny() }.validate().is_err());
-        assert!(BeitConfig { drop_path: f64::NAN, ..BeitConfig::tiny() }.validate().is_err());
+        assert!(EncoderConfig { heads: 5, ..EncoderConfig::tiny() }.validate().is_err());
+        assert!(EncoderConfig { drop_path: f64::NAN, ..EncoderConfig::tiny() }.validate().is_err());
         assert!(DvaeConfig { groups: 0, ..DvaeConfig::tiny() }.validate().is_err());
         assert!(DvaeConfig { image: (34, 32), ..DvaeConfig::tiny() }.validate().is_err());
     }

@@ -20,7 +20,7 @@ pub use case::*;
 use crate::layers::TRUNC_NORMAL;
 use crate::layers::block::{Beside, Block, BlockCache};
 use crate::layers::position::Positions;
-use crate::models::config::BeitConfig;
+use crate::models::config::EncoderConfig;
 use crate::ops::Backend;
 use crate::ops::layer_norm::Norm;
 use crate::ops::patch_embed::PatchEmbed;
@@ -123,7 +123,7 @@ type See<'a, B> = &'a mut dyn FnMut(usize, &BlockCache<B>, Option<&Master<B>>);
 
 impl<B: Backend> Encoder<B> {
     /// Registers embedding, blocks and norm in the order of the original's checkpoints.
-    pub fn new(bk: &B, reg: &mut Registry, config: &BeitConfig, parts: EncoderParts) -> Self {
+    pub fn new(bk: &B, reg: &mut Registry, config: &EncoderConfig, parts: EncoderParts) -> Self {
         let start = reg.len();
         let (c, n, grid) = (config.width, config.tokens(), config.grid());
         let token =

@@ -104,17 +104,17 @@ impl ModelKind for BeitConfig {
     }
 
     fn describe(&self) -> String {
-        let ((gh, gw), (h, w)) = (self.grid(), self.image);
+        let ((gh, gw), (h, w)) = (self.encoder.grid(), self.encoder.image);
         format!(
             "encoder, {} parameters\n  \
              image {h}x{w}, patch {}, grid {gh}x{gw}\n  \
              width {}, MLP {}, depth {}, heads {}, vocabulary {}",
             self.parameters(),
-            self.patch,
-            self.width,
-            self.mlp_width,
-            self.depth,
-            self.heads,
+            self.encoder.patch,
+            self.encoder.width,
+            self.encoder.mlp_width,
+            self.encoder.depth,
+            self.encoder.heads,
             self.vocab
         )
     }
@@ -154,11 +154,13 @@ impl ModelKind for DvaeConfig {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
+    use crate::models::config::EncoderConfig;
     use crate::params::parameter_count;
 
     #[test]
     fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
-        let uneven = BeitConfig { mlp_width: 136, ..BeitConfig::test().with_width(40) };
+        let sizes = EncoderConfig::test().with_width(40);
+        let uneven = EncoderConfig { mlp_width: 136, ..sizes }.with_vocab(11);
         for (name, config) in [
             ("beit", ModelConfig::Beit(BeitConfig::test())),
             ("beit", ModelConfig::Beit(uneven)),

@@ -2,7 +2,7 @@
 //! cannot show, a sum, a copy of the weights or a random choice that goes wrong between steps.
 
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
-use crate::models::config::{BeitConfig, DvaeConfig};
+use crate::models::config::{DvaeConfig, EncoderConfig};
 use crate::models::dvae::{Dvae, DvaeStep, Likelihood};
 use crate::ops::Backend;
 use crate::ops::adamw::AdamW;
@@ -45,11 +45,12 @@ pub fn ten_steps<B: Backend>(bk: &B) -> StepLosses {
 
 fn beit<B: Backend>(bk: &B) -> Vec<f64> {
     // Heads of 8, so that tensor cores take part where there are any.
-    let config = BeitConfig { drop_path: 0.3, ..BeitConfig::test().with_width(16) };
+    let config =
+        EncoderConfig { drop_path: 0.3, ..EncoderConfig::test().with_width(16) }.with_vocab(11);
     let model = MaskedImageModel::new(bk, &config);
     let mut state = State::new(bk, &model.layout, &initial_values(&model.layout, SEED), 0.99);
     let groups = segments(&model.layout, 0.05);
-    let ((h, w), np) = (config.image, config.patches());
+    let ((h, w), np) = (config.encoder.image, config.encoder.patches());
     let mask: Vec<bool> = (0..IMAGES * np).map(|i| (i + i / np) % 3 == 0).collect();
     let rows = masked_rows(&mask, np);
     let labels: Vec<u32> = (0..rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
@@ -61,7 +62,7 @@ fn beit<B: Backend>(bk: &B) -> Vec<f64> {
             images: Tensor::from_f64(bk, &images, &[IMAGES, h, w, 3]),
             mask: Ids::from_vec(bk, mask.iter().map(|&m| m.into()).collect(), &[IMAGES, np]),
             rows: Ids::from_vec(bk, rows.clone(), &[m]),
-            keep: Some(drop_path(bk, &config, IMAGES, &(0..IMAGES), SEED, step)),
+            keep: Some(drop_path(bk, &config.encoder, IMAGES, &(0..IMAGES), SEED, step)),
         };
         let State { w, g, .. } = &mut state;
         let scale = 1.0 / m as f64;

@@ -14,7 +14,7 @@ pub mod task;
 pub mod tokenizer;
 mod trend;
 
-use crate::models::config::BeitConfig;
+use crate::models::config::EncoderConfig;
 use crate::models::encoder::DropPath;
 use crate::ops::Backend;
 use crate::rng::{Philox, Purpose};
@@ -26,7 +26,7 @@ use std::ops::Range;
 /// nothing.
 pub fn drop_path<B: Backend>(
     bk: &B,
-    config: &BeitConfig,
+    config: &EncoderConfig,
     batch: usize,
     part: &Range<usize>,
     seed: u64,

@@ -75,7 +75,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
             jitter: config.jitter,
             flip: config.recipe.flip,
             crop_scale: (config.recipe.crop_min, 1.0),
-            ..views(sizes.image, own, config.normalise)
+            ..views(sizes.encoder.image, own, config.normalise)
         };
         augment.validate()?;
         let seed = config.common.seed;
@@ -134,7 +134,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
             return None;
         }
         let Part { range, whole, stream, scale, .. } = part;
-        batch.keep = Some(drop_path(bk, &model.config, *whole, range, *seed, *stream));
+        batch.keep = Some(drop_path(bk, &model.config.encoder, *whole, range, *seed, *stream));
         let grad = &mut Grad::new(Ctx::new(bk, w), g);
         let losses = model.loss_and_gradients(grad, &batch, &labels, *scale);
         Some(Predicted {
@@ -247,7 +247,7 @@ fn masked<'a>(masks: impl Iterator<Item = &'a [bool]>, step: u64) -> Result<usiz
 }
 
 fn mask_config(config: &PretrainRun, sizes: &BeitConfig) -> MaskConfig {
-    let (height, width) = sizes.grid();
+    let (height, width) = sizes.encoder.grid();
     MaskConfig {
         masking: config.masking,
         max_block: config.mask_max_block,

@@ -2,7 +2,7 @@
 
 use beit::cpu::Cpu;
 use beit::models::beit::MaskedImageModel;
-use beit::models::config::BeitConfig;
+use beit::models::config::EncoderConfig;
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
 use beit::params::parameter_count;
 use beit::tensor::Master;
@@ -53,13 +53,13 @@ fn a_relaxed_sample_goes_to_a_vertex_as_the_temperature_falls() {
 /// what the pretraining adds, has as many; only the biases of the keys are missing.
 #[test]
 fn the_plain_base_encoder_has_86_million_parameters() {
-    let config = BeitConfig {
+    let config = EncoderConfig {
         shared_rel_pos_bias: false,
         abs_pos: true,
         layer_scale: 0.0,
-        ..BeitConfig::base_patch16_224()
+        ..EncoderConfig::base_patch16_224()
     };
-    let layout = MaskedImageModel::new(&Cpu::<f32>::new(), &config).layout;
+    let layout = MaskedImageModel::new(&Cpu::<f32>::new(), &config.clone().with_vocab(8192)).layout;
     let pretraining = |name: &str| name == "mask_token" || name.starts_with("lm_head");
     let added: usize = layout.iter().filter(|p| pretraining(&p.name)).map(|p| p.len()).sum();
     let key_biases = config.depth * config.width;

@@ -6,7 +6,7 @@
 use crate::fixture::{Fixture, Precision};
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
-use beit::models::config::BeitConfig;
+use beit::models::config::{BeitConfig, EncoderConfig};
 use beit::models::encoder::EncoderInput;
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
 use beit::params::{Ctx, Grad, Params};
@@ -47,14 +47,13 @@ fn config(fx: &Fixture) -> BeitConfig {
         // As the original does: int(dim * mlp_ratio).
         None => (width as f64 * c["mlp_ratio"].as_f64().expect("mlp_ratio")) as usize,
     };
-    BeitConfig {
+    EncoderConfig {
         image: (side(0), side(1)),
         patch: int(["patch_size", "patch_size"]),
         width,
         depth: int(["num_hidden_layers", "depth"]),
         heads: int(["num_attention_heads", "num_heads"]),
         mlp_width,
-        vocab: int(["vocab_size", "vocab_size"]),
         shared_rel_pos_bias: flag("use_shared_relative_position_bias")
             || flag("use_shared_rel_pos_bias"),
         rel_pos_bias: flag("use_relative_position_bias") || flag("use_rel_pos_bias"),
@@ -63,6 +62,7 @@ fn config(fx: &Fixture) -> BeitConfig {
         drop_path: 0.0,
         layer_norm_eps: c["layer_norm_eps"].as_f64().expect("layer_norm_eps"),
     }
+    .with_vocab(int(["vocab_size", "vocab_size"]))
 }
 
 fn keys<'a>(c: &'a serde_json::Value, keys: [&str; 2]) -> &'a serde_json::Value {
@@ -131,11 +131,11 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
 
     // Inputs, from channels-first to channels-last.
     let shape = fx.shape("in/pixel_values");
-    let (b, (ih, iw)) = (shape[0], config.image);
+    let (b, (ih, iw)) = (shape[0], config.encoder.image);
     let images = Fixture::to_nhwc(&fx.f64("in/pixel_values"), &shape);
     let mask: Vec<bool> = fx.f64("in/bool_masked_pos").iter().map(|&x| x != 0.0).collect();
     let labels: Vec<u32> = fx.f64("in/labels").iter().map(|&x| x as u32).collect();
-    let np = config.patches();
+    let np = config.encoder.patches();
     let rows = masked_rows(&mask, np);
     let all = masked_rows(&vec![true; b * np], np);
     let mut batch = MaskedBatch {
@@ -148,12 +148,12 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
     // All patches: hidden states, attention, logits.
     let ctx = Ctx::new(&bk, &w);
     let input = EncoderInput { images: &batch.images, mask: Some(&batch.mask), keep: None };
-    let taps: Vec<usize> = (0..=config.depth).collect();
+    let taps: Vec<usize> = (0..=config.encoder.depth).collect();
     let hidden = model.encoder.features(ctx, &input, &taps).taps;
     for (l, s) in hidden.iter().enumerate() {
         fx.compare_if_present::<T>(&format!("out/hidden/{l}"), &s.to_f64(&bk))?;
     }
-    let attention = model.encoder.attention_probs(ctx, &input, &taps[..config.depth]);
+    let attention = model.encoder.attention_probs(ctx, &input, &taps[..config.encoder.depth]);
     for (l, probs) in attention.iter().enumerate() {
         fx.compare_if_present::<T>(&format!("out/attn/{l}"), &probs.to_f64(&bk))?;
     }

@@ -101,9 +101,9 @@ fn keep(config: &BeitConfig, batch: usize, micro: u32) -> Vec<[Vec<f64>; 2]> {
         let mut draw = || if rng.unit() < p { 0.0 } else { 1.0 / (1.0 - p) };
         (0..batch).map(|_| if p > 0.0 { draw() } else { 1.0 }).collect()
     };
-    (0..config.depth)
+    (0..config.encoder.depth)
         .map(|l| {
-            let p = config.drop_path * l as f64 / (config.depth - 1) as f64;
+            let p = config.encoder.drop_path * l as f64 / (config.encoder.depth - 1) as f64;
             [branch(p), branch(p)]
         })
         .collect()
@@ -118,7 +118,7 @@ fn add_masked(
     scale: f64,
     g: &mut Params<Bk>,
 ) {
-    let (b, (h, w_), np) = (samples.len(), IMAGE, model.config.patches());
+    let (b, (h, w_), np) = (samples.len(), IMAGE, model.config.encoder.patches());
     let (mean, std) = beit::data::pixels::HALF;
     let (show, map) = (PixelMap::normalise(mean, std), PixelMap::map_pixels());
     let (mut images, mut mask, mut rows, mut labels) =
@@ -136,7 +136,7 @@ fn add_masked(
         }
     }
     let m = rows.len();
-    let keep = (0..model.config.depth).map(|l| {
+    let keep = (0..model.config.encoder.depth).map(|l| {
         [0, 1].map(|branch| {
             let factors: Vec<f64> = samples.iter().map(|(_, keep)| keep[l][branch]).collect();
             Some(Master::from_f64(bk, &factors, &[b]))

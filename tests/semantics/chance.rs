@@ -8,7 +8,7 @@ use beit::data::loader::epoch_order;
 use beit::data::pixels::{Normalise, PixelMap};
 use beit::data::{AugmentConfig, Image, Labelled, MaskConfig};
 use beit::models::beit::{MaskedBatch, MaskedImageModel};
-use beit::models::config::BeitConfig;
+use beit::models::config::EncoderConfig;
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
 use beit::ops::gumbel_softmax::{GumbelSoftmaxOp, Noise};
 use beit::params::{Ctx, Grad, Params, initial_values};
@@ -24,13 +24,13 @@ use tempfile::TempDir;
 
 type Bk = Cpu<f64>;
 
-fn deep(depth: usize, drop_path: f64) -> BeitConfig {
-    BeitConfig { depth, drop_path, ..BeitConfig::test() }
+fn deep(depth: usize, drop_path: f64) -> EncoderConfig {
+    EncoderConfig { depth, drop_path, ..EncoderConfig::test() }
 }
 
 /// Factors of some samples, by block and branch; none where nothing is dropped.
 fn factors(
-    config: &BeitConfig,
+    config: &EncoderConfig,
     batch: usize,
     part: Range<usize>,
     seed: u64,
@@ -98,9 +98,9 @@ fn drop_path_is_numbered_by_seed_and_stream_and_a_part_is_cut_from_the_whole() {
 #[test]
 fn a_dropped_branch_is_the_one_that_was_meant() {
     let bk = Bk::new();
-    let model = MaskedImageModel::new(&bk, &deep(3, 0.5));
+    let model = MaskedImageModel::new(&bk, &deep(3, 0.5).with_vocab(11));
     let w = Params::from_host(&bk, &model.layout, &initial_values(&model.layout, 2));
-    let ((h, w_), np) = (model.config.image, model.config.patches());
+    let ((h, w_), np) = (model.config.encoder.image, model.config.encoder.patches());
     let mut rng = Philox::new(1, Purpose::Check, 0, 0);
     let pixels: Vec<f64> = (0..2 * h * w_ * 3).map(|_| rng.unit()).collect();
     let one = || Some(Master::from_f64(&bk, &[1.0; 2], &[2]));
@@ -189,7 +189,7 @@ fn crops_and_masks_are_numbered_by_epoch_and_image_and_share_no_number() {
     let (bk, folder) = (Bk::new(), TempDir::new().unwrap());
     save_codes(&bk, folder.path());
     let config = pretraining(folder.path(), 21, 2);
-    let (seed, image) = (config.common.seed, config.beit().image);
+    let (seed, image) = (config.common.seed, config.beit().encoder.image);
     let task = Pretraining::<Bk>::new(&bk, &config).unwrap();
     let masks =
         MaskConfig::block(image.0 / 2, image.1 / 2, config.masked_patches, config.mask_min_block);
@@ -258,7 +258,7 @@ fn masks_reach_every_side_of_a_tall_and_of_a_wide_grid_alike() {
 #[test]
 fn initial_values_differ_between_parameters_and_shrink_with_depth() {
     let bk = Bk::new();
-    let layout = MaskedImageModel::new(&bk, &deep(4, 0.0).with_width(32)).layout;
+    let layout = MaskedImageModel::new(&bk, &deep(4, 0.0).with_width(32).with_vocab(11)).layout;
     let values = initial_values(&layout, 8);
     let of = |name: &str| &values[layout.iter().find(|p| &*p.name == name).unwrap().range.clone()];
     for l in 0..4 {

@@ -35,15 +35,15 @@ pub fn predicted_bytes<B: Storage>(config: &BeitConfig, masked: usize, batch: us
 }
 
 fn of_part(config: &BeitConfig, masked: usize, b: usize, (e, m): (usize, usize)) -> usize {
-    let (n, c, h) = (config.tokens(), config.width, config.mlp_width);
-    let (heads, v, (ih, iw)) = (config.heads, config.vocab, config.image);
+    let (n, c, h) = (config.encoder.tokens(), config.encoder.width, config.encoder.mlp_width);
+    let (heads, v, (ih, iw)) = (config.encoder.heads, config.vocab, config.encoder.image);
     let image = b * ih * iw * 3 * e;
-    let bias = if config.shared_rel_pos_bias { heads * n * n * m } else { 0 };
+    let bias = if config.encoder.shared_rel_pos_bias { heads * n * n * m } else { 0 };
     let stem = b * n * (c + 2) * m + bias;
     let block = b * n * (8 * c + 2 * h) * e + b * n * (2 * (c + 2) + heads) * m;
     let loss = b * masked * (2 * c + v) * e;
     let backward = b * n * c * (m + 3 * e) + b * n * h * e + bias;
-    image + stem + config.depth * block + loss.max(backward)
+    image + stem + config.encoder.depth * block + loss.max(backward)
 }
 
 #[cfg(test)]

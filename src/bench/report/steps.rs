@@ -65,7 +65,7 @@ impl EachColumn for StepInColumn<'_> {
         bk.forget_peak();
         let mut stepper = Stepper::new(bk, &self.bench, false)?;
         let (loss, gradients) = stepper.first_gradients();
-        let allowed = of_step(config, batch * config.tokens(), column.bf16);
+        let allowed = of_step(config, batch * config.encoder.tokens(), column.bf16);
         let accuracy = worst([
             Accuracy { error: distance(&[loss], &[self.want.0]), allowed, tensor: "loss".into() },
             Accuracy {
@@ -117,7 +117,7 @@ fn section(name: &str, times: Times) -> Section {
 /// loader does; decoding is `beit bench data`'s.
 fn data_times(preset: &str, batch: usize, count: usize) -> Result<Times> {
     let (config, dvae, masked) = sizes(preset)?;
-    let ((ih, iw), (th, tw), (gh, gw)) = (config.image, dvae.image, config.grid());
+    let ((ih, iw), (th, tw), (gh, gw)) = (config.encoder.image, dvae.image, config.encoder.grid());
     let run = PretrainRun::preset(preset.parse()?);
     let augment = AugmentConfig::original(ih, iw, th, tw);
     let masks = MaskConfig::block(gh, gw, masked, run.mask_min_block);

@@ -1,14 +1,14 @@
 //! The encoder as a case: several heads' worth of gradients, on the grid it was made for and on others.
 
 use super::*;
-use crate::models::config::forward_flops;
+use crate::models::config::encoder_flops;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::params::Layout;
 
 /// The encoder at one size, read at some taps.
 pub struct EncoderCase {
     instance: &'static str,
-    config: BeitConfig,
+    config: EncoderConfig,
     /// Size of the images, which may not be that of the model.
     image: (usize, usize),
     taps: &'static [usize],
@@ -83,8 +83,8 @@ impl Case for EncoderCase {
     }
 
     fn cost(&self) -> Cost {
-        let config = BeitConfig { image: self.image, ..self.config.clone() };
-        let flops = Self::BATCH as f64 * forward_flops(&config, 0);
+        let config = EncoderConfig { image: self.image, ..self.config.clone() };
+        let flops = Self::BATCH as f64 * encoder_flops(&config);
         let elements = config.parameters() as f64;
         Cost {
             flops_forward: flops,
@@ -98,8 +98,8 @@ impl Case for EncoderCase {
 /// Taps with and without a final norm; a larger and a smaller grid, rectangular, with every kind of
 /// table; blocks computed again.
 pub fn cases<V: Visitor>(v: &mut V) {
-    let test = BeitConfig::test();
-    let own = BeitConfig {
+    let test = EncoderConfig::test();
+    let own = EncoderConfig {
         shared_rel_pos_bias: false,
         rel_pos_bias: true,
         abs_pos: true,
@@ -108,9 +108,9 @@ pub fn cases<V: Visitor>(v: &mut V) {
     let (p, image) = (test.patch, test.image);
     let (wide, small) = ((3 * p, 5 * p), (2 * p, p));
     // Large enough for tables to be resized geometrically.
-    let own_3x4 = BeitConfig { image: (3 * p, 4 * p), ..own.clone() };
+    let own_3x4 = EncoderConfig { image: (3 * p, 4 * p), ..own.clone() };
     // An MLP whose width is no multiple of the encoder's, as some projects have.
-    let uneven = BeitConfig { depth: 1, mlp_width: 136, ..test.clone().with_width(40) };
+    let uneven = EncoderConfig { depth: 1, mlp_width: 136, ..test.clone().with_width(40) };
     for (instance, config, image, taps, norm, masked, recompute) in [
         ("taps", &test, image, &[0, 1, 2][..], true, true, false),
         ("no_norm", &own, image, &[1, 2], false, false, false),

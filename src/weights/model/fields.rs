@@ -121,7 +121,11 @@ impl Fields {
         if version == 1 {
             self.upgrade_from_1()?;
         }
-        let left_out = if version > VERSION { self.leave_out() } else { Vec::new() };
+        let left_out = self.leave_out();
+        if let Some(field) = left_out.first().filter(|_| version <= VERSION) {
+            let field = shown::name(field);
+            return Err(self.wrong(format!("not a model configuration: unknown field `{field}`")));
+        }
         let config = serde_json::from_value(Value::Object(self.fields)).map_err(|e| {
             let error = not_a_configuration(&self.path, &e);
             if version <= VERSION {
