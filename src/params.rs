@@ -35,6 +35,8 @@ pub enum Init {
     Constant(f64),
     /// Normal with the given standard deviation.
     Normal(f64),
+    /// Uniform between minus and plus the given bound.
+    Uniform(f64),
     /// Normal with standard deviation `std`, redrawn outside `[-bound, bound]`, then multiplied by
     /// `scale`.
     TruncatedNormal {
@@ -108,12 +110,21 @@ const ALIGNMENT: usize = 32;
 pub struct Registry {
     params: Vec<Param>,
     len: usize,
+    start: Option<Box<StartRule>>,
 }
+
+/// How a parameter of this name starts that a layer has start otherwise.
+type StartRule = dyn Fn(&str, Init) -> Init;
 
 impl Registry {
     /// A registry without parameters.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, where `rule` says how a parameter starts, from its name and the start that its layer gives it.
+    pub fn starting(rule: impl Fn(&str, Init) -> Init + 'static) -> Self {
+        Self { start: Some(Box::new(rule)), ..Self::default() }
     }
 
     /// Adds a plain parameter.
@@ -141,6 +152,7 @@ impl Registry {
         assert!(self.params.iter().all(|p| p.name != name), "parameter {name} exists already");
         let start = self.len.next_multiple_of(ALIGNMENT);
         self.len = start + shape.iter().product::<usize>();
+        let init = self.start.as_ref().map_or(init, |rule| rule(&name, init));
         let param =
             Param { name, shape: shape.to_vec(), range: start..self.len, decay, init, form };
         self.params.push(param.clone());
@@ -218,6 +230,7 @@ pub fn initial_values(layout: &Layout, seed: u64) -> Vec<f32> {
                 let normal = Normal::new(0.0, std).expect("finite deviation");
                 out.fill_with(|| normal.sample(&mut rng) as f32);
             }
+            Init::Uniform(bound) => out.fill_with(|| rng.uniform(-bound, bound) as f32),
             Init::TruncatedNormal { std, bound, scale } => {
                 let normal = Normal::new(0.0, std).expect("finite deviation");
                 out.fill_with(|| {

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 #[path = "reference/augment.rs"]
 mod augment;
+#[path = "reference/classifier.rs"]
+mod classifier;
 #[path = "reference/dvae.rs"]
 mod dvae;
 #[path = "reference/fixture.rs"]
 mod fixture;
+#[path = "reference/hf.rs"]
+mod hf;
 #[path = "reference/loss.rs"]
 mod loss;
 #[path = "reference/masks.rs"]
@@ -29,6 +33,7 @@ fn main() {
     );
     let cases = [
         mim::trials,
+        classifier::trials,
         dvae::trials,
         optim::trials,
         relpos::trials,

@@ -3,8 +3,10 @@
 //! No size is a constant of a module; every model is built from one of these, every test from
 //! `test()`, whose sides and grid are uneven on purpose so that a swap of height and width shows.
 
+mod classifier;
 mod dvae;
 
+pub use classifier::{ClassifierConfig, Pooling};
 pub use dvae::DvaeConfig;
 
 use crate::error::{Error, Result};
@@ -152,6 +154,15 @@ impl EncoderConfig {
             + when(self.abs_pos, self.tokens() as u64 * width)
             + when(self.shared_rel_pos_bias, table);
         embedding + self.depth as u64 * block
+    }
+
+    /// Its sizes in two indented lines.
+    pub fn describe(&self) -> String {
+        let ((gh, gw), (h, w)) = (self.grid(), self.image);
+        format!(
+            "  image {h}x{w}, patch {}, grid {gh}x{gw}\n  width {}, MLP {}, depth {}, heads {}",
+            self.patch, self.width, self.mlp_width, self.depth, self.heads
+        )
     }
 
     /// Refuses sizes that no model can be built from.

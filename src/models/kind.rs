@@ -5,7 +5,8 @@
 
 use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
-use crate::models::config::{BeitConfig, DvaeConfig};
+use crate::models::classifier::Classifier;
+use crate::models::config::{BeitConfig, ClassifierConfig, DvaeConfig};
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::Layout;
@@ -19,6 +20,8 @@ use std::collections::BTreeSet;
 pub enum ModelConfig {
     /// An encoder with its masked-image head.
     Beit(BeitConfig),
+    /// An encoder with a head over classes.
+    Classifier(ClassifierConfig),
     /// A tokenizer.
     Dvae(DvaeConfig),
 }
@@ -46,6 +49,7 @@ macro_rules! each {
     ($config:expr, $sizes:ident => $result:expr) => {
         match $config {
             ModelConfig::Beit($sizes) => $result,
+            ModelConfig::Classifier($sizes) => $result,
             ModelConfig::Dvae($sizes) => $result,
         }
     };
@@ -67,7 +71,12 @@ impl ModelConfig {
             Ok(Value::Object(fields)) => fields,
             other => unreachable!("sizes are a JSON object: {other:?}"),
         };
-        let all = [Self::Beit(BeitConfig::test()), Self::Dvae(DvaeConfig::test())].map(one);
+        let all = [
+            Self::Beit(BeitConfig::test()),
+            Self::Classifier(ClassifierConfig::test()),
+            Self::Dvae(DvaeConfig::test()),
+        ]
+        .map(one);
         let fields = all.into_iter().find(|fields| fields["kind"] == kind)?;
         Some(fields.into_iter().map(|(name, _)| name).collect())
     }
@@ -104,18 +113,37 @@ impl ModelKind for BeitConfig {
     }
 
     fn describe(&self) -> String {
-        let ((gh, gw), (h, w)) = (self.encoder.grid(), self.encoder.image);
         format!(
-            "encoder, {} parameters\n  \
-             image {h}x{w}, patch {}, grid {gh}x{gw}\n  \
-             width {}, MLP {}, depth {}, heads {}, vocabulary {}",
+            "encoder, {} parameters\n{}, vocabulary {}",
             self.parameters(),
-            self.encoder.patch,
-            self.encoder.width,
-            self.encoder.mlp_width,
-            self.encoder.depth,
-            self.encoder.heads,
+            self.encoder.describe(),
             self.vocab
+        )
+    }
+}
+
+impl ModelKind for ClassifierConfig {
+    const NOUN: &'static str = "a classifier";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Classifier(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        Classifier::new(bk, self).layout
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "classifier, {} parameters\n{}\n  {} classes, {} pooling",
+            self.parameters(),
+            self.encoder.describe(),
+            self.classes.len(),
+            self.pooling
         )
     }
 }
@@ -154,16 +182,19 @@ impl ModelKind for DvaeConfig {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
-    use crate::models::config::EncoderConfig;
+    use crate::models::config::{EncoderConfig, Pooling};
     use crate::params::parameter_count;
 
     #[test]
     fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
         let sizes = EncoderConfig::test().with_width(40);
         let uneven = EncoderConfig { mlp_width: 136, ..sizes }.with_vocab(11);
+        let class = ClassifierConfig { pooling: Pooling::Class, ..ClassifierConfig::test() };
         for (name, config) in [
             ("beit", ModelConfig::Beit(BeitConfig::test())),
             ("beit", ModelConfig::Beit(uneven)),
+            ("classifier", ModelConfig::Classifier(ClassifierConfig::test())),
+            ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
         ] {
             let layout = config.layout(&Cpu::<f32>::new());

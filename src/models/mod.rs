@@ -1,6 +1,7 @@
 //! The models, each readable in one sitting.
 
 pub mod beit;
+pub mod classifier;
 pub mod config;
 pub mod dvae;
 pub mod encoder;
@@ -11,6 +12,7 @@ use crate::ops::case::Visitor;
 /// Shows every case of every model to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
     beit::cases(v);
+    classifier::cases(v);
     dvae::cases(v);
     encoder::cases(v);
 }
