@@ -3,6 +3,7 @@
 
 pub mod agreement;
 pub mod attention;
+pub mod classify;
 pub mod frozen;
 pub mod hard_codes;
 mod knn;

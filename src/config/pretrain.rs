@@ -1,7 +1,7 @@
 //! Settings of `beit pretrain`.
 
-use super::Range::{Choice, Flag, Int, Real, Text};
-use super::{Common, Preset, Recipe, RelPos, TrainConfig, run_config};
+use super::Range::{Choice, Flag, Int, Real, Size, Text};
+use super::{Common, ImageSize, Preset, Recipe, RelPos, TrainConfig, run_config};
 use crate::data::Masking;
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
@@ -14,7 +14,8 @@ run_config! {
         use data;
         use val;
         use verify_data;
-        use init;
+        /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
+        init: String = Text;
         /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
         use device;
@@ -30,7 +31,8 @@ run_config! {
         /// Whether each block is computed again in backward, which takes less memory and about a third
         /// more time. Never changes a result.
         recompute: bool = Flag;
-        use image_size = "Height and width of the encoder's view in pixels.";
+        /// Height and width of the encoder's view in pixels.
+        image_size: ImageSize = Size;
         /// Side of a patch in pixels.
         patch_size: usize = Int(1, 1 << 10);
         /// Width of the residual stream.
@@ -111,9 +113,11 @@ impl PretrainRun {
                 min_lr: 1e-5,
                 clip: if preset == Preset::Large { 1.0 } else { 3.0 },
                 crop_min: 0.08,
-                ..Recipe::new(sizes.encoder.image)
+                ..Recipe::new()
             },
+            init: String::new(),
             tokenizer: String::new(),
+            image_size: sizes.encoder.image.into(),
             patch_size: sizes.encoder.patch,
             width: sizes.encoder.width,
             depth: sizes.encoder.depth,
@@ -160,7 +164,7 @@ impl PretrainRun {
     /// The model that these settings describe.
     pub fn beit(&self) -> BeitConfig {
         EncoderConfig {
-            image: (self.recipe.image_size.0, self.recipe.image_size.1),
+            image: (self.image_size.0, self.image_size.1),
             patch: self.patch_size,
             depth: self.depth,
             heads: self.heads,

@@ -1,7 +1,7 @@
 //! Settings that commands share.
 
-use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
-use super::{DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
+use super::Range::{Above, Choice, Device, Flag, Int, Real, Text};
+use super::{DiskFull, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
 use crate::data::decode::{DecodeOptions, Orientation};
 use crate::data::{SourceOptions, Split};
 use crate::error::{Error, Result};
@@ -53,14 +53,10 @@ shared_settings! {
         /// Whether a resumed run knows its images again by all their bytes, which are read for that; else by
         /// the sizes of all files and the contents of 64.
         verify_data: bool = Flag;
-        /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
-        init: String = Text;
         /// Optimizer steps of the run; the passes over the images follow from it.
         steps: usize = Int(1, 1 << 40);
         /// Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit.
         accumulate: usize = Int(0, 1 << 20);
-        /// Height and width of the view in pixels.
-        image_size: ImageSize = Size;
         /// Learning rate at the end of the cosine.
         min_lr: f64 = Real(0.0, 10.0);
         /// Optimizer steps of linear warmup, at most a tenth of the run.
@@ -137,16 +133,14 @@ impl Recipe {
     /// `val` of a run that measures on the images that it trains on.
     pub const NONE: &str = "none";
 
-    /// Starting values of the originals' long runs on images of this height and width.
-    pub(super) fn new(image: (usize, usize)) -> Self {
+    /// Starting values of the originals' long runs.
+    pub(super) fn new() -> Self {
         Self {
             data: String::new(),
             val: Recipe::AUTO.to_owned(),
             verify_data: false,
-            init: String::new(),
             steps: 1,
             accumulate: 0,
-            image_size: image.into(),
             min_lr: 0.0,
             warmup_steps: 0,
             beta1: 0.9,

@@ -1,7 +1,7 @@
 //! Settings of `beit train-tokenizer`.
 
-use super::Range::{Above, Choice, Flag, Int, Real};
-use super::{Common, Preset, Recipe, Recon, TrainConfig, run_config};
+use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
+use super::{Common, ImageSize, Preset, Recipe, Recon, TrainConfig, run_config};
 use crate::error::{Error, Result};
 use crate::models::config::DvaeConfig;
 
@@ -12,7 +12,8 @@ run_config! {
         use data;
         use val;
         use verify_data;
-        use init;
+        /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
+        init: String = Text;
         use device;
         use precision;
         use seed;
@@ -23,7 +24,8 @@ run_config! {
             "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit."
             "Noise is drawn for each part, and the usage term sees the codes of one part at a time; the"
             "loss is otherwise that of the batch.";
-        use image_size = "Height and width of the training view in pixels.";
+        /// Height and width of the training view in pixels.
+        image_size: ImageSize = Size;
         /// Channels after the first convolution of the encoder (n_hid, 256 in the original).
         width: usize = Int(4, 1 << 14);
         /// Channels after the first convolution of the decoder (n_init, 128 in the original).
@@ -94,8 +96,10 @@ impl TokenizerRun {
                 min_lr: 1.25e-6,
                 ema: 0.999,
                 crop_min: 0.5,
-                ..Recipe::new(sizes.image)
+                ..Recipe::new()
             },
+            init: String::new(),
+            image_size: sizes.image.into(),
             width: sizes.width,
             init_width: sizes.init_width,
             groups: sizes.groups,
@@ -146,7 +150,7 @@ impl TokenizerRun {
             groups: self.groups,
             blocks_per_group: self.blocks,
             vocab: self.vocab,
-            image: (self.recipe.image_size.0, self.recipe.image_size.1),
+            image: (self.image_size.0, self.image_size.1),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::train::length::Length;
 use crate::train::memory::{self, PerSample};
 use crate::train::steps::Loop;
 use crate::train::task::{Task, Trained};
-use crate::weights::{save_weights, start_from};
+use crate::weights::save_weights;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn train<B: Backend, T: Task<B>>(
     if let Some(held) = held.as_ref().filter(|_| recipe.val != Recipe::AUTO) {
         inputs.extend(checksums("val", held, recipe.verify_data));
     }
-    let initial = || initial_weights(&task, common.seed, &recipe.init);
+    let initial = || task.start(initial_values(task.layout(), common.seed));
     let start = || {
         memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
         memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
@@ -149,17 +149,6 @@ fn checksums(setting: &str, data: &impl Dataset, all: bool) -> [(String, u32); 2
 fn images(trained: usize, held_out: Option<usize>) -> String {
     let held = held_out.map_or(String::new(), |count| format!(", {count} others to measure on"));
     format!("{trained} to train on{held}")
-}
-
-/// The weights of step 0: those of the file, where one is named, else random ones.
-fn initial_weights<B: Backend, T: Task<B>>(task: &T, seed: u64, init: &str) -> Result<Vec<f32>> {
-    let random = initial_values(task.layout(), seed);
-    if init.is_empty() {
-        return Ok(random);
-    }
-    let (values, plan) = start_from(Path::new(init), task.layout(), random)?;
-    note(&format!("starting from {init}: {}", plan.in_short()));
-    Ok(values)
 }
 
 /// What is trained on, and what is kept out of training to measure on.

@@ -14,12 +14,27 @@ pub mod task;
 pub mod tokenizer;
 mod trend;
 
+use crate::error::Result;
 use crate::models::config::EncoderConfig;
 use crate::models::encoder::DropPath;
 use crate::ops::Backend;
+use crate::params::Layout;
 use crate::rng::{Philox, Purpose};
+use crate::run::note;
 use crate::tensor::Master;
+use crate::weights::start_from;
 use std::ops::Range;
+use std::path::Path;
+
+/// The weights of the file `init`, where one is named, over `random` ones.
+fn from_file(init: &str, layout: &Layout, random: Vec<f32>) -> Result<Vec<f32>> {
+    if init.is_empty() {
+        return Ok(random);
+    }
+    let (values, plan) = start_from(Path::new(init), layout, random)?;
+    note(&format!("starting from {init}: {}", plan.in_short()));
+    Ok(values)
+}
 
 /// Drop-path factors of `part` of a micro-batch of `batch` samples: 0 with the block's rate p, else
 /// 1/(1 − p), drawn for every sample and branch from the stream (seed, step). Blocks with rate 0 draw

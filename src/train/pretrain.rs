@@ -21,6 +21,7 @@ use crate::report::picture::Picture;
 use crate::rng::{Philox, Purpose};
 use crate::storage::Later;
 use crate::train::drop_path;
+use crate::train::from_file;
 use crate::train::length::Length;
 use crate::train::summary::PretrainSummary;
 use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
@@ -85,6 +86,10 @@ impl<B: Backend> Task<B> for Pretraining<B> {
 
     fn layout(&self) -> &Layout {
         &self.predict.model.layout
+    }
+
+    fn start(&self, random: Vec<f32>) -> Result<Vec<f32>> {
+        from_file(&self.config.init, Task::<B>::layout(self), random)
     }
 
     fn open(&self, source: &str, split: Split) -> Result<Source> {

@@ -8,7 +8,7 @@ use crate::data::{Loader, LoaderConfig, Subset};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::ops::adamw::AdamW;
-use crate::optim::segments;
+use crate::optim::scaled_segments;
 use crate::params::Params;
 use crate::real::Float;
 use crate::run::{Progress, RunDir, interrupted, is_news, note};
@@ -213,7 +213,8 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     ) -> Result<Settled<T::Sample>, Halt> {
         let at = step.at;
         let decay = self.schedules.weight_decay.at(at.step);
-        let (segments, adamw) = (segments(self.task.layout(), decay), self.adamw(at));
+        let segments = scaled_segments(self.task.layout(), decay, |name| self.task.lr_scale(name));
+        let adamw = self.adamw(at);
         if !B::ASYNCHRONOUS {
             let (samples, broken) = self.absorb(step)?;
             let settled = match broken {

@@ -150,6 +150,14 @@ pub trait Task<B: Backend>: Sync + Sized {
     fn inputs(&self) -> Vec<(&'static str, u32)> {
         Vec::new()
     }
+    /// Weights of step 0, where they are not the random ones.
+    fn start(&self, random: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(random)
+    }
+    /// Factor on the learning rate of a parameter.
+    fn lr_scale(&self, _parameter: &str) -> f64 {
+        1.0
+    }
     /// What is carried along, at the start.
     fn extra(&self, bk: &B, w: &Params<B>) -> Self::Extra;
     /// What the loader's threads make of an item in an epoch: a function of its arguments and the

@@ -25,6 +25,7 @@ use crate::rng::{Philox, Purpose};
 use crate::storage::Later;
 use crate::tensor::Master;
 use crate::train::annealing::dvae_step;
+use crate::train::from_file;
 use crate::train::length::Length;
 use crate::train::summary::TokenizerSummary;
 use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
@@ -104,6 +105,10 @@ impl<B: Backend> Task<B> for TokenizerTraining {
 
     fn layout(&self) -> &Layout {
         &self.dvae.layout
+    }
+
+    fn start(&self, random: Vec<f32>) -> Result<Vec<f32>> {
+        from_file(&self.config.init, Task::<B>::layout(self), random)
     }
 
     fn open(&self, source: &str, split: Split) -> Result<Source> {

@@ -46,7 +46,7 @@ pub fn load_weights<B: Storage>(bk: &B, file: &Model, layout: &Layout) -> Result
 /// initial values. With it, what became of every tensor.
 pub fn start_from(path: &Path, layout: &Layout, initial: Vec<f32>) -> Result<(Vec<f32>, LoadPlan)> {
     let tensors = load_model(path)?.tensors;
-    let allow = Allow { expand: true, resize: None, new: &["lm_head."] };
+    let allow = Allow { expand: true, new: &["lm_head."], ..Allow::default() };
     let plan = LoadPlan::new(&ORIGINAL, layout, &tensors.shapes(), &allow)
         .map_err(|e| Error::format(tensors.path(), e))?;
     let values = plan.apply(initial, |name| tensors.f32s(name).map(|(_, values)| values))?;

@@ -28,8 +28,7 @@ const OWN_TABLE: &str = "attn.relative_position_bias_table";
 /// Shapes of a file's tensors by name.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
-/// What a caller accepts besides tensors that are there in the model's shape. Tensors that only the
-/// file has are always accepted, and ignored.
+/// What a caller accepts besides tensors that are there in the model's shape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allow<'a> {
     /// The table shared by all blocks may fill the tables of the single blocks.
@@ -39,6 +38,16 @@ pub struct Allow<'a> {
     /// Parameters whose names begin with one of these may keep their initial values, where the file
     /// has none or has them in another shape: `["head."]`.
     pub new: &'a [&'a str],
+    /// Parameters whose names begin with one of these keep their initial values whatever the file has, and why.
+    pub fresh: &'a [(&'a str, &'a str)],
+    /// Beginnings of the names of tensors that only the file may have, and why they are ignored; where `None`, any
+    /// tensor may be only there.
+    pub spare: Option<&'a [(&'a str, &'a str)]>,
+}
+
+/// The reason beside the first beginning that `name` has.
+fn reason<'a>(reasons: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+    reasons.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, reason)| *reason)
 }
 
 /// What becomes of one tensor.
@@ -105,9 +114,14 @@ impl LoadPlan {
         }
         let wanted: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
         for name in file.keys().filter(|name| !used.contains(*name)) {
-            let known = wanted.contains(name);
-            let reason = if known { "another shape here" } else { "not in the model" };
-            let fate = Fate::Ignored(reason.to_owned());
+            let why = match allow.spare {
+                _ if reason(allow.fresh, name).is_some() => "new here",
+                _ if wanted.contains(name) => "another shape here",
+                None => "not in the model",
+                Some(spare) => reason(spare, name)
+                    .ok_or_else(|| format!("tensor {} is not in the model", shown::name(name)))?,
+            };
+            let fate = Fate::Ignored(why.to_owned());
             tensors.push(Planned { name: name.clone(), fate, target: None });
         }
         Ok(Self { tensors, layout: layout.clone() })
@@ -147,6 +161,9 @@ fn fate(
     file: &Shapes,
     allow: &Allow,
 ) -> Result<Fate, String> {
+    if let Some(why) = reason(allow.fresh, &param.name) {
+        return Ok(Fate::New(why.to_owned()));
+    }
     let may_be_new = allow.new.iter().any(|prefix| param.name.starts_with(prefix));
     let new = |reason: String, otherwise: String| {
         if may_be_new { Ok(Fate::New(reason)) } else { Err(otherwise) }

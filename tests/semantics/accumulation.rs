@@ -72,7 +72,8 @@ pub fn pretraining(tokenizer: &Path, batch: usize, micros: usize) -> PretrainRun
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps, recipe.accumulate) =
         ("synthetic:30".into(), "none".into(), 1, micros);
-    (recipe.image_size, recipe.clip, recipe.ema, recipe.beta1) = (IMAGE.into(), 0.0, 0.0, BETA1);
+    (recipe.clip, recipe.ema, recipe.beta1) = (0.0, 0.0, BETA1);
+    config.image_size = IMAGE.into();
     config
 }
 
@@ -220,7 +221,8 @@ pub fn tokenizer(usage: f64) -> TokenizerRun {
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps, recipe.accumulate) =
         ("synthetic:30".into(), "none".into(), 1, 3);
-    (recipe.image_size, recipe.clip, recipe.ema, recipe.beta1) = (IMAGE.into(), 0.0, 0.0, BETA1);
+    (recipe.clip, recipe.ema, recipe.beta1) = (0.0, 0.0, BETA1);
+    config.image_size = IMAGE.into();
     config
 }
 

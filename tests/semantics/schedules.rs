@@ -78,7 +78,8 @@ fn tokenizer(kl: (f64, f64), shares: (f64, f64)) -> TokenizerRun {
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps) = ("synthetic:6".into(), "none".into(), 25);
     (recipe.log_every, recipe.checkpoint_every, recipe.warmup_steps) = (1, 10, 50);
-    (recipe.image_size, recipe.min_lr, recipe.loader_threads) = ((8, 4).into(), 1e-4, 1);
+    (recipe.min_lr, recipe.loader_threads) = (1e-4, 1);
+    config.image_size = (8, 4).into();
     config
 }
 

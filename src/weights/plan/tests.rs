@@ -161,3 +161,27 @@ fn a_head_of_another_task_keeps_its_initial_values() {
                 blocks.0.attn.v_bias (not in the file)\nignored 0\n";
     assert!(plan.to_string().ends_with(text), "{plan}");
 }
+
+/// An encoder for fine-tuning: its head starts anew though the shape fits, the pretraining's own parts are left by
+/// name, and nothing else may be left.
+#[test]
+fn what_starts_anew_and_what_is_left_is_named() {
+    let (from, to) = (layout((3, 3), false, 3), layout((3, 3), false, 3));
+    let fresh =
+        Allow { fresh: &[("head.", "other classes")], spare: Some(&[]), ..Allow::default() };
+    let (plan, values) = load(&from, &to, &fresh).unwrap();
+    assert_eq!(own(&to, &values, "head.weight"), [7.0; 6]);
+    let fate = |name: &str| {
+        let fates = plan.tensors.iter().filter(|t| t.name == name);
+        fates.map(|t| t.fate.clone()).collect::<Vec<_>>()
+    };
+    let head = [Fate::New("other classes".into()), Fate::Ignored("new here".into())];
+    assert_eq!(fate("head.weight"), head);
+    let small: Layout = to[..3].to_vec().into();
+    let spare = |names| Allow { spare: Some(names), ..Allow::default() };
+    let text = load(&from, &small, &spare(&[("head.", "a head")])).unwrap_err();
+    assert_eq!(text, "tensor blocks.0.attn.q_bias is not in the model");
+    let all = [("head.", "a head"), ("blocks.0.attn.", "a bias")];
+    let (plan, _) = load(&from, &small, &spare(&all)).unwrap();
+    assert!(plan.to_string().contains("head.weight (a head)"), "{plan}");
+}
