@@ -17,6 +17,8 @@ mod masks;
 mod mim;
 #[path = "reference/optim.rs"]
 mod optim;
+#[path = "reference/randaugment.rs"]
+mod randaugment;
 #[path = "reference/relpos.rs"]
 mod relpos;
 #[path = "reference/replay.rs"]
@@ -35,6 +37,7 @@ fn main() {
         augment::trials,
         loss::trials,
         masks::trials,
+        randaugment::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

@@ -3,7 +3,7 @@
 //! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
-//! there are no images at hand.
+//! there are no images at hand. [`randaugment`] varies images for training with labels.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
 //! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay
@@ -21,6 +21,7 @@ pub mod image;
 pub mod loader;
 pub mod masking;
 pub mod pixels;
+pub mod randaugment;
 pub mod resize;
 pub mod source;
 pub mod split;
