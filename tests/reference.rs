@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 #[path = "reference/augment.rs"]
 mod augment;
+#[path = "reference/class_view.rs"]
+mod class_view;
 #[path = "reference/dvae.rs"]
 mod dvae;
 #[path = "reference/fixture.rs"]
@@ -38,6 +40,7 @@ fn main() {
         loss::trials,
         masks::trials,
         randaugment::trials,
+        class_view::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

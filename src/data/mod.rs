@@ -3,7 +3,8 @@
 //! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
-//! there are no images at hand. [`randaugment`] varies images for training with labels.
+//! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
+//! and [`erasing`] among others.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
 //! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay
@@ -12,8 +13,10 @@
 
 pub mod augment;
 pub mod cifar;
+pub mod class_view;
 pub mod dataset;
 pub mod decode;
+pub mod erasing;
 pub mod file;
 pub mod folder;
 pub mod geometry;
@@ -30,6 +33,7 @@ pub mod survey;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
+pub use class_view::ClassViewConfig;
 pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};

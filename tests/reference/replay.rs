@@ -52,6 +52,24 @@ impl Replay {
         Self::new(draws)
     }
 
+    /// Integers from elsewhere than 0: `start` of the n-th one is where it was drawn from.
+    pub fn integers_from(self, start: impl Fn(usize) -> f64) -> Self {
+        let mut n = 0;
+        let shifted = |(law, value): (Law, f64)| {
+            let by = if law == Law::Integer { start(n) } else { 0.0 };
+            n += usize::from(law == Law::Integer);
+            (law, value - by)
+        };
+        Self::new(self.draws.map(shifted).collect())
+    }
+
+    /// Noise `[C,h,w]` after all else, in the order of `[h,w,C]`.
+    pub fn then_noise(self, fx: &Fixture, name: &str) -> Self {
+        let (noise, shape) = (fx.f64(name), fx.shape(name));
+        let noise = Fixture::to_nhwc(&noise, &[&[1], &shape[..]].concat());
+        Self::new(self.draws.chain(noise.into_iter().map(|x| (Law::Normal, x))).collect())
+    }
+
     /// Draws that nobody asked for.
     pub fn left(&self) -> usize {
         self.draws.len()
