@@ -17,6 +17,8 @@ mod loss;
 mod masks;
 #[path = "reference/mim.rs"]
 mod mim;
+#[path = "reference/mixing.rs"]
+mod mixing;
 #[path = "reference/optim.rs"]
 mod optim;
 #[path = "reference/randaugment.rs"]
@@ -40,6 +42,7 @@ fn main() {
         loss::trials,
         masks::trials,
         randaugment::trials,
+        mixing::trials,
         class_view::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();

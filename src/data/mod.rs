@@ -4,7 +4,7 @@
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
 //! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
-//! and [`erasing`] among others.
+//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
 //! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay
@@ -23,6 +23,7 @@ pub mod geometry;
 pub mod image;
 pub mod loader;
 pub mod masking;
+pub mod mixing;
 pub mod pixels;
 pub mod randaugment;
 pub mod resize;
@@ -38,5 +39,6 @@ pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
+pub use mixing::MixConfig;
 pub use source::{Source, SourceOptions, Split};
 pub use subset::Subset;

@@ -1,6 +1,5 @@
 //! Case 08: resampling, jitter, pixel maps, evaluation geometry, random resized crops. Bytes must be
-//! equal; real results agree to 1e-6. `loss/*` is in `loss.rs`, mixup and cutmix belong
-//! to fine-tuning, which is not there yet.
+//! equal; real results agree to 1e-6. `loss/*` is in `loss.rs`, `mix/*` in `mixing.rs`.
 
 use crate::fixture::Fixture;
 use crate::replay::Replay;
