@@ -38,6 +38,8 @@ pub enum Purpose {
     Bench = 10,
     /// Images that are kept out of training.
     HeldOut = 11,
+    /// Mixup and cutmix of one batch.
+    Mix = 12,
 }
 
 /// One block of four random words: ten rounds of Philox 4x32 applied to `counter` under `key`.

@@ -1,6 +1,7 @@
 //! From files to batches: sources, broken images, order, resuming.
 
 mod folders;
+mod randaugment_pillow;
 mod resize_pillow;
 mod survey;
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 #[path = "reference/augment.rs"]
 mod augment;
+#[path = "reference/class_view.rs"]
+mod class_view;
 #[path = "reference/classifier.rs"]
 mod classifier;
 #[path = "reference/dvae.rs"]
@@ -19,8 +21,12 @@ mod loss;
 mod masks;
 #[path = "reference/mim.rs"]
 mod mim;
+#[path = "reference/mixing.rs"]
+mod mixing;
 #[path = "reference/optim.rs"]
 mod optim;
+#[path = "reference/randaugment.rs"]
+mod randaugment;
 #[path = "reference/relpos.rs"]
 mod relpos;
 #[path = "reference/replay.rs"]
@@ -40,6 +46,9 @@ fn main() {
         augment::trials,
         loss::trials,
         masks::trials,
+        randaugment::trials,
+        mixing::trials,
+        class_view::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

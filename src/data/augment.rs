@@ -31,7 +31,7 @@ enum Blend {
 
 /// `d + f (x - d)` in f32, clipped and truncated, as Pillow's `Image.blend` does it.
 #[inline]
-fn blend(d: f32, x: u8, f: f32) -> u8 {
+pub(super) fn blend(d: f32, x: u8, f: f32) -> u8 {
     (d + f * (f32::from(x) - d)).clamp(0.0, 255.0) as u8
 }
 

@@ -5,6 +5,7 @@
 //! replayed.
 
 use crate::rng::Philox;
+use rand_distr::{Beta, Distribution, StandardNormal};
 
 /// Where random numbers come from: a generator, or a recording of one.
 pub trait Draws {
@@ -12,6 +13,10 @@ pub trait Draws {
     fn uniform(&mut self, lo: f64, hi: f64) -> f64;
     /// An integer in `0..=max`.
     fn integer(&mut self, max: usize) -> usize;
+    /// A real of the normal distribution.
+    fn normal(&mut self, mean: f64, deviation: f64) -> f64;
+    /// A real of the symmetric distribution Beta(`alpha`, `alpha`), `alpha` above 0.
+    fn beta(&mut self, alpha: f64) -> f64;
 }
 
 impl Draws for Philox {
@@ -20,6 +25,14 @@ impl Draws for Philox {
     }
     fn integer(&mut self, max: usize) -> usize {
         Philox::integer(self, max)
+    }
+    fn normal(&mut self, mean: f64, deviation: f64) -> f64 {
+        let standard: f64 = StandardNormal.sample(self);
+        mean + deviation * standard
+    }
+    fn beta(&mut self, alpha: f64) -> f64 {
+        let law = Beta::new(alpha, alpha).expect("settings with such an alpha are refused");
+        law.sample(self)
     }
 }
 

@@ -3,7 +3,8 @@
 //! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
-//! there are no images at hand.
+//! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
+//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
 //! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay
@@ -12,15 +13,19 @@
 
 pub mod augment;
 pub mod cifar;
+pub mod class_view;
 pub mod dataset;
 pub mod decode;
+pub mod erasing;
 pub mod file;
 pub mod folder;
 pub mod geometry;
 pub mod image;
 pub mod loader;
 pub mod masking;
+pub mod mixing;
 pub mod pixels;
+pub mod randaugment;
 pub mod resize;
 pub mod source;
 pub mod split;
@@ -29,9 +34,11 @@ pub mod survey;
 pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
+pub use class_view::ClassViewConfig;
 pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
+pub use mixing::MixConfig;
 pub use source::{Source, SourceOptions, Split};
 pub use subset::Subset;

@@ -10,7 +10,7 @@ const LINES: &str = include_str!("../fixtures/resize_pillow.txt");
 const FILTERS: [Filter; 3] = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
 
 /// Image `n`: the maker's `pattern`.
-fn pattern(n: usize, height: usize, width: usize) -> Image {
+pub fn pattern(n: usize, height: usize, width: usize) -> Image {
     let byte = |i: u32| {
         let x = i.wrapping_add(n as u32 * 1_000_003).wrapping_mul(2_654_435_761);
         ((x ^ (x >> 15)).wrapping_mul(739_982_445) >> 24) as u8
@@ -18,7 +18,8 @@ fn pattern(n: usize, height: usize, width: usize) -> Image {
     Image::new(height, width, (0..(height * width * 3) as u32).map(byte).collect())
 }
 
-fn digits(image: &Image) -> String {
+/// The first digits of the hash of its bytes.
+pub fn digits(image: &Image) -> String {
     Sha256::digest(&image.pixels)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

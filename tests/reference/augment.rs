@@ -1,6 +1,5 @@
 //! Case 08: resampling, jitter, pixel maps, evaluation geometry, random resized crops. Bytes must be
-//! equal; real results agree to 1e-6. `loss/*` is in `loss.rs`; mixup and cutmix belong
-//! to fine-tuning, which is not there yet.
+//! equal; real results agree to 1e-6. `loss/*` is in `loss.rs`, `mix/*` in `mixing.rs`.
 
 use crate::fixture::Fixture;
 use crate::replay::Replay;
@@ -43,12 +42,14 @@ pub fn trials(dir: &Path) -> Vec<Trial> {
     trials
 }
 
-fn image(fx: &Fixture, name: &str) -> Image {
+/// A stored image.
+pub fn image(fx: &Fixture, name: &str) -> Image {
     let shape = fx.shape(name);
     Image::new(shape[0], shape[1], fx.f64(name).into_iter().map(|x| x as u8).collect())
 }
 
-fn same(got: &Image, wanted: &Image) -> Result<(), Failed> {
+/// Fails unless all bytes are equal.
+pub fn same(got: &Image, wanted: &Image) -> Result<(), Failed> {
     assert_eq!((got.height, got.width), (wanted.height, wanted.width));
     let wrong = got.pixels.iter().zip(&wanted.pixels).filter(|(a, b)| a != b).count();
     if wrong == 0 { Ok(()) } else { Err(format!("{wrong} bytes differ").into()) }

@@ -109,6 +109,17 @@ impl Fixture {
         Err(format!("{name}: {got}, stored {want}").into())
     }
 
+    /// Fails unless every value is within `limit` of the stored one.
+    pub fn compare_within(&self, name: &str, got: &[f64], limit: f64) -> Result<(), Failed> {
+        let want = self.f64(name);
+        assert_eq!(got.len(), want.len(), "{name}");
+        let wrong = |(a, b): (&f64, &f64)| a.is_nan() || (a - b).abs() > limit;
+        match got.iter().zip(&want).position(wrong) {
+            None => Ok(()),
+            Some(i) => Err(format!("{name}: element {i} is {}, stored {}", got[i], want[i]).into()),
+        }
+    }
+
     /// Fails unless every value is equal.
     pub fn compare_exact(&self, name: &str, got: &[f64]) -> Result<(), Failed> {
         if got == self.f64(name) { Ok(()) } else { Err(format!("{name} differs").into()) }
