@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 #[path = "reference/augment.rs"]
 mod augment;
+#[path = "reference/calibration.rs"]
+mod calibration;
 #[path = "reference/class_view.rs"]
 mod class_view;
 #[path = "reference/classifier.rs"]
@@ -39,6 +41,7 @@ fn main() {
     );
     let cases = [
         mim::trials,
+        calibration::trials,
         classifier::trials,
         dvae::trials,
         optim::trials,

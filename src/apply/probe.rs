@@ -47,17 +47,8 @@ impl<B: Backend> Probed<B> {
     /// Reads `RUN|FILE`, or builds `random`: the preset's encoder at its initial weights.
     pub fn open(bk: &B, model: &str, preset: Preset, seed: u64) -> Result<Self> {
         if model == "random" {
-            let config = match preset {
-                Preset::Tiny => BeitConfig::tiny(),
-                Preset::Small => BeitConfig::small(),
-                Preset::Base => BeitConfig::base_patch16_224(),
-                Preset::Large => BeitConfig::large_patch16_224(),
-            };
-            let mut probed = Self::random(bk, &config, seed);
-            if matches!(preset, Preset::Base | Preset::Large) {
-                probed.normalise = Normalise::Imagenet;
-            }
-            return Ok(probed);
+            let config = preset.beit();
+            return Ok(Self { normalise: preset.normalise(), ..Self::random(bk, &config, seed) });
         }
         let file = load_model(Path::new(model))?;
         let model = MaskedImageModel::new(bk, file.sizes()?);

@@ -5,7 +5,7 @@ mod settings;
 mod values;
 
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
-pub use settings::{PretrainArgs, ProbeArgs, TrainArgs};
+pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
 
 use crate::cli::data::DataCommand;
 use crate::config::Place;
@@ -39,6 +39,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  beit pretrain --data photos/ --tokenizer runs/tokenizer \
                             --out runs/beit")]
     Pretrain(PretrainArgs),
+    /// Train a pretrained encoder on as a classifier of labelled images.
+    #[command(
+        after_help = "Examples:\n  beit finetune --model runs/beit --train photos/train --val photos/val --out \
+                            runs/classifier\n  beit finetune --model runs/beit --freeze encoder --train photos/ \
+                            --out runs/head\n  beit finetune --model scratch --train synthetic:2000 --out \
+                            runs/scratch"
+    )]
+    Finetune(FinetuneArgs),
     /// Read the classes off a frozen encoder: linear probe on every block, and k-NN.
     #[command(
         after_help = "Examples:\n  beit probe --model runs/beit --train photos/train --test \
@@ -68,7 +76,7 @@ pub enum Command {
     /// Say what a run folder or a weight file holds.
     #[command(after_help = "Example:\n  beit info runs/beit")]
     Info(InfoArgs),
-    /// List every setting and its value in each preset, for the three commands that have presets.
+    /// List every setting and its value in each preset, for the commands that have presets.
     #[command(after_help = "Example:\n  beit presets")]
     Presets,
     /// Print a script that completes this program's commands and flags in a shell.

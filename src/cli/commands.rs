@@ -5,12 +5,13 @@ use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
-    AttentionArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, ReconstructArgs, TrainArgs,
+    AttentionArgs, FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, ReconstructArgs,
+    TrainArgs,
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, PrecisionChoice, PretrainRun, ProbeRun, TokenizerRun, document};
+use crate::config::{Place, PrecisionChoice, ProbeRun, document};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -19,8 +20,9 @@ use crate::report::page::Page;
 use crate::run::{claim, install_interrupt, write_atomic};
 use crate::shown;
 use crate::train::driver::train;
+use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
-use crate::train::summary::{PretrainSummary, TokenizerSummary};
+use crate::train::summary::{FinetuneSummary, PretrainSummary, TokenizerSummary};
 use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::{load_model, load_weights};
 use std::path::Path;
@@ -30,51 +32,44 @@ use std::time::Instant;
 /// Why a value that the parser insists on is there.
 const ASKED: &str = "the parser asks for it where it is not --print-config";
 
+/// A command that trains: settings, device, `$train` on it, and what `$show` says of a finished run.
+macro_rules! training {
+    ($config:expr, $run:expr, $task:ident$(<$b:ty>)?, $show:expr) => {{
+        let mut config = $config;
+        if $run.settings.print_config {
+            return print_config(&config);
+        }
+        let chosen = Chosen::open(config.common.device, config.common.precision)?;
+        (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
+        install_interrupt()?;
+        let out = $run.out.as_deref().expect(ASKED);
+        let begin = $run.begin();
+        let summary = on_threads(
+            config.common.threads,
+            || on_device!(chosen, bk => train::<_, $task$(<$b>)?>(&bk, &config, out, &begin)),
+        )?;
+        match summary {
+            Some(summary) => $show(&summary),
+            None => say!("{} holds a finished run; nothing to do", path(out)),
+        }
+        print_report(out);
+        Ok(())
+    }};
+}
+
 /// `beit train-tokenizer`
 pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    let mut config: TokenizerRun = args.resolve(&[])?;
-    if args.settings.print_config {
-        return print_config(&config);
-    }
-    let chosen = Chosen::open(config.common.device, config.common.precision)?;
-    (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
-    install_interrupt()?;
-    let out = args.out.as_deref().expect(ASKED);
-    let begin = args.begin();
-    let summary = on_threads(
-        config.common.threads,
-        || on_device!(chosen, bk => train::<_, TokenizerTraining>(&bk, &config, out, &begin)),
-    )?;
-    match summary {
-        Some(summary) => print_tokenizer(&summary),
-        None => say!("{} holds a finished run; nothing to do", path(out)),
-    }
-    print_report(out);
-    Ok(())
+    training!(args.resolve()?, args.run, TokenizerTraining, print_tokenizer)
 }
 
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
-    let mut config: PretrainRun =
-        args.train.resolve(&[("tokenizer", args.tokenizer.as_deref())])?;
-    if args.train.settings.print_config {
-        return print_config(&config);
-    }
-    let chosen = Chosen::open(config.common.device, config.common.precision)?;
-    (config.common.device, config.common.precision) = (chosen.place(), chosen.precision());
-    install_interrupt()?;
-    let out = args.train.out.as_deref().expect(ASKED);
-    let begin = args.train.begin();
-    let summary = on_threads(
-        config.common.threads,
-        || on_device!(chosen, bk => train::<_, Pretraining<_>>(&bk, &config, out, &begin)),
-    )?;
-    match summary {
-        Some(summary) => print_pretrain(&summary),
-        None => say!("{} holds a finished run; nothing to do", path(out)),
-    }
-    print_report(out);
-    Ok(())
+    training!(args.resolve()?, args.train.run, Pretraining<_>, print_pretrain)
+}
+
+/// `beit finetune`
+pub fn finetune(args: &FinetuneArgs) -> Result<()> {
+    training!(args.resolve()?, args.run, Finetuning<_>, print_finetune)
 }
 
 /// `beit probe`
@@ -262,6 +257,17 @@ pub fn print_pretrain(s: &PretrainSummary) {
     say!("  most frequent token  {:>8.3}", s.majority_accuracy);
     say!("  chance               {:>8.3}", s.chance);
     say!("  loss                 {:>8.3} nats", s.loss);
+}
+
+/// The lines about a fine-tuned classifier.
+pub fn print_finetune(s: &FinetuneSummary) {
+    let f = &s.figures;
+    let (low, high) = f.top1_interval;
+    say!("fine-tuning from {}, {} images after {} steps", shown::line(&s.model), f.images, s.steps);
+    say!("  top-1                {:>8.3} ({low:.3} to {high:.3})", f.top1);
+    say!("  top-5                {:>8.3}", f.top5);
+    say!("  log-likelihood loss  {:>8.3} nats", f.nll);
+    say!("  calibration error    {:>8.3}", f.ece);
 }
 
 /// The table of a probe.

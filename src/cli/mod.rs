@@ -62,6 +62,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Demo(args) => demo::demo(&args).and(done),
         Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
+        Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
         Command::Attention(args) => commands::attention(&args).and(done),
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),

@@ -1,11 +1,14 @@
 //! What the settings are: of every preset as a table, of one command line as its `config.toml`.
 
-use crate::config::{Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document, to_table};
+use crate::config::{
+    FinetuneRun, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document, to_table,
+};
 use crate::error::Result;
 
 /// `beit presets`
 pub fn presets() -> Result<()> {
-    say!("{}\n{}\n{}", table::<TokenizerRun>()?, table::<PretrainRun>()?, table::<ProbeRun>()?);
+    say!("{}\n{}", table::<TokenizerRun>()?, table::<PretrainRun>()?);
+    say!("{}\n{}", table::<FinetuneRun>()?, table::<ProbeRun>()?);
     say!("\"\" is given on the command line; --print-config explains each setting");
     Ok(())
 }
@@ -67,6 +70,9 @@ mod tests {
         }
         for key in PretrainRun::KEYS.iter().filter(|key| key.name != "preset") {
             assert_eq!(cells::<PretrainRun>(key.name).len(), 5, "{}", key.name);
+        }
+        for key in FinetuneRun::KEYS.iter().filter(|key| key.name != "preset") {
+            assert_eq!(cells::<FinetuneRun>(key.name).len(), 5, "{}", key.name);
         }
         for key in ProbeRun::KEYS.iter().filter(|key| key.name != "preset") {
             assert_eq!(cells::<ProbeRun>(key.name).len(), 5, "{}", key.name);

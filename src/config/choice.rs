@@ -48,9 +48,9 @@ words! {
 }
 
 words! {
-    /// Mean and deviation of the views that a probe shows its encoder.
-    ProbeNormalise {
-        /// Those of the model's pretraining.
+    /// Mean and deviation of the views that a trained model is shown.
+    ViewNormalise {
+        /// Those that the model was trained with.
         Model = "model",
         /// Those of [`Normalise::Half`].
         Half = "half",
@@ -59,13 +59,23 @@ words! {
     }
 }
 
-impl ProbeNormalise {
-    /// What the setting means for a model that was pretrained with `model`.
+impl ViewNormalise {
+    /// What the setting means for a model that was trained with `model`.
     pub fn of(self, model: Normalise) -> Normalise {
         match self {
             Self::Model => model,
             Self::Half => Normalise::Half,
             Self::Imagenet => Normalise::Imagenet,
         }
+    }
+}
+
+words! {
+    /// What fine-tuning does not train.
+    Freeze {
+        /// Nothing: all is trained.
+        None = "none",
+        /// All below pooling and head.
+        Encoder = "encoder",
     }
 }

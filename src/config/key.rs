@@ -1,7 +1,9 @@
 //! One setting: its name, its legal values and the messages when it is given something else.
 
 use super::Place;
+use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
+use crate::models::config::BeitConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -166,6 +168,24 @@ pub enum Preset {
 impl Preset {
     /// Names on the command line, in the order of size.
     pub const NAMES: &'static [&'static str] = &["tiny", "small", "base", "large"];
+
+    /// Sizes of the encoder that is pretrained.
+    pub fn beit(self) -> BeitConfig {
+        match self {
+            Self::Tiny => BeitConfig::tiny(),
+            Self::Small => BeitConfig::small(),
+            Self::Base => BeitConfig::base_patch16_224(),
+            Self::Large => BeitConfig::large_patch16_224(),
+        }
+    }
+
+    /// Mean and deviation of its views: those of ImageNet where the original's recipe is followed.
+    pub fn normalise(self) -> Normalise {
+        match self {
+            Self::Tiny | Self::Small => Normalise::Half,
+            Self::Base | Self::Large => Normalise::Imagenet,
+        }
+    }
 }
 
 impl FromStr for Preset {

@@ -9,6 +9,7 @@
 
 mod choice;
 mod declare;
+mod finetune;
 mod key;
 mod layers;
 mod other_names;
@@ -19,8 +20,9 @@ mod resume;
 mod shared;
 mod tokenizer;
 
-pub use choice::{DiskFull, PrecisionChoice, ProbeNormalise, Recon, RelPos};
+pub use choice::{DiskFull, Freeze, PrecisionChoice, Recon, RelPos, ViewNormalise};
 pub use declare::RunConfig;
+pub use finetune::FinetuneRun;
 pub use key::{ImageSize, Key, Preset, Range};
 pub(crate) use layers::to_table;
 pub use layers::{Layers, document};

@@ -97,12 +97,7 @@ run_config! {
 
 impl PretrainRun {
     fn defaults(preset: Preset) -> Self {
-        let sizes = match preset {
-            Preset::Tiny => BeitConfig::tiny(),
-            Preset::Small => BeitConfig::small(),
-            Preset::Base => BeitConfig::base_patch16_224(),
-            Preset::Large => BeitConfig::large_patch16_224(),
-        };
+        let sizes = preset.beit();
         let original = Self {
             // Deviation: the original trains in fp16 with loss scaling; here bf16 or f32, without.
             common: Common { batch: 2048, lr: 1.5e-3, weight_decay: 0.05, ..Common::new(preset) },
@@ -135,7 +130,7 @@ impl PretrainRun {
             mask_min_block: 16,
             mask_max_block: None,
             jitter: 0.4,
-            normalise: Normalise::Imagenet,
+            normalise: preset.normalise(),
         };
         match preset {
             Preset::Base | Preset::Large => original,
@@ -155,7 +150,6 @@ impl PretrainRun {
                 },
                 masked_patches: 25,
                 mask_min_block: 4,
-                normalise: Normalise::Half,
                 ..original
             },
         }

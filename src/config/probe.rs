@@ -1,7 +1,7 @@
 //! Settings of `beit probe`.
 
 use super::Range::{Choice, Flag, Int, Text};
-use super::{Common, Preset, ProbeNormalise, run_config};
+use super::{Common, Preset, ViewNormalise, run_config};
 use crate::error::{Error, Result};
 
 run_config! {
@@ -27,7 +27,7 @@ run_config! {
         knn_k: usize = Int(1, 1 << 20);
         /// Mean and deviation of the encoder's view: half (0.5, 0.5), imagenet, or those of the model's
         /// pretraining.
-        normalise: ProbeNormalise = Choice(ProbeNormalise::WORDS);
+        normalise: ViewNormalise = Choice(ViewNormalise::WORDS);
         use max_bad;
         use orientation;
         use decode_memory;
@@ -54,7 +54,7 @@ impl ProbeRun {
             test: String::new(),
             common_classes: false,
             knn_k: 20,
-            normalise: ProbeNormalise::Model,
+            normalise: ViewNormalise::Model,
         }
     }
 

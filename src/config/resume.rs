@@ -12,7 +12,7 @@ pub const FREE_KEYS: &[&str] =
     &["threads", "loader_threads", "checkpoint_every", "log_every", "recompute", "disk_full"];
 
 /// Keys whose values name files: they are compared as places, however they are spelled.
-const PLACES: &[&str] = &["data", "val", "init", "tokenizer"];
+const PLACES: &[&str] = &["data", "val", "init", "tokenizer", "model", "like"];
 
 /// Keys whose values may change though that moves the last bits of a run.
 const ROUNDING: &[&str] = &["device"];

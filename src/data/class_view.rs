@@ -90,6 +90,12 @@ impl ClassViewConfig {
         Err(Error::config(format!("views of images: {wrong}")))
     }
 
+    /// The pixels of a view in 0..1, as they were before they were normalised.
+    pub fn shown(&self, view: &[f32]) -> Vec<f32> {
+        let channels = self.std.iter().zip(&self.mean).cycle();
+        view.iter().zip(channels).map(|(x, (std, mean))| x * std + mean).collect()
+    }
+
     fn normalise(&self) -> PixelMap {
         PixelMap::normalise(self.mean, self.std)
     }

@@ -79,9 +79,6 @@ pub struct ImageMix {
     pub window: Option<CropBox>,
 }
 
-/// Nothing.
-const UNMIXED: ImageMix = ImageMix { lambda: 1.0, window: None };
-
 impl MixConfig {
     /// Refuses settings that no batch could be mixed with.
     pub fn validate(&self) -> Result<()> {
@@ -128,7 +125,7 @@ impl MixConfig {
         match self.mode {
             MixMode::Batch => mixes.resize(images, mixes[0]),
             MixMode::Pair => {
-                mixes.resize(images.div_ceil(2), UNMIXED);
+                mixes.resize(images.div_ceil(2), ImageMix::UNMIXED);
                 (images.div_ceil(2)..images).for_each(|i| mixes.push(mixes[images - 1 - i]));
             }
             MixMode::Elem => (),
@@ -243,6 +240,9 @@ fn window_between(
 }
 
 impl ImageMix {
+    /// Nothing is done.
+    pub const UNMIXED: Self = Self { lambda: 1.0, window: None };
+
     /// `x` mixed with its partner, both `[H,W,3]`.
     fn apply(&self, x: &mut [f32], partner: &[f32], width: usize) {
         match self.window {

@@ -14,6 +14,7 @@
 pub mod augment;
 pub mod cifar;
 pub mod class_view;
+pub mod classes;
 pub mod dataset;
 pub mod decode;
 pub mod erasing;
@@ -35,6 +36,7 @@ pub mod synthetic;
 
 pub use augment::{AugmentConfig, Views, two_views};
 pub use class_view::ClassViewConfig;
+pub use classes::Classified;
 pub use dataset::{Dataset, Labelled};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};

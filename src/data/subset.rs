@@ -30,6 +30,11 @@ impl<D: Dataset> Subset<D> {
         Self { all, chosen: None }
     }
 
+    /// The whole data set.
+    pub fn all(&self) -> &D {
+        &self.all
+    }
+
     /// What is trained on in batches of `batch`, and what is kept out: 2 % of the items, at most 1,024
     /// and, of a small set, at least 16 or an eighth; fewer where a batch would not be left, and none
     /// at all if it must be. The choice follows from the number of items alone, so that a tokenizer

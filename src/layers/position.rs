@@ -89,8 +89,7 @@ fn identity(n: usize) -> Vec<f64> {
 
 /// The matrix `[R',R]` by which a bias table is resized.
 fn table_map(from: (usize, usize), to: (usize, usize)) -> Vec<f64> {
-    let small = from.0.min(from.1) < 3;
-    let method = if small { TableResize::Bicubic } else { TableResize::Geometric };
+    let method = TableResize::from_grid(from);
     let rows = table_rows(from);
     resize_bias_table(&identity(rows), rows, from, to, method).expect("a method for this grid")
 }
@@ -107,6 +106,13 @@ pub enum TableResize {
     Bilinear,
     /// Bicubic with a = −0.75, otherwise as bilinear.
     Bicubic,
+}
+
+impl TableResize {
+    /// The method for tables of this grid: geometric where both sides have three patches at least.
+    pub fn from_grid((h, w): (usize, usize)) -> Self {
+        if h.min(w) < 3 { Self::Bicubic } else { Self::Geometric }
+    }
 }
 
 /// Resizes a bias table `[(2Gh−1)(2Gw−1)+3, H]` from one grid to another. The last three rows, which

@@ -78,6 +78,11 @@ impl<B: Backend> Classifier<B> {
         Self { config: config.clone(), layout, encoder, frozen: false, fc_norm, head, taps, top }
     }
 
+    /// Whether a parameter is one of the norm and the head above the encoder, by its name.
+    pub fn is_above_encoder(&self, name: &str) -> bool {
+        name.starts_with("fc_norm.") || name.starts_with("head.")
+    }
+
     /// -> logits `[B,K]`.
     pub fn logits(&self, ctx: Ctx<B>, input: &EncoderInput<B>) -> Tensor<B> {
         let features = self.encoder.features(ctx, input, &self.taps);

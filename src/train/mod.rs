@@ -5,6 +5,7 @@ mod annealing;
 mod carried;
 mod cut;
 pub mod driver;
+pub mod finetune;
 pub mod length;
 mod memory;
 pub mod pretrain;

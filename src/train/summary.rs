@@ -1,9 +1,11 @@
 //! What finished runs report: the figures of `summary.json`, as a page too.
 
+use crate::apply::classify::{ClassifierFigures, add_figures};
 use crate::apply::hard_codes::HardCodes;
 use crate::apply::masked::MaskedFigures;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
+use crate::report::picture::Picture;
 use crate::train::task::{Task, Trained};
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +128,62 @@ impl PretrainSummary {
                 row("loss, nats", self.loss),
             ]),
         )
+    }
+}
+
+/// What a finished run of `finetune` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FinetuneSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// What the run started from, as it was given.
+    pub model: String,
+    /// What the weights are worth.
+    pub figures: ClassifierFigures,
+    /// The most confident mistakes, a line about each.
+    pub mistakes: Vec<String>,
+    /// Their images, in rows of four.
+    #[serde(skip)]
+    pub pictures: Option<Picture>,
+    /// Whether the images that were measured on were kept out of training.
+    pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl FinetuneSummary {
+    /// The figures at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        model: &str,
+        figures: ClassifierFigures,
+        (mistakes, pictures): (Vec<String>, Option<Picture>),
+    ) -> Self {
+        Self {
+            steps: trained.steps,
+            model: model.to_owned(),
+            figures,
+            mistakes,
+            pictures,
+            held_out: trained.held_out,
+            unreadable: trained.unreadable,
+            seconds: trained.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let heading = measured("Figures", self.figures.images, self.held_out);
+        let page = add_figures(Page::new("Fine-tuning").section(&heading), &self.figures);
+        match &self.pictures {
+            Some(pictures) => page
+                .subsection("The most confident mistakes")
+                .picture("the most confident mistakes, in rows of four", pictures)
+                .list(&self.mistakes),
+            None => page,
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! Which classes two labelled sources share.
 
+use crate::data::classes::listed;
 use crate::error::{Error, Result};
-
-/// Names of a side that a message has room for.
-const NAMED: usize = 8;
 
 /// Classes that a probe tells apart, and which of them each source's own classes are.
 #[derive(Debug, PartialEq)]
@@ -41,16 +39,6 @@ impl SharedClasses {
         let place = |own: &String| names.iter().position(|name| name == own).map(|i| i as u32);
         let (train, test) = (train.iter().map(place).collect(), test.iter().map(place).collect());
         Ok(Self { names, train, test, left_out })
-    }
-}
-
-/// Names in quotes, as many as there is room for; what a terminal would obey is escaped.
-fn listed(names: &[&String]) -> String {
-    let shown = names.iter().take(NAMED).map(|name| format!("{name:?}"));
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
     }
 }
 

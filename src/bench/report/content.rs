@@ -207,12 +207,13 @@ pub struct SweepRow {
 
 /// Encoder, tokenizer and hidden patches of an image of a preset.
 pub fn sizes(preset: &str) -> Result<(BeitConfig, DvaeConfig, usize)> {
-    Ok(match preset.parse::<Preset>()? {
-        Preset::Tiny => (BeitConfig::tiny(), DvaeConfig::tiny(), 25),
-        Preset::Small => (BeitConfig::small(), DvaeConfig::small(), 25),
-        Preset::Base => (BeitConfig::base_patch16_224(), DvaeConfig::dalle(), 75),
-        Preset::Large => (BeitConfig::large_patch16_224(), DvaeConfig::dalle(), 75),
-    })
+    let preset = preset.parse::<Preset>()?;
+    let (dvae, masked) = match preset {
+        Preset::Tiny => (DvaeConfig::tiny(), 25),
+        Preset::Small => (DvaeConfig::small(), 25),
+        Preset::Base | Preset::Large => (DvaeConfig::dalle(), 75),
+    };
+    Ok((preset.beit(), dvae, masked))
 }
 
 /// A step of PyTorch.

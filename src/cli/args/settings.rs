@@ -1,6 +1,7 @@
 //! Arguments of the commands that have settings.
 
-use crate::config::{Layers, RunConfig};
+use super::values::word;
+use crate::config::{FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, TokenizerRun};
 use crate::error::Result;
 use crate::run::Begin;
 use clap::Args;
@@ -58,13 +59,11 @@ impl SettingsArgs {
     }
 }
 
-/// Arguments of `train-tokenizer`.
+/// What commands that train in a folder of a run share.
 #[derive(Args)]
-pub struct TrainArgs {
-    /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
-    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
-    pub data: Option<String>,
-    /// Images to measure on while training, as for --data, or none [default: some of --data].
+pub struct RunArgs {
+    /// Images to measure on while training, like those to train on, or none [default: some of those to
+    /// train on].
     #[arg(long, value_name = "SRC")]
     val: Option<String>,
     /// Read all images at the start, so that a resumed run knows them again by all their bytes.
@@ -73,9 +72,6 @@ pub struct TrainArgs {
     /// Optimizer steps of the run [default: the preset's].
     #[arg(long, conflicts_with = "epochs")]
     steps: Option<i64>,
-    /// Weights to start from: a run folder or a .safetensors file.
-    #[arg(long, value_name = "RUN|FILE")]
-    init: Option<String>,
     /// Folder of the run.
     #[arg(long, value_name = "DIR", required_unless_present = "print_config")]
     pub out: Option<PathBuf>,
@@ -91,12 +87,10 @@ pub struct TrainArgs {
     pub settings: SettingsArgs,
 }
 
-impl TrainArgs {
+impl RunArgs {
     /// The settings of the run, with those of the command's own flags that are given.
-    pub fn resolve<C: RunConfig>(&self, own: &[(&'static str, Option<&str>)]) -> Result<C> {
-        let texts = [("data", &self.data), ("val", &self.val), ("init", &self.init)];
-        let own: Vec<_> =
-            texts.iter().map(|(k, v)| (*k, v.as_deref())).chain(own.iter().copied()).collect();
+    fn resolve<C: RunConfig>(&self, own: &[(&'static str, Option<&str>)]) -> Result<C> {
+        let own: Vec<_> = own.iter().copied().chain([("val", self.val.as_deref())]).collect();
         let mut layers = self.settings.layers(&own);
         layers.flags.extend(self.steps.map(|steps| ("steps", steps.into())));
         layers.flags.extend(self.verify_data.then(|| ("verify_data", true.into())));
@@ -112,15 +106,77 @@ impl TrainArgs {
     }
 }
 
+/// Arguments of `train-tokenizer`.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
+    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
+    data: Option<String>,
+    /// Weights to start from: a run folder or a .safetensors file.
+    #[arg(long, value_name = "RUN|FILE")]
+    init: Option<String>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl TrainArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<TokenizerRun> {
+        self.run.resolve(&[("data", self.data.as_deref()), ("init", self.init.as_deref())])
+    }
+}
+
 /// Arguments of `pretrain`.
 #[derive(Args)]
 pub struct PretrainArgs {
     /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
     #[arg(long, value_name = "RUN|FILE", required_unless_present_any = ["print_config", "resume"])]
-    pub tokenizer: Option<String>,
+    tokenizer: Option<String>,
     /// Everything else.
     #[command(flatten)]
     pub train: TrainArgs,
+}
+
+impl PretrainArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<PretrainRun> {
+        let TrainArgs { data, init, run } = &self.train;
+        run.resolve(&[
+            ("data", data.as_deref()),
+            ("init", init.as_deref()),
+            ("tokenizer", self.tokenizer.as_deref()),
+        ])
+    }
+}
+
+/// Arguments of `finetune`.
+#[derive(Args)]
+pub struct FinetuneArgs {
+    /// What to start from: a run folder or a .safetensors file of an encoder or a classifier, or scratch.
+    #[arg(long, value_name = "RUN|FILE|scratch", required_unless_present_any = ["print_config", "resume"])]
+    model: Option<String>,
+    /// Labelled images: a folder with a folder per class, a CIFAR-10/100 binary file or folder, or
+    /// synthetic[:COUNT].
+    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
+    train: Option<String>,
+    /// What is not trained: none or encoder, which trains the head alone [default: none].
+    #[arg(long, value_name = "WHAT", value_parser = word::<Freeze>(Freeze::WORDS))]
+    freeze: Option<Freeze>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl FinetuneArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<FinetuneRun> {
+        self.run.resolve(&[
+            ("model", self.model.as_deref()),
+            ("data", self.train.as_deref()),
+            ("freeze", self.freeze.map(Freeze::word)),
+        ])
+    }
 }
 
 /// Arguments of `probe`.

@@ -99,7 +99,7 @@ fn partners_share_their_mix() {
     assert!(same(MixMode::Pair, |i| 5 - i) && !same(MixMode::Pair, |_| 0));
     assert!(!same(MixMode::Elem, |i| 5 - i));
     let odd = MixConfig { mode: MixMode::Pair, ..MixConfig::default() }.draw(5, 8, 8, &mut rng(1));
-    assert_eq!(odd[2], UNMIXED);
+    assert_eq!(odd[2], ImageMix::UNMIXED);
 }
 
 #[test]
