@@ -1,6 +1,5 @@
 //! What the optimizer is told: schedules, parameter groups, layer-wise learning rates. The update
-//! itself is an op ([`crate::ops::adamw`]). The training loop asks them once a step (`Loop::adamw` in
-//! `train/steps.rs`).
+//! itself is an op ([`crate::ops::adamw`]). The training loop asks them once a step.
 
 pub mod state;
 

@@ -3,7 +3,7 @@
 #[path = "../tests/layers/forty.rs"]
 mod forty;
 
-use beit_check::report::{Report, Verdict};
+use beit_check::{Report, Verdict};
 use serde_json::{Value, json};
 use std::time::Instant;
 

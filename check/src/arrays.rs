@@ -115,6 +115,9 @@ impl<T> Index<&str> for Arrays<T> {
 
 /// A forward for any scalar, and its backward.
 ///
+/// Several outputs go into one array, flat and one after the other (`ndarray::concatenate`), and `upstream` has
+/// the same form; by name, as [`Check::gradients`] takes them, they are not run on dual numbers.
+///
 /// Arrays of any [`Real`] have `dot`, `sum`, `mean`, `fold` and broadcasting, as those of f64 have. Attention of
 /// several heads, softmax(q kᵀ/√D) v:
 ///
@@ -180,8 +183,32 @@ pub trait Function {
 /// Checks the vector-Jacobian product `backward` of a function over the arrays `at`, at this point, against
 /// differences ([`mod@super::gradients`] says how). `backward` gets the arrays and the gradient of the
 /// outputs, shaped like them, and returns a gradient for every array by its name; one that is
-/// missing, has another shape or another name is a fault in the report. What has no gradient (indices, a
-/// mask, targets) belongs into the closures, not among the arrays.
+/// missing, has another shape or another name is a fault in the report. What has no gradient (ids, a
+/// mask, targets) belongs into the closures, not among the arrays:
+///
+/// ```
+/// use beit_check::Arrays;
+/// use ndarray::{Array1, array};
+///
+/// let (ids, mask) = ([2usize, 0, 2], [1.0, 0.0, 1.0]);
+/// let report = beit_check::gradients(
+///     "masked_lookup",
+///     &Arrays::new().with("table", array![0.1, -0.3, 0.7]),
+///     |a| ids.iter().zip(mask).map(|(&id, m)| m * a.vector("table")[id]).collect::<Array1<f64>>(),
+///     |_, dy| {
+///         let mut table = Array1::zeros(3);
+///         for ((&id, m), dy) in ids.iter().zip(mask).zip(dy) {
+///             table[id] += m * dy;
+///         }
+///         Arrays::new().with("table", table)
+///     },
+/// );
+/// assert!(report.passed(), "{report}");
+/// ```
+///
+/// [`gradients_f32`] and [`Check::settings`] are for layers in f32; [`Check::gradients`] has examples with
+/// several outputs, with state and with ids, [`Check::constrain`] with arguments that are positive, on a simplex
+/// or symmetric.
 pub fn gradients<D: Dimension>(
     name: &str,
     at: &Arrays,

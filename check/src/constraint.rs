@@ -12,7 +12,8 @@ use serde::Deserialize;
 /// Farthest that a row of a simplex may sum from 1, and two mirrored elements may differ.
 const CLOSE: f64 = 1e-9;
 
-/// What an argument keeps while it moves.
+/// What an argument keeps while it moves, and at the point that is given already
+/// ([`Check::constrain`](crate::Check::constrain)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
@@ -100,7 +101,10 @@ impl Constraint {
                 let sums = x.sum_axis(Axis(x.ndim() - 1));
                 let bad = sums.iter().find(|s| (**s - 1.0).abs() > CLOSE);
                 bad.map(|s| {
-                    format!("{name} has elements that sum to {s} along its last axis, not to 1")
+                    format!(
+                        "{name} has elements that sum to {s} along its last axis, not to 1: divide them by \
+                         their sum"
+                    )
                 })
             }),
             Self::Symmetric => {
@@ -110,7 +114,9 @@ impl Constraint {
                 }
                 let largest = x.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
                 let off = (x - mirrored(x)).iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-                (off > CLOSE * largest).then(|| format!("{name} is not symmetric: {off:e} off"))
+                (off > CLOSE * largest).then(|| {
+                    format!("{name} is not symmetric, {off:e} off: start from (A + Aᵀ)/2")
+                })
             }
         }
     }

@@ -34,9 +34,8 @@
 //!
 //! **What this cannot see.** The forward is taken at its word: a wrong formula differentiated rightly
 //! passes, as it does under finite differences. A straight-through estimator has a backward that is not the
-//! derivative of its forward by definition: its case hands over what the backward is declared to be the
-//! derivative of (`src/ops/gumbel_softmax.rs`), and `tests/verdicts.rs` shows that the forward has
-//! another. Elements whose gradient is below 1e-3 of their tensor's largest, or not far above its round-off,
+//! derivative of its forward by definition: check it with the forward that its backward is declared to be the
+//! derivative of. Elements whose gradient is below 1e-3 of their tensor's largest, or not far above its round-off,
 //! weigh accordingly less, and tensors whose gradient is below 1e-9 of the largest of all are taken for
 //! zeros.
 
@@ -89,6 +88,8 @@ impl fmt::Display for Located {
 pub struct Projection {
     /// Name of the direction: `normal` or `levelled`.
     pub direction: &'static str,
+    /// Which of that name, from 0 on.
+    pub number: usize,
     /// ⟨Jᵀu, v⟩, from backward.
     pub analytic: f64,
     /// ⟨u, J v⟩, from dual numbers, or from double-double where those lost digits.
@@ -109,6 +110,18 @@ impl Projection {
     /// Whether both agree to rounding.
     pub fn agrees(&self) -> bool {
         self.error <= self.limit
+    }
+}
+
+impl fmt::Display for Projection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { direction, number, error, limit, .. } = self;
+        write!(
+            f,
+            "along {direction} direction {number} off by {error:.1e} of the exact derivative"
+        )?;
+        write!(f, " (limit {limit:.1e})")?;
+        self.located.iter().try_for_each(|at| write!(f, "; largest at {at}"))
     }
 }
 
@@ -153,8 +166,10 @@ pub(super) fn compare(
         directions.push(("levelled", all_levelled(&gradients, &noise, &mut rng)));
     }
     let exact = Exact { variables, upstream, gradients, slopes, double, measured };
+    let all = directions.iter().enumerate();
+    // The first is the normal one, the others are numbered by themselves.
     let projections: Vec<Projection> =
-        directions.iter().map(|(name, v)| exact.along(name, v)).collect();
+        all.map(|(d, (name, v))| exact.along((name, d.saturating_sub(1)), v)).collect();
     let mut seen: Vec<Vec<f64>> =
         variables.iter().map(|v| vec![f64::INFINITY; v.values.len()]).collect();
     for (p, (_, v)) in projections.iter().zip(&directions) {
@@ -203,7 +218,7 @@ struct Exact<'a> {
 }
 
 impl Exact<'_> {
-    fn along(&self, direction: &'static str, v: &[Vec<f64>]) -> Projection {
+    fn along(&self, (direction, number): (&'static str, usize), v: &[Vec<f64>]) -> Projection {
         let slopes = (self.slopes)(v);
         let exact = terms(&self.upstream, &slopes);
         let pairs = self.gradients.iter().zip(v).map(|(g, v)| terms(g, v));
@@ -234,7 +249,7 @@ impl Exact<'_> {
         let error = error(exact);
         let nothing = v.iter().all(Vec::is_empty);
         let located = if error <= limit || nothing { None } else { Some(self.locate(v)) };
-        Projection { direction, analytic, exact, cancelled, scale, error, limit, located }
+        Projection { direction, number, analytic, exact, cancelled, scale, error, limit, located }
     }
 
     /// Halves the direction until one element is left.

@@ -1,13 +1,14 @@
 //! Jacobian-vector products: a rule for them against differences, against dual numbers and against the backward of
 //! the same function.
 
-use crate::arrays::{Arrays, Function, flat, in_order, like};
+use crate::arrays::{Arrays, Function, flat, like};
 use crate::builder::Check;
 use crate::directions::levelled;
 use crate::dual::Dual;
-use crate::gradients::{Variable, check_with};
+use crate::gradients::{Variable, caught, check_with};
 use crate::identity::{Identity, Nudge, Sides};
 use crate::outputs::Outputs;
+use crate::pair::Pair;
 use crate::promises::largest;
 use crate::random::{SEED, Stream};
 use crate::report::Report;
@@ -58,7 +59,10 @@ impl Check {
         let (at, forward, jvp) = (&self.at, RefCell::new(forward), RefCell::new(jvp));
         let forward =
             |free: &Arrays| forward.borrow_mut()(&self.constraints.at(at, free.clone())).numbers();
-        let outputs = forward(at).len();
+        let outputs = match caught(|| forward(at).len()) {
+            Ok(outputs) => outputs,
+            Err(text) => return self.faulty(format!("forward panicked: {text}")),
+        };
         let product = |free: &Arrays, v: &[f64]| {
             forward(free);
             let here = self.constraints.at(at, free.clone());
@@ -66,10 +70,12 @@ impl Check {
             jvp.borrow_mut()(&here, &rates).numbers()
         };
         let total = at.numbers().len();
-        let got = product(at, &vec![1.0; total]).len();
-        if got != outputs {
-            let fault = format!("jvp returns {got} numbers, forward {outputs}");
-            return Report { faults: vec![fault], ..Report::new(&self.name) };
+        match caught(|| product(at, &vec![1.0; total]).len()) {
+            Ok(got) if got == outputs => {}
+            Ok(got) => {
+                return self.faulty(format!("jvp returns {got} numbers, forward {outputs}"));
+            }
+            Err(text) => return self.faulty(format!("jvp panicked: {text}")),
         }
         let mut report = self.against_differences(&forward, &product);
         report.identities = self.linear(&product, outputs);
@@ -86,30 +92,28 @@ impl Check {
     ) -> Report {
         let at = &self.at;
         let (forward, jvp) = (RefCell::new(forward), RefCell::new(jvp));
-        let backward = RefCell::new(backward);
-        let mut report =
-            self.forward_mode(|a| forward.borrow_mut()(a), |a, v| jvp.borrow_mut()(a, v));
+        let run = |a: &Arrays| forward.borrow_mut()(a);
+        let mut report = self.forward_mode(run, |a, v| jvp.borrow_mut()(a, v));
         if !report.faults.is_empty() {
             return report;
         }
-        let product = |free: &Arrays, v: &[f64]| {
-            let here = self.constraints.at(at, free.clone());
-            forward.borrow_mut()(&here);
-            let rates = self.constraints.rates(at, free, &at.with_numbers(v));
-            jvp.borrow_mut()(&here, &rates).numbers()
+        let pair = match Pair::start(self, run, backward) {
+            Ok(pair) => pair,
+            Err(report) => return *report,
         };
-        let transposed = |free: &Arrays, u: &[f64]| {
-            let here = self.constraints.at(at, free.clone());
-            let upstream = forward.borrow_mut()(&here).with_numbers(u);
-            let gradients = backward.borrow_mut()(&here, &upstream);
-            in_order(at, &self.constraints.pull_back(at, free, gradients)).concat()
-        };
-        let outputs = product(at, &vec![0.0; at.numbers().len()]).len();
-        if transposed(at, &vec![0.0; outputs]).len() != at.numbers().len() {
-            let fault = "backward returns no gradient of the right shape for every array".into();
+        if let Some(fault) = pair.misshapen(&pair.outputs) {
             report.faults.push(fault);
             return report;
         }
+        let product = |free: &Arrays, v: &[f64]| {
+            pair.forward(free);
+            let here = self.constraints.at(at, free.clone());
+            let rates = self.constraints.rates(at, free, &at.with_numbers(v));
+            jvp.borrow_mut()(&here, &rates).numbers()
+        };
+        let transposed =
+            |free: &Arrays, u: &[f64]| pair.gradients(free, &pair.outputs.with_numbers(u)).concat();
+        let outputs = pair.outputs.numbers().len();
         report.identities.extend(self.both("⟨u, J v⟩ = ⟨Jᵀ u, v⟩", &product, &transposed, outputs));
         report
     }

@@ -90,6 +90,8 @@ pub fn check_with(
     report.settings = Some(*settings);
     report.tensors = variables.iter().map(|v| v.name.clone()).collect();
     report.limit = settings.coarsest.max(settings.resolution);
+    let whole = |v: &&Variable| v.values.iter().all(|x| x.fract() == 0.0);
+    report.whole = variables.iter().filter(whole).map(|v| v.name.clone()).collect();
     if variables.iter().any(|v| v.values.len() > settings.dense) {
         report.miss_probability = 0.5f64.powi(settings.projections as i32);
     }

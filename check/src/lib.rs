@@ -7,8 +7,8 @@
 //!
 //! | question | module |
 //! | --- | --- |
-//! | several outputs, state, constraints, settings | [`Check`] |
-//! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`report`] |
+//! | several outputs, state, constraints, settings, f32 | [`Check`] |
+//! | what passes, what fails, what is inconclusive | [`mod@gradients`], [`Report`] |
 //! | generated sizes, the smallest that fails | [`shapes`] |
 //! | a rule for J v, alone and beside a backward | [`Check::forward_mode`], [`Check::forward_and_reverse`] |
 //! | second derivatives, a rule for H v | [`Check::twice`], [`Check::hessian`], [`Check::symmetry`] |
@@ -140,7 +140,9 @@ pub mod double;
 pub mod dual;
 mod escape;
 pub mod exact;
+mod failures;
 mod forward_mode;
+mod generic;
 pub mod gradients;
 pub mod html;
 pub mod identity;
@@ -149,6 +151,7 @@ pub mod ladder;
 mod noise;
 mod outputs;
 pub mod pages;
+mod pair;
 pub mod plot;
 mod problem;
 pub mod promises;
@@ -171,7 +174,10 @@ pub use real::Real;
 pub use builder::{Check, Layer};
 pub use constraint::Constraint;
 pub use outputs::Outputs;
+pub use report::Report;
 pub use second_order::Differentiable;
 pub use shapes::Shapes;
+pub use variable::{Precision, Settings};
+pub use verdict::{Cause, Location, Verdict};
 
 pub use arrays::{Arrays, Function, gradients, gradients_f32, gradients_of, gradients_with};

@@ -29,6 +29,7 @@ mod junit;
 
 use crate::curve::{VCurve, Why, worst};
 use crate::report::{Report, Verdict};
+use crate::shapes::ShapesReport;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -95,6 +96,7 @@ pub struct Pages<'a> {
     /// Names of their pages.
     names: Vec<String>,
     origin: Origin,
+    shapes: Vec<&'a ShapesReport>,
     asides: Vec<Aside>,
 }
 
@@ -102,12 +104,35 @@ impl<'a> Pages<'a> {
     /// Pages of these reports.
     pub fn new(reports: &'a [Report]) -> Self {
         let (names, origin) = (names(reports), Origin::default());
-        Self { reports, names, origin, asides: Vec::new() }
+        Self { reports, names, origin, shapes: Vec::new(), asides: Vec::new() }
     }
 
     /// Says which program was checked and where.
     pub fn origin(self, origin: Origin) -> Self {
         Self { origin, ..self }
+    }
+
+    /// Adds what generated sizes found, passed or not: how many combinations were tried, which values each
+    /// size took, and at which it is not right. For its curves the report at the smallest sizes goes among the
+    /// reports.
+    ///
+    /// ```
+    /// use beit_check::pages::Pages;
+    /// use beit_check::{Arrays, Check, Shapes};
+    ///
+    /// let found = Shapes::new("squares").size("n", 1..=20).check(|n| {
+    ///     let at = Arrays::new().with("x", n.normal("x", n["n"]));
+    ///     Check::new("squares").at(at).gradients(
+    ///         |a| a["x"].mapv(|x| x * x),
+    ///         |a, dy| Arrays::new().with("x", &a["x"] * dy * 2.0),
+    ///     )
+    /// });
+    /// let json = Pages::new(&[]).shapes(&found).json();
+    /// assert!(json.contains("\"shapes\":[{\"name\":\"squares\",\"cases\":"), "{json}");
+    /// ```
+    pub fn shapes(mut self, found: &'a ShapesReport) -> Self {
+        self.shapes.push(found);
+        self
     }
 
     /// Adds another check of the same run.
@@ -116,15 +141,17 @@ impl<'a> Pages<'a> {
         self
     }
 
-    /// Whether every report is [`accepted`] and every other check passed.
+    /// Whether every report is [`accepted`], those of generated sizes among them, and every other check passed.
     pub fn passed(&self) -> bool {
-        self.asides.iter().all(|a| a.passed) && self.reports.iter().all(accepted)
+        let found = self.shapes.iter().filter_map(|s| s.report.as_ref());
+        self.asides.iter().all(|a| a.passed) && self.reports.iter().chain(found).all(accepted)
     }
 
     /// The worst of all.
     pub fn verdict(&self) -> Verdict {
         let others = self.asides.iter().filter(|a| !a.passed).map(|_| Verdict::Fail);
-        let all = self.reports.iter().map(Report::verdict).chain(others);
+        let found = self.shapes.iter().map(|s| s.verdict);
+        let all = self.reports.iter().map(Report::verdict).chain(found).chain(others);
         all.max().unwrap_or(Verdict::Pass)
     }
 
@@ -191,6 +218,15 @@ fn curves(report: &Report) -> Vec<VCurve> {
         worst(own).map(|c| VCurve::of(c, Why::Worst))
     });
     others.chain(report.curves.iter().cloned()).collect()
+}
+
+/// What generated sizes found, in lines; the first says it all.
+fn lines(found: &ShapesReport) -> Vec<String> {
+    let text = found.to_string();
+    let first = text.lines().next().unwrap_or_default().to_owned();
+    let failures = found.report.iter().flat_map(|report| report.failures(20));
+    let tried = found.tried.iter().map(ToString::to_string);
+    std::iter::once(first).chain(tried).chain(failures).collect()
 }
 
 /// Why a run does not go on after this report, or what it goes on with.

@@ -37,7 +37,11 @@ pub(super) fn of_results(
     for (v, g) in variables.iter().zip(gradients) {
         match g.len() {
             n if n == v.values.len() => {}
-            0 => faults.push(format!("backward returned no gradient for {}", v.name)),
+            0 => faults.push(format!(
+                "backward returned no gradient for {}; what has none (ids, a mask, targets) belongs into \
+                 the closures, not among the arrays",
+                v.name
+            )),
             n => faults.push(format!(
                 "gradient of {} has {n} elements, the tensor {}",
                 v.name,

@@ -1,6 +1,6 @@
 //! What a check found: every comparison with its bound and verdict, and what is wrong beside the numbers.
 
-use super::certificate::{self, Certificate};
+use super::certificate::Certificate;
 pub use super::comparison::{Choice, Comparison};
 use super::curve::VCurve;
 use super::exact::{self, Projection};
@@ -24,7 +24,14 @@ pub struct Resolved {
 /// All comparisons of one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Name of the case.
+    /// Name of the case, as it was given to [`Check::new`](crate::Check::new) or its like. Behind it
+    /// ` (jvp)` says that differences were compared with a rule for Jacobian-vector products
+    /// ([`Check::forward_mode`](crate::Check::forward_mode) and what builds on it), ` (second order)` that they
+    /// are those of the backward and were compared with Hessian-vector products
+    /// ([`Check::twice`](crate::Check::twice), [`Check::hessian`](crate::Check::hessian),
+    /// [`Check::hessian_of`](crate::Check::hessian_of)), and ` (symmetry)` that differences of the
+    /// backward were compared with each other ([`Check::symmetry`](crate::Check::symmetry)). What is called
+    /// analytic there is what the rule returned.
     pub case: String,
     /// With what differences were looked at; none where there are none.
     pub settings: Option<Settings>,
@@ -41,6 +48,9 @@ pub struct Report {
     /// For each tensor and element the smallest error that a comparison would have seen.
     #[serde(skip)]
     pub(super) seen: Vec<Vec<f64>>,
+    /// Tensors of whole numbers alone.
+    #[serde(skip)]
+    pub(super) whole: Vec<String>,
     /// Deviation of the round-off of each gradient.
     #[serde(skip)]
     pub(super) noise: Vec<Vec<f64>>,
@@ -90,6 +100,7 @@ impl Report {
             comparisons: Vec::new(),
             resolves: Vec::new(),
             seen: Vec::new(),
+            whole: Vec::new(),
             noise: Vec::new(),
             largest: Vec::new(),
             limit: f64::INFINITY,
@@ -153,7 +164,7 @@ impl Report {
     }
 
     /// Tensors in which an error could hide that is too large for a pass.
-    fn unresolved(&self) -> impl Iterator<Item = &Resolved> {
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = &Resolved> {
         self.resolves.iter().filter(|r| r.error.is_nan() || r.error > self.limit)
     }
 
@@ -188,8 +199,16 @@ impl Report {
             && open.into_iter().all(|c| c.cause == Some(Cause::Kink))
     }
 
-    /// What is not wrong and should be known: gradients that are zero, tensors without elements, choices at
-    /// kinks, points that were drawn anew, tolerances that decided, digits that the forward cancels.
+    /// Whether a tensor of whole numbers looks like ids: its gradients are 0, and the function jumps at it.
+    fn ids(&self, tensor: &str) -> bool {
+        let own = || self.comparisons.iter().filter(|c| c.tensor == tensor);
+        let jumps =
+            |c: &Comparison| c.verdict != Verdict::Pass || (c.redrawn > 0 && c.choice.is_none());
+        own().all(|c| c.analytic == 0.0) && own().any(jumps)
+    }
+
+    /// What is not wrong and should be known: gradients that are zero, tensors without elements or of ids,
+    /// choices at kinks, points that were drawn anew, tolerances that decided, digits that the forward cancels.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.all_zero.is_empty() {
@@ -208,6 +227,12 @@ impl Report {
                     empty.join(", ")
                 ));
             }
+        }
+        for tensor in self.whole.iter().filter(|tensor| self.ids(tensor)) {
+            notes.push(format!(
+                "{tensor} has whole numbers, gradients of 0, and the function jumps there: ids, a mask and \
+                 targets belong into the closures, not among the arrays"
+            ));
         }
         let mut choices = self.comparisons.iter().filter(|c| c.verdict == Verdict::Pass);
         let chosen: Vec<String> = choices
@@ -239,56 +264,6 @@ impl Report {
             ));
         }
         notes
-    }
-
-    /// One line per fault and per comparison that failed or is inconclusive, at most `most`: faults
-    /// first, then the failed, single elements before directions and the worst first.
-    pub fn failures(&self, most: usize) -> Vec<String> {
-        let mut wrong: Vec<_> =
-            self.comparisons.iter().filter(|c| c.verdict != Verdict::Pass).collect();
-        let rank =
-            |c: &Comparison| (c.verdict == Verdict::Fail, matches!(c.place, Location::Element(_)));
-        wrong.sort_by(|a, b| rank(b).cmp(&rank(a)).then(b.error.total_cmp(&a.error)));
-        let lines = wrong.into_iter().map(|c| format!("{}: {c}", self.case));
-        // What was not compared to the end has its own line.
-        let closed = self.comparisons.iter().all(|c| c.verdict == Verdict::Pass);
-        let hidden = self.unresolved().filter(|_| closed).map(|r| {
-            format!(
-                "{}: an error of {:.1e} of the largest gradient of {} could hide in one of its elements \
-                 (limit {:.0e})",
-                self.case, r.error, r.tensor, self.limit
-            )
-        });
-        let faults = self.faults.iter().map(|f| format!("{}: {f}", self.case));
-        let exact = self.exact.iter().filter(|p| !p.agrees()).map(|p| {
-            let at = p.located.as_ref().map(|at| format!("; largest at {at}")).unwrap_or_default();
-            format!(
-                "{}: along the {} direction off by {:.1e} of the exact derivative (limit {:.1e}){at}",
-                self.case, p.direction, p.error, p.limit
-            )
-        });
-        let certificate = self.certificate.iter().filter(|c| c.verdict() != Verdict::Pass);
-        let certificate = certificate.map(|c| {
-            format!(
-                "{}: double-double differences are certain to {:.1e} alone (limit {:e})",
-                self.case,
-                c.uncertainty,
-                certificate::LIMIT,
-            )
-        });
-        let taylor = self.taylor.iter().filter(|t| t.verdict == Verdict::Fail);
-        let taylor = taylor.map(|t| format!("{}: {t}", self.case));
-        let identities = self.identities.iter().filter(|i| i.verdict != Verdict::Pass);
-        let identities = identities.map(|i| format!("{}: {i}", self.case));
-        faults
-            .chain(identities)
-            .chain(exact)
-            .chain(certificate)
-            .chain(lines)
-            .chain(taylor)
-            .chain(hidden)
-            .take(most)
-            .collect()
     }
 }
 

@@ -10,10 +10,11 @@ use crate::arrays::{Arrays, Function, in_order, like, variables};
 use crate::builder::Check;
 use crate::dual::Dual;
 use crate::forward_mode::{nudged, times};
-use crate::gradients::check_with;
+use crate::gradients::{caught, check_with};
 use crate::identity::{Identity, Nudge, Sides};
 use crate::ladder::{Ladder, Rung};
 use crate::outputs::Outputs;
+use crate::pair::Pair;
 use crate::random::{SEED, Stream};
 use crate::real::Real;
 use crate::report::Report;
@@ -88,28 +89,28 @@ impl Check {
     /// Checks a rule for Hessian-vector products against differences of the backward, and its symmetry. `hvp`
     /// gets the arrays, the gradient of the outputs and the direction, and returns for every array
     /// the rate at which its gradient changes.
+    ///
+    /// Backward itself is taken at its word: it is not compared with the forward, which runs before it for
+    /// what they share and is not looked at. [`Check::gradients`] compares those; [`Check::twice`] does both.
     pub fn hessian<O: Outputs>(
         &self,
         forward: impl FnMut(&Arrays) -> O,
         backward: impl FnMut(&Arrays, &O) -> Arrays,
         hvp: impl FnMut(&Arrays, &O, &Arrays) -> Arrays,
     ) -> Report {
-        if let Some(report) = self.impossible() {
-            return report;
-        }
-        let (forward, backward) = (RefCell::new(forward), RefCell::new(backward));
-        let hvp = RefCell::new(hvp);
-        let (at, upstream) = (&self.at, self.upstream(&forward.borrow_mut()(&self.at)));
-        let ambient = |free: &Arrays| {
-            let here = self.constraints.at(at, free.clone());
-            forward.borrow_mut()(&here);
-            (backward.borrow_mut()(&here, &upstream), here)
+        let pair = match Pair::start(self, forward, backward) {
+            Ok(pair) => pair,
+            Err(report) => return *report,
         };
-        let gradient =
-            |free: &Arrays| in_order(at, &self.constraints.pull_back(at, free, ambient(free).0));
+        let (at, upstream) = (&self.at, self.upstream(&pair.outputs));
+        if let Some(fault) = pair.misshapen(&upstream) {
+            return self.faulty(fault);
+        }
+        let hvp = RefCell::new(hvp);
+        let gradient = |free: &Arrays| pair.gradients(free, &upstream);
         let product = |free: &Arrays, v: &[f64]| {
-            let (gradient, here) = ambient(free);
-            let v = at.with_numbers(v);
+            let gradient = pair.returned(free, &upstream);
+            let (here, v) = (self.constraints.at(at, free.clone()), at.with_numbers(v));
             let rates = hvp.borrow_mut()(&here, &upstream, &self.constraints.rates(at, free, &v));
             let missing =
                 |name: &str| rates.get(name).is_none_or(|r| r.shape() != at[name].shape());
@@ -118,11 +119,13 @@ impl Check {
             }
             self.bent(free, &v, &gradient, &rates)
         };
-        if product(at, &vec![0.0; at.numbers().len()]).is_empty() {
-            let fault = "hvp returns no rates of the right shape for every array".into();
-            return Report { faults: vec![fault], ..Report::new(&self.name) };
+        match caught(|| product(at, &vec![0.0; at.numbers().len()])) {
+            Err(text) => self.faulty(format!("hvp panicked: {text}")),
+            Ok(rates) if rates.is_empty() => {
+                self.faulty("hvp returns no rates of the right shape for every array".into())
+            }
+            Ok(_) => self.second(&gradient, &product),
         }
-        self.second(&gradient, &product)
     }
 
     /// [`Check::hessian`] of a function whose backward runs on any scalar: the rule also against dual numbers
@@ -162,27 +165,20 @@ impl Check {
     /// Checks a backward without a rule for its derivatives: whether it can be a gradient at all, near the
     /// point as well as there. Differences of the backward must be symmetric, ⟨w, ∂g/∂x v⟩ = ⟨v, ∂g/∂x w⟩,
     /// for a few directions; a backward that is right at one point by chance, or stops a
-    /// gradient on the way, is seen.
+    /// gradient on the way, is seen. It is not compared with the forward: twice a gradient is one, too.
     pub fn symmetry<O: Outputs>(
         &self,
         forward: impl FnMut(&Arrays) -> O,
         backward: impl FnMut(&Arrays, &O) -> Arrays,
     ) -> Report {
-        if let Some(report) = self.impossible() {
-            return report;
-        }
-        let (forward, backward) = (RefCell::new(forward), RefCell::new(backward));
-        let (at, upstream) = (&self.at, self.upstream(&forward.borrow_mut()(&self.at)));
-        let gradient = |free: &Arrays| {
-            let here = self.constraints.at(at, free.clone());
-            forward.borrow_mut()(&here);
-            let gradients = backward.borrow_mut()(&here, &upstream);
-            in_order(at, &self.constraints.pull_back(at, free, gradients))
+        let pair = match Pair::start(self, forward, backward) {
+            Ok(pair) => pair,
+            Err(report) => return *report,
         };
+        let upstream = self.upstream(&pair.outputs);
+        let gradient = |free: &Arrays| pair.gradients(free, &upstream);
         let mut report = Report::new(&format!("{} (symmetry)", self.name));
-        let lengths = |all: &[Vec<f64>]| all.iter().map(Vec::len).collect::<Vec<_>>();
-        if lengths(&gradient(at)) != at.iter().map(|(_, x)| x.len()).collect::<Vec<_>>() {
-            let fault = "backward returns no gradient of the right shape for every array".into();
+        if let Some(fault) = pair.misshapen(&upstream) {
             report.faults.push(fault);
             return report;
         }

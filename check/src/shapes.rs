@@ -84,13 +84,60 @@ pub struct Shapes {
     ranges: Vec<(String, RangeInclusive<usize>)>,
 }
 
-/// What generated sizes found.
+/// The values that one size took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// Its name.
+    pub size: String,
+    /// From small to large, each once.
+    pub values: Vec<usize>,
+    /// How many of them are primes ...
+    pub primes: usize,
+    /// ... powers of two, 1 among them ...
+    pub powers_of_two: usize,
+    /// ... and by one above or below a power of two of 4 or more.
+    pub beside_powers: usize,
+}
+
+impl Tried {
+    fn new(size: &str, all: impl Iterator<Item = usize>) -> Self {
+        let mut values: Vec<usize> = all.collect();
+        values.sort_unstable();
+        values.dedup();
+        let count = |is: fn(usize) -> bool| values.iter().filter(|n| is(**n)).count();
+        let beside = |n: usize| n > 2 && ((n + 1).is_power_of_two() || (n - 1).is_power_of_two());
+        Self {
+            size: size.into(),
+            primes: count(|n| n > 1 && (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0)),
+            powers_of_two: count(usize::is_power_of_two),
+            beside_powers: count(beside),
+            values,
+        }
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, values, primes, powers_of_two, beside_powers } = self;
+        let all: Vec<String> = values.iter().map(usize::to_string).collect();
+        write!(
+            f,
+            "{size}: {} sizes, {primes} of them primes, {powers_of_two} powers of two, ",
+            all.len()
+        )?;
+        write!(f, "{beside_powers} beside one: {}", all.join(", "))
+    }
+}
+
+/// What generated sizes found. [`Pages::shapes`](crate::pages::Pages::shapes) puts it on the pages.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShapesReport {
     /// Name of the layer.
     pub name: String,
     /// How many combinations of sizes were tried, without those of the shrinking.
     pub cases: usize,
+    /// The values of each size in them.
+    pub tried: Vec<Tried>,
     /// The worst of all.
     pub verdict: Verdict,
     /// The smallest sizes with this verdict; none where all pass.
@@ -114,7 +161,9 @@ impl fmt::Display for ShapesReport {
             Verdict::Inconclusive => "inconclusive",
             Verdict::Fail => "fail",
         };
-        write!(f, "{name}: {word} ({cases} combinations of sizes)")?;
+        let tried = self.tried.iter().map(|t| format!("{} of {}", t.values.len(), t.size));
+        let tried: Vec<String> = tried.collect();
+        write!(f, "{name}: {word} ({cases} combinations of sizes: {})", tried.join(", "))?;
         if let (Some(smallest), Some(report)) = (&self.smallest, &self.report) {
             write!(f, "; smallest at {smallest}\n{report}")?;
         }
@@ -149,9 +198,9 @@ impl Shapes {
                 ..Report::new(&self.name)
             })
         };
-        let (mut cases, mut worst) = (0, None::<(Sizes, Report)>);
+        let (mut run_at, mut worst) = (Vec::new(), None::<(Sizes, Report)>);
         for sizes in self.cases() {
-            cases += 1;
+            run_at.push(sizes.clone());
             let report = run(&sizes);
             let verdict = report.verdict();
             let known = worst.as_ref().map_or(Verdict::Pass, |(_, report)| report.verdict());
@@ -162,14 +211,20 @@ impl Shapes {
                 break;
             }
         }
-        let name = self.name.clone();
-        let Some((sizes, report)) = worst else {
-            let verdict = Verdict::Pass;
-            return ShapesReport { name, cases, verdict, smallest: None, report: None };
+        let of = |d: usize| run_at.iter().map(move |sizes: &Sizes| sizes.0[d].1);
+        let named = self.ranges.iter().enumerate();
+        let found = ShapesReport {
+            name: self.name.clone(),
+            cases: run_at.len(),
+            tried: named.map(|(d, (name, _))| Tried::new(name, of(d))).collect(),
+            verdict: Verdict::Pass,
+            smallest: None,
+            report: None,
         };
+        let Some((sizes, report)) = worst else { return found };
         let verdict = report.verdict();
         let (smallest, report) = self.shrink(sizes, report, &run);
-        ShapesReport { name, cases, verdict, smallest: Some(smallest), report: Some(report) }
+        ShapesReport { verdict, smallest: Some(smallest), report: Some(report), ..found }
     }
 
     /// The smallest size of each dimension at which the verdict stays, one dimension after the other, until
@@ -254,6 +309,14 @@ pub(crate) fn text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_of_sizes() {
+        let tried = Tried::new("n", [9, 2, 1, 2, 16, 15, 6, 3].into_iter());
+        let text =
+            "n: 7 sizes, 2 of them primes, 3 powers of two, 3 beside one: 1, 2, 3, 6, 9, 15, 16";
+        assert_eq!(tried.to_string(), text);
+    }
 
     #[test]
     fn sizes_at_which_faults_live() {

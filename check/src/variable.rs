@@ -30,46 +30,51 @@ impl Precision {
 }
 
 /// How thoroughly a function is checked.
+///
+/// Defaults are those of `Settings::default()`; [`check`](crate::gradients::check) with more than eight
+/// variables takes those of [`Settings::for_tensors`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Tensors up to this size are checked element by element.
+    /// Largest tensor that is checked element by element. In elements; default `96`.
     pub dense: usize,
-    /// Of a larger one this many elements ...
+    /// Of a larger one so many elements are checked by themselves. In elements; default `12`.
     pub samples: usize,
-    /// ... and this many random projections of all.
+    /// Of a larger one so many random projections of all its elements. In directions; default `4`.
     pub projections: usize,
-    /// Largest step, relative to the size of the element, or of the tensor where many move.
+    /// Largest step. A multiple of the size of the element, or of the tensor where many move; default `0.125`.
     pub first_step: f64,
-    /// Most steps, each half of the one before; at least 4, for all orders.
+    /// Most steps, each half of the one before; at least 4, for all orders. In steps; default `40`.
     pub steps: usize,
-    /// Blocks into which a larger tensor is cut, twice and at random, each with a projection of its own; 0
-    /// for none. They have [`Settings::dense`] elements each where this number allows it.
+    /// Most blocks into which a larger tensor is cut, twice and at random, each with a projection of its own;
+    /// they have [`Settings::dense`] elements each where this number allows it. In blocks, 0 for none;
+    /// default `64`.
     pub blocks: usize,
-    /// Bound to which a comparison is pressed where steps allow it, relative to its scale.
+    /// Bound to which a comparison is pressed where steps allow it. A part of its
+    /// [scale](crate::report::Comparison::scale); default `1e-6`.
     pub resolution: f64,
-    /// Largest bound with which one passes, relative to its scale; and the largest error of one element that
-    /// a pass may overlook, relative to its tensor's largest gradient.
+    /// Largest bound with which a comparison passes, a part of its scale; and the largest error of one element
+    /// that a pass may overlook, a part of its tensor's largest gradient. Default `1e-4`.
     pub coarsest: f64,
-    /// A difference this large passes ...
+    /// A difference this large passes. In units of the gradient, 0 for what was measured; default `0.0`.
+    /// A comparison that it decided says so.
     pub atol: f64,
-    /// ... and one of this part of the numeric derivative is added to it; 0 and 0 leave the decision to what
-    /// was measured. A comparison that they decided says so.
+    /// This part of the numeric derivative is added to [`Settings::atol`]. Without a unit; default `0.0`.
     pub rtol: f64,
-    /// How far two runs may be apart, relative to the largest number of an array, before they are not the
-    /// same.
+    /// How far two runs may be apart before they are not the same. A part of the largest number of an array,
+    /// 0 for the same bits; default `0.0`.
     pub nondeterminism: f64,
-    /// Of what numbers the arguments are.
+    /// Of what numbers the arguments are. Default `f64`.
     pub precision: Precision,
     /// Whether a subgradient at a kink is inconclusive; else it passes and is reported as a choice.
+    /// Default `false`.
     pub refuse_kinks: bool,
-    /// Whether the report gets a ladder over all steps for each tensor, to be drawn.
+    /// Whether the report gets a ladder over all steps for each tensor, to be drawn. Default `false`.
     pub curves: bool,
 }
 
 impl Default for Settings {
-    /// 96 elements densely, 12 samples, 4 projections and at most 64 blocks of larger tensors, up to 40 steps
-    /// from 1/8 on, a resolution of 1e-6 where it can be had, and of 1e-4 at least.
+    /// What each field says.
     fn default() -> Self {
         Self {
             dense: 96,
@@ -92,7 +97,8 @@ impl Default for Settings {
 
 impl Settings {
     /// Ops have few tensors and are checked thoroughly. Layers and models have many and are made of
-    /// ops so checked; what is left to prove there is the wiring, which every element shows.
+    /// ops so checked; what is left to prove there is the wiring, which every element shows: more than eight
+    /// tensors have 12 [dense](Settings::dense) elements, 4 samples, 2 projections and no blocks.
     pub fn for_tensors(tensors: usize) -> Self {
         match tensors {
             0..=8 => Self::default(),
@@ -165,5 +171,37 @@ impl Evaluated {
     pub(super) fn new(values: Vec<Vec<f64>>, outputs: Vec<f64>, gradients: Vec<Vec<f64>>) -> Self {
         let largest = gradients.iter().map(|g| largest(g)).collect();
         Self { values, outputs, gradients, largest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// The default that the doc of each field states.
+    #[test]
+    fn documented_defaults() {
+        let (_, rest) = include_str!("variable.rs").split_once("pub struct Settings {").unwrap();
+        let (fields, _) = rest.split_once("\n}\n").unwrap();
+        let defaults = serde_json::to_value(Settings::default()).unwrap();
+        let (mut doc, mut named) = (String::new(), 0);
+        for line in fields.lines().map(str::trim) {
+            if let Some(text) = line.strip_prefix("/// ") {
+                doc += &format!("{text} ");
+                continue;
+            }
+            let Some((name, _)) = line.strip_prefix("pub ").and_then(|l| l.split_once(':')) else {
+                continue;
+            };
+            let low = doc.to_lowercase();
+            let stated: Vec<&str> = low.split("default `").skip(1).collect();
+            assert_eq!(stated.len(), 1, "{name}: {doc}");
+            let (stated, _) = stated[0].split_once('`').unwrap();
+            let stated = serde_json::from_str(stated).unwrap_or(Value::from(stated));
+            assert_eq!(stated, defaults[name], "{name}");
+            (doc, named) = (String::new(), named + 1);
+        }
+        assert_eq!(named, defaults.as_object().unwrap().len());
     }
 }

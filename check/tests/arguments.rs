@@ -1,32 +1,12 @@
 //! Layers as people have them, each right and wrong: several outputs, indices, state, constraints, axes,
 //! memory orders.
 
-use beit_check::report::{Report, Verdict};
+mod common;
+
 use beit_check::{Arrays, Check, Constraint, Layer};
-use ndarray::{
-    Array, Array1, Array2, Array3, ArrayD, Axis, Ix4, ShapeBuilder, Zip, arr0, array, s,
-};
+use common::{fails, passes, wave};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix4, ShapeBuilder, Zip, arr0, array, s};
 use std::cell::RefCell;
-
-fn wave<Sh: ShapeBuilder>(shape: Sh, k: f64) -> Array<f64, Sh::Dim> {
-    let mut i = 0.0;
-    Array::from_shape_simple_fn(shape, || {
-        i += 1.0;
-        (i * k).sin() + 0.1
-    })
-}
-
-#[track_caller]
-fn passes(report: Report) {
-    assert!(report.passed(), "{report}");
-}
-
-#[track_caller]
-fn fails(report: Report, at: &str) {
-    assert_eq!(report.verdict(), Verdict::Fail, "{report}");
-    let lines = report.failures(1);
-    assert!(lines[0].contains(at), "{report}");
-}
 
 /// Mean and variance of rows, by name; the mean's gradient forgotten.
 #[test]
@@ -51,8 +31,8 @@ fn several_outputs() {
             },
         )
     };
-    passes(run(false));
-    fails(run(true), "x[");
+    passes(&run(false));
+    fails(&run(true), 1, "x[");
 }
 
 /// A loss, which is one number.
@@ -65,8 +45,8 @@ fn one_number() {
             .at(at)
             .gradients(forward, |a, dy: &f64| Arrays::new().with("x", &a["x"] * (factor * dy)))
     };
-    passes(run(2.0));
-    fails(run(2.0001), "x[");
+    passes(&run(2.0));
+    fails(&run(2.0001), 1, "x[");
 }
 
 /// Rows by index, one of them twice: the gradient is added, not assigned.
@@ -87,8 +67,8 @@ fn indices() {
             },
         )
     };
-    passes(run(false));
-    fails(run(true), "table[2,");
+    passes(&run(false));
+    fails(&run(true), 1, "table[2,");
 }
 
 /// A layer that keeps its input; the wrong one keeps that of the first run.
@@ -115,8 +95,8 @@ impl Layer for Squares {
 #[test]
 fn state() {
     let check = Check::new("squares").at(Arrays::new().with("x", wave(5, 0.9)));
-    passes(check.layer(&mut Squares::default()));
-    fails(check.layer(&mut Squares { wrong: true, ..Squares::default() }), "x[");
+    passes(&check.layer(&mut Squares::default()));
+    fails(&check.layer(&mut Squares { wrong: true, ..Squares::default() }), 1, "x[");
 }
 
 /// Closures that change what they captured, and share it.
@@ -132,7 +112,7 @@ fn closures_with_state() {
         },
         |_, dy: &Array1<f64>| Arrays::new().with("x", dy * &*kept.borrow()),
     );
-    passes(report);
+    passes(&report);
     assert!(runs > 10);
 }
 
@@ -149,8 +129,8 @@ fn positive() {
             |a, dy| Arrays::new().with("x", dy * a["x"].mapv(|x| wrong / x + 0.3 * x.powf(-0.7))),
         )
     };
-    passes(run(1.0));
-    fails(run(1.001), "x[");
+    passes(&run(1.0));
+    fails(&run(1.001), 1, "x[");
 }
 
 /// Entropy of rows of probabilities; the gradient is −ln p − 1, up to a number for each row.
@@ -170,15 +150,15 @@ fn simplex() {
             },
         )
     };
-    passes(run(|p| -p.ln() - 1.0));
-    passes(run(|p| -p.ln() + 17.0));
-    fails(run(|p| -p.ln() - p), "p[");
+    passes(&run(|p| -p.ln() - 1.0));
+    passes(&run(|p| -p.ln() + 17.0));
+    fails(&run(|p| -p.ln() - p), 1, "p[");
     let free = Check::new("entropy").at(Arrays::new().with("p", array![0.2, 0.3, 0.5]));
     let report = free.gradients(
         |a| -a["p"].mapv(|p| p * p.ln()).sum(),
         |a, dy: &f64| Arrays::new().with("p", a["p"].mapv(|p| -p.ln()) * *dy),
     );
-    fails(report, "p[");
+    fails(&report, 1, "p[");
 }
 
 /// xᵀ A x with a symmetric A: x xᵀ; its lower half, doubled, passes, too; with a doubled off-diagonal it is
@@ -201,9 +181,9 @@ fn symmetric() {
             },
         )
     };
-    passes(run(|_, _| 1.0));
-    passes(run(|i, j| f64::from(u8::from(i >= j)) * if i == j { 1.0 } else { 2.0 }));
-    fails(run(|i, j| if i == j { 1.0 } else { 2.0 }), "a[");
+    passes(&run(|_, _| 1.0));
+    passes(&run(|i, j| f64::from(u8::from(i >= j)) * if i == j { 1.0 } else { 2.0 }));
+    fails(&run(|i, j| if i == j { 1.0 } else { 2.0 }), 1, "a[");
 }
 
 /// A point that breaks its own constraint is named.
@@ -217,16 +197,20 @@ fn points_outside() {
     assert!(run(Constraint::Positive, ok.clone()).faults.is_empty());
     for (constraint, x, text) in [
         (Constraint::Positive, array![[1.0, 0.0]], "x[0, 1] is 0: start from"),
-        (Constraint::Simplex, array![[1.0, 0.5]], "elements that sum to 1.5 along its last axis"),
+        (
+            Constraint::Simplex,
+            array![[1.0, 0.5]],
+            "sum to 1.5 along its last axis, not to 1: divide",
+        ),
         (Constraint::Symmetric, array![[1.0, 0.5]], "shape [1, 2], no square matrices"),
-        (Constraint::Symmetric, array![[1.0, 0.5], [0.4, 1.0]], "not symmetric"),
+        (Constraint::Symmetric, array![[1.0, 0.5], [0.4, 1.0]], "off: start from (A + Aᵀ)/2"),
     ] {
-        fails(run(constraint, x), text);
+        fails(&run(constraint, x), 1, text);
     }
     let check =
         Check::new("sum").at(Arrays::new().with("x", ok)).constrain("y", Constraint::Positive);
     let report = check.gradients(|a| a["x"].sum(), |_, _: &f64| Arrays::new());
-    fails(report, "constraint for `y`, which is no array");
+    fails(&report, 1, "constraint for `y`, which is no array");
 }
 
 /// A sum over the last axes of an image, of four axes, and one of three.
@@ -241,7 +225,7 @@ fn more_axes() {
             Arrays::new().with("x", dx).with("w", (&dy * &a.view::<Ix4>("x")).sum_axis(Axis(0)))
         },
     );
-    passes(report);
+    passes(&report);
 }
 
 #[test]
@@ -288,5 +272,37 @@ fn nothing_comes_out() {
     let report = check.gradients(|_| Arrays::new(), |a, _| a.clone());
     assert!(report.faults.iter().any(|f| f == "forward returns no outputs"), "{report}");
     let report = check.gradients(|a| arr0(a["x"].sum()), |_, _| Arrays::new());
-    fails(report, "no gradient for x");
+    fails(&report, 1, "no gradient for x");
+}
+
+/// Ids that are given as an array: what to do is said, whether backward has a gradient for them or not.
+#[test]
+fn ids_among_the_arrays() {
+    let ids = |a: &Arrays| a["ids"].iter().map(|id| *id as usize).collect::<Vec<_>>();
+    let run = |own: bool| {
+        let at = Arrays::new().with("table", wave((4, 2), 0.8)).with("ids", array![1.0, 3.0, 1.0]);
+        Check::new("lookup").at(at).gradients(
+            |a| a.matrix("table").select(Axis(0), &ids(a)),
+            |a, dy: &Array2<f64>| {
+                let mut table = Array2::zeros((4, 2));
+                for (id, dy) in ids(a).into_iter().zip(dy.rows()) {
+                    let mut row = table.row_mut(id);
+                    row += &dy;
+                }
+                let gradients = Arrays::new().with("table", table);
+                if own { gradients.with("ids", Array1::zeros(3)) } else { gradients }
+            },
+        )
+    };
+    fails(
+        &run(false),
+        1,
+        "no gradient for ids; what has none (ids, a mask, targets) belongs into the",
+    );
+    let report = run(true);
+    let notes = report.notes();
+    assert!(
+        notes.iter().any(|n| n.starts_with("ids has whole numbers, gradients of 0")),
+        "{report}"
+    );
 }

@@ -1,27 +1,16 @@
 //! Rules for Jacobian-vector and Hessian-vector products, each right and wrong, and derivatives of backwards.
 
-use beit_check::gradients::Settings;
-use beit_check::report::{Report, Verdict};
-use beit_check::{Arrays, Check, Constraint, Differentiable, Function, Real};
-use ndarray::{Array, Array2, ArrayD, Axis, ShapeBuilder, array};
+mod common;
 
-fn wave<Sh: ShapeBuilder>(shape: Sh, k: f64) -> Array<f64, Sh::Dim> {
-    let mut i = 0.0;
-    Array::from_shape_simple_fn(shape, || {
-        i += 1.0;
-        (i * k).sin() + 0.1
-    })
-}
-
-#[track_caller]
-fn passes(report: &Report) {
-    assert!(report.passed(), "{report}");
-}
+use beit_check::{
+    Arrays, Check, Constraint, Differentiable, Function, Real, Report, Settings, Verdict,
+};
+use common::{passes, wave};
+use ndarray::{Array2, ArrayD, Axis, array};
 
 #[track_caller]
 fn fails(report: &Report, text: &str) {
-    assert_eq!(report.verdict(), Verdict::Fail, "{report}");
-    assert!(report.failures(50).iter().any(|line| line.contains(text)), "{report}");
+    common::fails(report, usize::MAX, text);
 }
 
 /// Softmax of rows, its two products, and a fault in each.
@@ -218,6 +207,61 @@ fn hessians_on_a_simplex() {
     };
     passes(&run(1.0));
     fails(&run(1.01), "p[");
+}
+
+/// Backward and its rule twice too large: no Hessian of the forward, but what a check of rules lets pass.
+#[test]
+fn hessians_take_backward_at_its_word() {
+    let at = Arrays::new().with("x", wave(5, 0.9));
+    let check = Check::new("sine").at(at);
+    let forward = |a: &Arrays| a["x"].mapv(f64::sin);
+    let backward =
+        |a: &Arrays, dy: &ArrayD<f64>| Arrays::new().with("x", dy * &a["x"].mapv(f64::cos) * 2.0);
+    let rule = |a: &Arrays, dy: &ArrayD<f64>, v: &Arrays| {
+        Arrays::new().with("x", dy * &v["x"] * &a["x"].mapv(f64::sin) * -2.0)
+    };
+    passes(&check.hessian(forward, backward, rule));
+    passes(&check.symmetry(forward, backward));
+    fails(&check.gradients(forward, backward), "x[");
+}
+
+#[test]
+fn names_say_what_was_compared() {
+    let check = Check::new("sine").at(Arrays::new().with("x", wave(3, 0.9)));
+    let rate = |a: &Arrays, v: &Arrays| &v["x"] * &a["x"].mapv(f64::cos);
+    let back = |a: &Arrays, dy: &ArrayD<f64>| Arrays::new().with("x", rate(a, &a.clone()) * dy);
+    let twice = |_: &Arrays, dy: &ArrayD<f64>, _: &Arrays| Arrays::new().with("x", dy.clone());
+    let sine = |a: &Arrays| a["x"].mapv(f64::sin);
+    assert_eq!(check.forward_mode(sine, rate).case, "sine (jvp)");
+    assert_eq!(check.forward_and_reverse(sine, rate, back).case, "sine (jvp)");
+    assert_eq!(check.hessian(sine, back, twice).case, "sine (second order)");
+    assert_eq!(check.symmetry(sine, back).case, "sine (symmetry)");
+}
+
+/// Each rule that panics is a fault of its report.
+#[test]
+fn panics_give_a_report() {
+    let check = Check::new("sine").at(Arrays::new().with("x", wave(3, 0.9)));
+    let sine = |a: &Arrays| a["x"].mapv(f64::sin);
+    let back = |_: &Arrays, dy: &ArrayD<f64>| Arrays::new().with("x", dy.clone());
+    let twice = |_: &Arrays, dy: &ArrayD<f64>, _: &Arrays| Arrays::new().with("x", dy.clone());
+    let no = |a: &Arrays| a["y"].clone();
+    let no_back = |_: &Arrays, up: &ArrayD<f64>| -> Arrays { panic!("{}", up.len()) };
+    let no_rule = |_: &Arrays, v: &Arrays| v["y"].clone();
+    let no_twice =
+        |_: &Arrays, _: &ArrayD<f64>, v: &Arrays| Arrays::new().with("x", v["y"].clone());
+    for (report, text) in [
+        (check.hessian(no, back, twice), "forward panicked: there is no array `y`"),
+        (check.hessian(sine, no_back, twice), "backward panicked"),
+        (check.hessian(sine, back, no_twice), "hvp panicked: there is no array `y`"),
+        (check.symmetry(no, back), "forward panicked"),
+        (check.symmetry(sine, no_back), "backward panicked"),
+        (check.forward_mode(no, no_rule), "forward panicked"),
+        (check.forward_mode(sine, no_rule), "jvp panicked: there is no array `y`"),
+        (check.forward_and_reverse(sine, |_, v| v["x"].clone(), no_back), "backward panicked"),
+    ] {
+        fails(&report, text);
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 #[path = "pages/schema.rs"]
 mod schema;
 
-use beit_check::gradients::{Settings, Variable, check_with};
+use beit_check::gradients::{Variable, check_with};
 use beit_check::pages::{Aside, Origin, Pages};
-use beit_check::report::{Cause, Report, Verdict};
+use beit_check::{Arrays, Cause, Check, Report, Settings, Shapes, Verdict};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -260,6 +260,45 @@ fn ci_reads_the_result() {
         let kinks = document.descendants().find(|n| n.attribute("name") == Some("kinks")).unwrap();
         assert!(kinks.first_element_child().unwrap().has_tag_name("skipped"));
         assert!(xml.contains("<property name=\"commit\" value=\"0123abc\"/>"));
+    }
+}
+
+/// A layer at generated sizes is on the page, in the data and in what CI reads, whether it passed or not.
+#[test]
+fn generated_sizes_are_on_the_pages() {
+    for (factor, passed) in [(1.0, true), (1.01, false)] {
+        let found = Shapes::new("rows<T>").size("rows", 1..=9).size("cols", 2..=6).check(|n| {
+            let at = Arrays::new().with("x", n.normal("x", (n["rows"], n["cols"])));
+            let factor = if n["rows"] > 2 { factor } else { 1.0 };
+            Check::new("rows").at(at).gradients(
+                |a| a["x"].mapv(|x| x * x),
+                |a, dy| Arrays::new().with("x", &a["x"] * dy * 2.0 * factor),
+            )
+        });
+        assert_eq!(found.passed(), passed, "{found}");
+        let reports = [sine("op/right", 1.0, drawn())];
+        let pages = Pages::new(&reports).shapes(&found);
+        assert_eq!(pages.passed(), passed);
+        assert_eq!(pages.verdict(), found.verdict);
+        let read: Value = serde_json::from_str(&pages.json()).unwrap();
+        let data = &read["shapes"][0];
+        assert_eq!((&read["passed"], &data["cases"]), (&passed.into(), &found.cases.into()));
+        assert_eq!(data["tried"][0]["size"], "rows");
+        let (html, xml) = (pages.index(), pages.junit());
+        assert_eq!(schema::broken(&xml), None, "{xml}");
+        assert!(xml.contains("classname=\"gradcheck.sizes\" name=\"rows&lt;T&gt;\""), "{xml}");
+        assert_eq!(xml.contains("<failure type=\"fail\""), !passed);
+        if passed {
+            let values = serde_json::json!([1, 2, 3, 4, 5, 7, 8, 9]);
+            assert_eq!(data["tried"][0]["values"], values);
+            let all = format!("rows&lt;T&gt;: pass ({} combinations of sizes", found.cases);
+            assert!(html.contains(&all), "{html}");
+            let kinds = "rows: 8 sizes, 4 of them primes, 4 powers of two, 4 beside one: 1, 2, 3,";
+            assert!(html.contains(kinds), "{html}");
+        } else {
+            assert_eq!(data["smallest"].as_array().unwrap().len(), 2);
+            assert!(html.contains("smallest at rows = 3, cols = 2"), "{html}");
+        }
     }
 }
 

@@ -88,6 +88,34 @@ fn a_right_and_a_wrong_backward() {
     }
 }
 
+/// Two outputs by name, of different shapes: x² and its sum. Both get their gradients; one that forgets
+/// the second is wrong.
+#[test]
+fn several_outputs() {
+    for (weight, verdict) in [(1.0, "pass"), (0.0, "fail")] {
+        let mut client = Client::start();
+        client.send(start(), &X);
+        let last = loop {
+            let (line, numbers) = client.receive();
+            let x = numbers.first().cloned().unwrap_or_default().1;
+            if line["ask"] == "forward" {
+                let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
+                let all: Vec<f64> = squares.iter().copied().chain([squares.iter().sum()]).collect();
+                client.send(json!({ "arrays": [["squares", [2, 2]], ["sum", []]] }), &all);
+            } else if line["ask"] == "backward" {
+                assert_eq!(line["upstream"], json!([["squares", [2, 2]], ["sum", []]]));
+                let (up, sum) = (&numbers[1].1, weight * numbers[2].1[0]);
+                let dx: Vec<f64> = x.iter().zip(up).map(|(x, u)| 2.0 * x * (u + sum)).collect();
+                client.send(json!({ "arrays": [["x", [2, 2]]] }), &dx);
+            } else {
+                break line;
+            }
+        };
+        assert_eq!(last["verdict"], verdict, "{last}");
+        client.leave();
+    }
+}
+
 /// Settings and constraints reach the check.
 #[test]
 fn settings_and_constraints() {
@@ -256,6 +284,12 @@ status, last = check('scores', a, forward, backward)
 assert status == 0, last
 status, last = check('scores', a, forward, lambda a, up: backward(a, up, 1.0001))
 assert status == 1 and 'k[' in last['text'], last
+single = lambda factor: (
+    lambda a: {'y': np.tanh(a['x'].astype('f4'))},
+    lambda a, up: {'x': np.float32(factor) * up['y'].astype('f4') / np.cosh(a['x'].astype('f4')) ** 2})
+for factor, code in [(1, 0), (1.01, 1)]:
+    status, last = check('single', {'x': x}, *single(factor), settings={'precision': 'f32', 'coarsest': 1e-3})
+    assert status == code, last
 print('done')
 ";
     let output = run_python(&program, "right.py", after);

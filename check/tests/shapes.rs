@@ -1,7 +1,6 @@
 //! Layers at generated sizes: right ones pass at all, a fault is shrunk to where it begins.
 
-use beit_check::report::Verdict;
-use beit_check::{Arrays, Check, Shapes};
+use beit_check::{Arrays, Check, Shapes, Verdict};
 use ndarray::{Array1, Array2, Axis, s};
 
 #[test]

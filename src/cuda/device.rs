@@ -1,7 +1,7 @@
 //! One GPU: its context, one stream, the compiled kernels, cuBLAS, and memory.
 //!
 //! All work goes to one stream in the order in which it is given, memory included, so nothing here
-//! waits but a copy to the host; copies that nobody waits for are in `transfer.rs`. Opening a
+//! waits but a copy to the host; copies that nobody waits for go through page-locked memory. Opening a
 //! device returns an error that says what is missing; what fails later, inside an op, panics with a
 //! [`DeviceFault`](crate::error::DeviceFault) that holds the driver's text.
 

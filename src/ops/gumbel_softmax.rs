@@ -183,8 +183,8 @@ impl<T: Scalar> GumbelSoftmaxOp for Cpu<T> {
     }
 }
 
-/// The relaxed op at one size. The straight-through form has no derivative to compare with; the unit
-/// tests below check the rule it claims.
+/// The relaxed op at one size. The straight-through form has no derivative to compare with: its case hands
+/// over the relaxed forward, whose derivative its backward is by definition.
 pub struct GumbelSoftmaxCase {
     pub(crate) instance: &'static str,
     pub(crate) shape: &'static [usize],

@@ -9,7 +9,7 @@
 //! * `dtable[r,h]` += Σ over (i,j) with `index[i,j] = r` of `dbias[h,i,j]`
 //!
 //! dbias comes from [`super::attention`], summed over samples, and over blocks where they share a table.
-//! Where the table was made for another grid, `made` is the resized one (`layers/position.rs`).
+//! Where the table was made for another grid, `made` is the resized one.
 //!
 //! The lists of copies of each row are made once, with the index, so that each entry is one sum in a
 //! fixed order and no two threads add to the same number.

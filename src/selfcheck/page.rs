@@ -49,7 +49,8 @@ pub fn pages(summary: &Summary) -> Pages<'_> {
 mod tests {
     use super::*;
     use crate::selfcheck::control::{Control, Fault, Mutant, Outcome};
-    use beit_check::gradients::{Settings, Variable, check_with};
+    use beit_check::gradients::{Variable, check_with};
+    use beit_check::{Settings, Shapes};
     use serde_json::Value;
 
     fn summary(outcome: Outcome) -> Summary {
@@ -105,7 +106,10 @@ mod tests {
 
     #[test]
     fn every_field_of_the_data_is_documented() {
-        let json: Value = serde_json::from_str(&pages(&summary(Outcome::Caught)).json()).unwrap();
+        let summary = summary(Outcome::Caught);
+        let found = Shapes::new("sin").size("n", 1..=2).check(|_| summary.reports[0].clone());
+        let json = pages(&summary).shapes(&found).json();
+        let json: Value = serde_json::from_str(&json).unwrap();
         let mut fields = Vec::new();
         let mut add = |prefix: &str, value: &Value| {
             let own = value.as_object().expect(prefix).keys();
@@ -114,6 +118,7 @@ mod tests {
         add("", &json);
         let report = &json["reports"][0];
         add("reports[].", report);
+        add("shapes[].", &json["shapes"][0]);
         add("reports[].comparisons[].", &report["comparisons"][0]);
         add("reports[].curves[].", &report["curves"][0]);
         add("reports[].resolves[].", &report["resolves"][0]);

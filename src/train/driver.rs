@@ -1,5 +1,5 @@
-//! A run from its settings to its report: what it reads, the folder it is kept in, its steps
-//! (`steps.rs`), and what is made of the weights in the end. What a step computes is a [`Task`].
+//! A run from its settings to its report: what it reads, the folder it is kept in, its steps, and what is
+//! made of the weights in the end. What a step computes is a [`Task`].
 //!
 //! Every step is a function of (settings, step number, state), and a checkpoint holds the whole
 //! state. A run that was killed and resumed therefore ends with the same bytes as one that was not.

@@ -1,6 +1,6 @@
 //! `beit-check serve`: checks a backward that runs in another program (`README.md` has the protocol).
 
-use beit_check::report::Verdict;
+use beit_check::Verdict;
 use std::io::{BufReader, stdin, stdout};
 use std::process::ExitCode;
 

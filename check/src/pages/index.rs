@@ -1,11 +1,10 @@
 //! The page with a row for every case.
 
-use super::{Pages, accepted, clip, curves, number, word};
+use super::{Pages, accepted, clip, curves, lines, number, word};
 use crate::escape;
 use crate::html::document;
 use crate::random::SEED;
 use crate::report::{Report, Verdict};
-use std::fmt::Write;
 
 /// Bytes of charts on the page; what is beyond is on the page of its case.
 const CHARTS: usize = 400_000;
@@ -15,6 +14,10 @@ const LINES: usize = 4;
 const LETTERS: usize = 240;
 /// Cases that are shown below the table.
 const SHOWN: usize = 100;
+/// Layers at generated sizes ...
+const LAYERS: usize = 50;
+/// ... and lines about each.
+const SIZES: usize = 10;
 /// Names in a remark.
 const NAMES: usize = 3;
 
@@ -77,17 +80,21 @@ impl Pages<'_> {
         );
         for aside in &self.asides {
             let class = if aside.passed { "" } else { "fail" };
-            let mut lines = aside.lines.iter().map(|line| escape(&clip(line, LETTERS)));
-            let first = lines.next().unwrap_or_default();
-            let others: String = lines.take(SHOWN).map(|line| format!("<li>{line}")).collect();
-            let title = escape(&aside.title);
-            writeln!(body, "<p><strong class=\"{class}\">{title}</strong>: {first}</p>")
-                .expect("memory takes everything");
-            if !others.is_empty() {
-                body += &format!("<ul>{others}</ul>\n");
-            }
+            body += &said_in_lines(class, &aside.title, &aside.lines);
         }
-        body
+        for found in self.shapes.iter().take(LAYERS) {
+            let class = match found.verdict {
+                Verdict::Pass => "",
+                Verdict::Inconclusive => "open",
+                Verdict::Fail => "fail",
+            };
+            let lines: Vec<String> = lines(found).into_iter().take(SIZES).collect();
+            body += &said_in_lines(class, "generated sizes", &lines);
+        }
+        match self.shapes.len().saturating_sub(LAYERS) {
+            0 => body,
+            more => body + &format!("<p>Generated sizes of {more} more are in the data.</p>\n"),
+        }
     }
 
     /// Where it comes from and what the columns are.
@@ -160,6 +167,16 @@ impl Pages<'_> {
         }
         body
     }
+}
+
+/// A title with the first line beside it and the others below.
+fn said_in_lines(class: &str, title: &str, lines: &[String]) -> String {
+    let mut lines = lines.iter().map(|line| escape(&clip(line, LETTERS)));
+    let first = lines.next().unwrap_or_default();
+    let others: String = lines.take(SHOWN).map(|line| format!("<li>{line}")).collect();
+    let title = escape(title);
+    let list = if others.is_empty() { others } else { format!("<ul>{others}</ul>\n") };
+    format!("<p><strong class=\"{class}\">{title}</strong>: {first}</p>\n{list}")
 }
 
 /// The columns from the fourth on.

@@ -3,6 +3,7 @@
 use super::{Aside, Origin, Pages, accepted};
 use crate::random::SEED;
 use crate::report::{Report, Verdict};
+use crate::shapes::ShapesReport;
 use serde::Serialize;
 
 /// The number of the form below, raised when a field changes its meaning or goes.
@@ -19,6 +20,7 @@ struct Whole<'a> {
     passed: bool,
     counts: Counts,
     reports: Vec<Judgement<'a>>,
+    shapes: &'a [&'a ShapesReport],
     asides: &'a [Aside],
 }
 
@@ -56,6 +58,7 @@ impl Pages<'_> {
                 inconclusive: self.count(Verdict::Inconclusive),
             },
             reports: self.reports.iter().map(Judgement::of).collect(),
+            shapes: &self.shapes,
             asides: &self.asides,
         };
         serde_json::to_string(&whole).expect("plain data") + "\n"

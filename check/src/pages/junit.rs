@@ -1,9 +1,10 @@
 //! The form in which CI servers read results: `testsuites`, one `testsuite`, a `testcase` per case.
 
-use super::{Pages, accepted};
+use super::{Pages, accepted, lines};
 use crate::escape;
 use crate::random::SEED;
 use crate::report::{Report, Verdict};
+use crate::shapes::ShapesReport;
 use std::fmt::Write;
 
 /// Lines in the text of a test that did not pass.
@@ -54,6 +55,15 @@ impl Tested {
         let (class, name) = (format!("gradcheck.{class}"), name.into());
         Self { class, name, seconds: report.seconds, inside: Inside::of(report) }
     }
+
+    fn at_sizes(found: &&ShapesReport) -> Self {
+        let inside = match found.report.as_ref().map_or(Inside::Nothing, Inside::of) {
+            Inside::Nothing => Inside::Nothing,
+            Inside::Failure(kind, _) => Inside::Failure(kind, lines(found)),
+            Inside::Skipped(_) => Inside::Skipped(lines(found)),
+        };
+        Self { class: "gradcheck.sizes".into(), name: found.name.clone(), seconds: 0.0, inside }
+    }
 }
 
 impl Pages<'_> {
@@ -68,7 +78,9 @@ impl Pages<'_> {
                 false => Inside::Failure("fail", aside.lines.clone()),
             },
         });
-        let tests: Vec<Tested> = self.reports.iter().map(Tested::of).chain(asides).collect();
+        let tests =
+            self.reports.iter().map(Tested::of).chain(self.shapes.iter().map(Tested::at_sizes));
+        let tests: Vec<Tested> = tests.chain(asides).collect();
         let count = |is: fn(&Inside) -> bool| tests.iter().filter(|t| is(&t.inside)).count();
         let failures = count(|inside| matches!(inside, Inside::Failure(..)));
         let skipped = count(|inside| matches!(inside, Inside::Skipped(_)));
