@@ -1,9 +1,10 @@
-//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, and
-//! the figures that say how good they are.
+//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, the
+//! bound, and the figures that say how good they are.
 
 pub mod agreement;
 pub mod attention;
 pub mod classify;
+pub mod elbo;
 pub mod frozen;
 pub mod hard_codes;
 mod knn;

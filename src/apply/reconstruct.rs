@@ -3,9 +3,10 @@
 
 use super::frozen::{Tokenizer, load_all, spread, views};
 use super::hard_codes::mapped;
+use super::masked::usual_masks;
 use crate::data::augment::eval_views;
 use crate::data::pixels::Normalise;
-use crate::data::{MaskConfig, Source, SourceOptions, Split};
+use crate::data::{Source, SourceOptions, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};
 use crate::models::dvae::pixels;
@@ -63,9 +64,7 @@ pub fn reconstruction_picture<B: Backend>(bk: &B, task: &Reconstruction) -> Resu
         return Err(Error::config(format!("{}: no readable image", task.data)));
     }
     work_begins();
-    // 40 % of the patches, in blocks of at least 16 on a 14x14 grid and 4 on a smaller one.
-    let least = if gh * gw >= 196 { 16 } else { 4.min(gh * gw * 2 / 5).max(1) };
-    let masks = MaskConfig::block(gh, gw, (gh * gw * 2 / 5).max(1), least);
+    let masks = usual_masks((gh, gw));
     let mut tiles = Vec::new();
     for (i, views) in seen {
         let x = bk.to_elem(&mapped(bk, std::slice::from_ref(&views.tokens)), 1.0);

@@ -1,11 +1,14 @@
 //! What can be said on the command line.
 
 mod bench;
+mod elbo;
 mod settings;
 mod values;
 
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
+pub use elbo::ElboArgs;
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
+pub use settings::{PretrainArgs, ProbeArgs, TrainArgs};
 
 use crate::cli::data::DataCommand;
 use crate::config::Place;
@@ -63,6 +66,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  beit reconstruct --tokenizer runs/tokenizer --model \
                             runs/beit --data photos/ --out grid.png")]
     Reconstruct(ReconstructArgs),
+    /// Measure the bound of the two stages on ln p(x), in nats per image and bits per dimension.
+    #[command(
+        after_help = "Example:\n  beit elbo --tokenizer runs/tokenizer --model runs/beit --data \
+                            photos/ --out bound"
+    )]
+    Elbo(ElboArgs),
     /// Check every hand-written gradient against differences and exact derivatives in f64.
     #[command(after_help = "Examples:\n  beit gradcheck\n  beit gradcheck attention --json \
                             a.json\n  beit gradcheck --device cuda --parity")]

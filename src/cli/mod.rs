@@ -12,6 +12,7 @@ mod commands;
 mod data;
 mod demo;
 mod device;
+mod elbo;
 mod presets;
 mod threads;
 
@@ -66,6 +67,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Probe(args) => commands::probe(&args).and(done),
         Command::Attention(args) => commands::attention(&args).and(done),
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
+        Command::Elbo(args) => elbo::elbo(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),
         Command::Data(command) => data::data(&command),

@@ -7,6 +7,7 @@
 //! What the emulator cannot show is in `cuda/README.md`; a GPU shows it by
 //! `beit gradcheck --device cuda --parity`.
 
+mod bound;
 mod faults;
 mod flight;
 #[path = "../training/toy.rs"]
@@ -292,6 +293,7 @@ fn main() {
     trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
     trials.push(Trial::test("cuda_wrong_ids", wrong_ids));
+    trials.push(Trial::test("cuda_bound_of_two_stages", bound::is_the_cpus));
     trials.push(Trial::test("cuda_two_steps_in_flight", flight::judged_with_its_own_weights));
     trials.push(Trial::test("cuda_two_devices", two_devices));
     trials.push(Trial::test("cuda_adamw_in_ranges_f32", ranges::<f32>));
