@@ -8,7 +8,6 @@ mod values;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
-pub use settings::{PretrainArgs, ProbeArgs, TrainArgs};
 
 use crate::cli::data::DataCommand;
 use crate::config::Place;
