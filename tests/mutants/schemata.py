@@ -50,7 +50,7 @@ def body(text, function):
     for token in TOKEN.finditer(text, start, end):
         if token[0] == "{":
             open_braces.append(token.start())
-        elif token[0] == "}":
+        elif token[0] == "}" and open_braces:
             opened = open_braces.pop()
             if token.end() == end and not open_braces:
                 return opened, end

@@ -3,7 +3,7 @@
 A mutant that the gradient checks missed and a unit test beside the op caught counts as caught and is
 listed. One that runs on without end counts as caught and is listed, too. A mutant counts as equivalent where
 tests/mutants/equivalent.json has it, by file, function, change and source line, with the reason. `run` below
-`mutants` says that the run was ended or was of some. `commits` has those of outcomes that are kept from earlier runs.
+`mutants` says that the run was ended or was of some. `commits` counts the outcomes of each commit.
 """
 
 import collections
@@ -92,9 +92,8 @@ class Result:
             row[{"timeout": "caught", "missed": "not_caught", "equivalent": "not_caught"}.get(state, state)] += 1
         counts = {state: len(by_state[state]) for state in ("missed", "equivalent", "unviable", "timeout")}
         result = self.about | {"run": len(known), "caught": len(by_state["caught"]) + len(by_state["timeout"])} | counts
-        if commits := collections.Counter(outcome["commit"] for _, _, outcome in known):
-            result["commits"] = commits
         result |= {
+            "commits": collections.Counter(outcome["commit"] for _, _, outcome in known),
             "seconds_per_mutant": round(sum(o["seconds"] for _, _, o in known) / max(len(known), 1), 1),
             "missed_mutants": by_state["missed"],
             "timed_out_mutants": by_state["timeout"],
