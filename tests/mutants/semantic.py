@@ -11,7 +11,7 @@
 The result is written after every fault, so a run that is ended can be gone on with by --add.
 
 `semantic.toml` has the list. The copy of the tree below target/ has all faults at once, each behind
-`crate::planted(number)`, which asks the environment once, so that one build serves all of them. `old` must
+`crate::chosen()` (planting.py), so that one build serves all of them. `old` must
 stand in its file exactly once; in `new`, FAULT is whether this fault is chosen. A fault of an op is shown to
 that op's cases and unit tests, another to the tests that `tests` names: a test program (`lib` is the
 library's own), then a filter. Where a test program already fails without a fault, nothing is said about it.
@@ -19,54 +19,20 @@ Exits with 1 where a fault was missed that the list does not call equivalent.
 """
 
 import argparse
+import functools
 import json
-import os
 import pathlib
 import re
-import subprocess
 import sys
 import tomllib
 
+import planting
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-WORK = ROOT / "target" / "mutants" / "semantic"
-TREE = WORK / "tree"
+TREE = planting.ROOT / "target" / "mutants" / "semantic" / "tree"
 RESULT = HERE / "semantic_result.json"
-SWITCH = '''
-/// Whether the fault of this number is chosen.
-#[inline]
-pub fn planted(number: usize) -> bool {
-    static CHOSEN: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-        std::env::var("BEIT_PLANTED").map_or(0, |text| text.parse().expect("a number"))
-    });
-    *CHOSEN == number
-}
-'''
 # A fault may make a loop endless.
 PATIENCE = 900
-
-
-def output(*command):
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
-def sources():
-    """The files of the working tree, by path."""
-    named = output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    return {name: (ROOT / name).read_bytes() for name in named if name and (ROOT / name).is_file()}
-
-
-def write(files):
-    """Makes the copy what `files` says; what is the same is not touched, for cargo's sake."""
-    for part in ("src", "tests"):
-        for path in (TREE / part).rglob("*"):
-            if path.is_file() and str(path.relative_to(TREE)) not in files:
-                path.unlink()
-    for name, content in files.items():
-        path = TREE / name
-        if not path.exists() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
 
 
 def plant(faults, files):
@@ -80,7 +46,7 @@ def plant(faults, files):
             continue
         if not re.search(r"\bFAULT\b", fault["new"]):
             wrong.append(f"{fault['name']}: no FAULT in what is new")
-        new = re.sub(r"\bFAULT\b", f"crate::planted({number})", fault["new"])
+        new = re.sub(r"\bFAULT\b", f"(crate::chosen() == {number})", fault["new"])
         start = source.index(fault["old"])
         places.setdefault(fault["file"], []).append((start, start + len(fault["old"]), new, fault["name"]))
     for file, edits in places.items():
@@ -92,7 +58,7 @@ def plant(faults, files):
             done += [source[end:start], new]
             end = stop
         files[file] = ("".join(done) + source[end:]).encode()
-    files["src/lib.rs"] += SWITCH.encode()
+    files["src/lib.rs"] += planting.SWITCH
     names = [fault["name"] for fault in faults]
     wrong += [f"{name}: a name that occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
     return wrong
@@ -107,39 +73,6 @@ def programs_of(fault):
     return [tuple(test.split(maxsplit=1)) for test in dict.fromkeys(tests)]
 
 
-def build(profile, programs):
-    """Compiles test programs; where each is."""
-    targets = [x for p in sorted(programs) for x in (["--lib"] if p == "lib" else ["--test", p])]
-    command = ["cargo", "test", "--profile", profile, "--no-run", "--no-default-features"]
-    command += [*targets, "--message-format=json-render-diagnostics"]
-    made = subprocess.run(command, cwd=TREE, stdout=subprocess.PIPE, text=True)
-    if made.returncode:
-        sys.exit("the faulty tree does not compile")
-    found = {}
-    for line in made.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and message.get("profile", {}).get("test"):
-            kind = message["target"]["kind"][0]
-            found["lib" if kind == "lib" else message["target"]["name"]] = message["executable"]
-    return found
-
-
-def run(executable, what, number):
-    """Names of the tests that ran, and of those that failed."""
-    environment = os.environ | {"BEIT_PLANTED": str(number), "RUST_MIN_STACK": str(1 << 24)}
-    try:
-        done = subprocess.run(
-            [executable, what], cwd=TREE, env=environment, capture_output=True, text=True, timeout=PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        return ["?"], ["(no end)"]
-    ran = re.findall(r"^test (\S+)(?: - should panic)? +\.\.\. (ok|FAILED)", done.stdout, re.M)
-    failed = [name for name, how in ran if how == "FAILED"]
-    if done.returncode and not failed:
-        failed = ["(the process died)"]
-    return [name for name, _ in ran], failed
-
-
 def chosen(faults, names):
     """The faults to run, with their numbers."""
     return [(n, f) for n, f in enumerate(faults, 1) if not names or any(name in f["name"] for name in names)]
@@ -147,20 +80,21 @@ def chosen(faults, names):
 
 def judge(mine, arguments):
     """One result after the other."""
-    found = build(arguments.profile, {program for _, f in mine for program, _ in programs_of(f)})
+    found = planting.build(TREE, arguments.profile, {program for _, f in mine for program, _ in programs_of(f)})
     clean = {}
     for number, fault in mine:
         caught, seen = [], 0
         for program, what in programs_of(fault):
+            run = functools.partial(planting.run, TREE, found[program], what, patience=PATIENCE)
             if (program, what) not in clean:
-                clean[program, what] = run(found[program], what, 0)
+                clean[program, what] = run(0, every=True)
                 if clean[program, what][1]:
                     print(f"{program} {what} fails without a fault: {clean[program, what][1]}", flush=True)
             ran, broken = clean[program, what]
             if not ran or broken:
                 continue
             seen += len(ran)
-            caught += [f"{program}: {name}" for name in run(found[program], what, number)[1]]
+            caught += [f"{program}: {name}" for name in run(number, every=arguments.every)[1]]
             if caught and not arguments.every:
                 break
         state = "caught" if caught else "missed" if seen else "no test"
@@ -175,7 +109,7 @@ def record(faults, results):
     listed = [results[f["name"]] for f in faults if f["name"] in results]
     states = [r["state"] for r in listed]
     counts = {state: states.count(state) for state in ("caught", "missed", "equivalent", "no test")}
-    about = {"command": "tests/mutants/semantic.py", "commit": output("git", "rev-parse", "--short", "HEAD").strip()}
+    about = {"command": "tests/mutants/semantic.py", "commit": planting.commit()}
     about |= {"listed": len(faults), "run": len(listed)} | counts | {"faults": listed}
     RESULT.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return counts
@@ -189,10 +123,10 @@ def main():
         parser.add_argument(flag, action="store_true")
     arguments = parser.parse_args()
     faults = tomllib.loads((HERE / "semantic.toml").read_text())["fault"]
-    files = sources()
+    files = planting.sources()
     if wrong := plant(faults, files):
         sys.exit("\n".join(wrong))
-    write(files)
+    planting.write(TREE, files)
     print(f"{len(faults)} faults planted in {TREE}")
     if arguments.apply:
         return 0
