@@ -82,7 +82,7 @@ impl BoundTask<'_> {
         Ok(OpenedBound {
             task: self,
             temperature: temperature(self)?,
-            augment: views(model.config.image, tokenizer.dvae.config.image, normalise),
+            augment: views(model.config.encoder.image, tokenizer.dvae.config.image, normalise),
             source: Source::open_aloud(self.data, &SourceOptions::new(Split::Test, self.seed))?,
             tokenizer,
             model,
@@ -129,7 +129,7 @@ impl<B: Backend> OpenedBound<'_, B> {
             tokenizer: (&self.tokenizer.dvae, &self.tokenizer.w),
             encoder: (&self.model, &self.w),
             normalise: self.augment.normalise(),
-            masks: usual_masks(self.model.config.grid()),
+            masks: usual_masks(self.model.config.encoder.grid()),
             chances: Chances { seed, draws, masks, temperature: self.temperature },
         }
     }

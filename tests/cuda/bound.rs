@@ -25,8 +25,10 @@ fn terms<B: Backend>(bk: &B) -> Vec<BoundTerms> {
     let image = |(h, w): (usize, usize), by: usize| {
         Image::new(h, w, (0..h * w * 3).map(|i| (i * by % 256) as u8).collect())
     };
-    let views =
-        |by| Views { patch: image(sizes.image, by), tokens: image(dvae.config.image, by + 2) };
+    let views = |by| Views {
+        patch: image(sizes.encoder.image, by),
+        tokens: image(dvae.config.image, by + 2),
+    };
     let seen: [Seen; 2] = [(3, views(41)), (8, views(97))];
     let stages = TwoStages {
         tokenizer: (&dvae, &own),

@@ -232,7 +232,7 @@ impl<B: Backend> TwoStages<'_, B> {
     /// The encoder's view of the images, without a mask as yet; every patch is asked for.
     pub(super) fn masked_batch(&self, bk: &B, seen: &[Seen]) -> MaskedBatch<B> {
         let sizes = &self.encoder.0.config;
-        let ((height, width), np, b) = (sizes.image, sizes.patches(), seen.len());
+        let ((height, width), np, b) = (sizes.encoder.image, sizes.encoder.patches(), seen.len());
         let pixels: Vec<&[u8]> = seen.iter().map(|(_, v)| &*v.patch.pixels).collect();
         let bytes = Bytes::from_pieces(bk, &pixels, &[b, height, width, 3]);
         let rows = masked_rows(&vec![true; b * np], np);
@@ -258,7 +258,7 @@ impl<B: Backend> TwoStages<'_, B> {
         let flags = masks.iter().flatten().map(|&hidden| u32::from(hidden)).collect();
         batch.mask = Ids::from_vec(bk, flags, batch.mask.shape());
         let logits = model.logits(Ctx::new(bk, w), batch).to_f64(bk);
-        let logits = logits.par_chunks_exact(model.config.patches() * model.config.vocab);
+        let logits = logits.par_chunks_exact(model.config.encoder.patches() * model.config.vocab);
         let images = terms.par_iter_mut().zip(posteriors).zip(logits).zip(masks);
         images.for_each(|(((terms, q), logits), mask)| q.add_prior(logits, mask, terms));
     }

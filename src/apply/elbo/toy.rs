@@ -6,7 +6,7 @@ use crate::cpu::Cpu;
 use crate::data::pixels::Normalise;
 use crate::data::{Image, MaskConfig, Masking, Views};
 use crate::models::beit::MaskedImageModel;
-use crate::models::config::{BeitConfig, DvaeConfig};
+use crate::models::config::{DvaeConfig, EncoderConfig};
 use crate::models::dvae::Dvae;
 use crate::ops::logit_laplace::LN_B;
 use crate::params::{Ctx, Layout, Params, initial_values};
@@ -60,8 +60,8 @@ impl Toy {
             vocab: K,
             image: (2, 2),
         });
-        let sizes =
-            BeitConfig { image: (4, 4), patch: 2, depth: 1, vocab: K, ..BeitConfig::test() };
+        let sizes = EncoderConfig { image: (4, 4), patch: 2, depth: 1, ..EncoderConfig::test() }
+            .with_vocab(K);
         let model = MaskedImageModel::new(&bk, &sizes);
         let w = [weights(&bk, &dvae.layout, 5, tokenizer), weights(&bk, &model.layout, 6, encoder)];
         let chances = Chances { seed: 3, draws: 2, masks: 3, temperature: 0.2 };
