@@ -18,6 +18,11 @@ use std::f64::consts::SQRT_2;
 const MOVED: usize = 2_000_000;
 /// How often a point at a kink is drawn anew.
 const REDRAWS: usize = 3;
+/// Gradients below this part of the largest are levelled with it ...
+const LEVEL: f64 = 1e-3;
+/// ... and below this one in a coarse precision: few small ones would take up the length of a direction, and
+/// leave to the others less than what is rounded off.
+const COARSE_LEVEL: f64 = 0.25;
 /// Random directions through the elements at kinks, besides that of all alike.
 const TIED: usize = 7;
 
@@ -87,17 +92,22 @@ impl Problem<'_> {
                 parts.extend(directions::blocks(n, count, &mut self.rng));
             }
         }
+        let level = if self.coarse { COARSE_LEVEL } else { LEVEL };
         let mut located = false;
         for (d, elements) in parts.iter().enumerate() {
-            let direction = unit(t, elements, &gradient, &mut self.rng);
+            let direction = unit(t, elements, &gradient, level, &mut self.rng);
             let compared = self.compare(&direction, Location::Direction(d));
             let failed = compared.verdict == Verdict::Fail;
+            // What could be a kink along many may be none along one.
+            let suspect = compared.verdict == Verdict::Inconclusive && compared.disagrees();
             note(&mut seen, &compared, &direction);
             report.comparisons.push(compared);
-            if failed && !located {
-                located = true;
+            if (failed || suspect) && !located {
                 let element = self.locate(&direction);
-                report.comparisons.push(element);
+                located = failed || element.verdict == Verdict::Fail;
+                if located {
+                    report.comparisons.push(element);
+                }
             }
         }
         seen

@@ -75,6 +75,11 @@ impl Comparison {
         self.truncation + self.round_off
     }
 
+    /// Whether both are farther apart than the bound.
+    pub(super) fn disagrees(&self) -> bool {
+        (self.analytic - self.numeric).abs() > self.bound()
+    }
+
     /// Whether backward says 0, up to round-off.
     pub fn is_zero(&self) -> bool {
         self.analytic.abs() <= self.round_off && self.numeric.abs() <= self.bound()
