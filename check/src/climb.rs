@@ -109,7 +109,10 @@ impl<'a, 'b> Climb<'a, 'b> {
             self.add(step);
             judged = claim.judge(&self.ladder, settings);
         }
-        if self.problem.coarse && judged.verdict == Verdict::Inconclusive && self.thicken(judged.step) {
+        if self.problem.coarse
+            && judged.verdict == Verdict::Inconclusive
+            && self.thicken(judged.step)
+        {
             judged = claim.judge(&self.ladder, settings);
         }
         judged

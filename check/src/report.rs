@@ -224,7 +224,7 @@ impl Report {
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
             notes.push(format!(
-                "{redrawn} redrawn: compared beside the given point, which has a kink"
+                "{redrawn} redrawn: compared beside the given point, which has a kink or a jump"
             ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))

@@ -11,7 +11,8 @@ use ndarray::{Array1, Array2, Axis, array};
 fn normal(shape: (usize, usize), seed: u64) -> Array2<f32> {
     let mut state = seed;
     let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f64 / (1u64 << 31) as f64
     };
     let mut one = || ((0..12).map(|_| uniform()).sum::<f64>() - 6.0) as f32;
