@@ -151,6 +151,9 @@ impl Problem<'_> {
 
     /// Notes the choice where a claim lies between the slopes of the pieces beside a jump.
     fn at_jump(&self, direction: &Direction, found: &mut Comparison) -> Side {
+        if !self.jumps_here(direction, found) {
+            return Side::Unknown;
+        }
         let steps = found.ladder.jump_steps();
         let yours = found.analytic;
         let sharpest = Interval::sharpest(self, direction, &kink::BESIDE, &steps);
@@ -171,6 +174,19 @@ impl Problem<'_> {
             ..chosen(found.clone(), choice, interval.bound)
         };
         Side::Inside
+    }
+
+    /// Whether over a few of the smallest steps that there are the outputs change by what is left of the jump if it
+    /// falls no faster than a root: it is at the point, and not beside it.
+    fn jumps_here(&self, direction: &Direction, found: &Comparison) -> bool {
+        let unit = if self.coarse { f64::from(f32::EPSILON) } else { f64::EPSILON };
+        let step = 64.0 * unit * self.scale_of(direction);
+        let shortest = found.ladder.rungs.last().map_or(step, |r| r.step);
+        let least = 0.5 * found.ladder.jumps_by() * (step / shortest).min(1.0).sqrt();
+        let mut values = self.at.values.clone();
+        let [up, down] = [step, -step].map(|h| self.beside(&mut values, direction, h).outputs);
+        let moved = self.upstream.iter().zip(up.iter().zip(&down));
+        moved.map(|(u, (up, down))| (u * (up - down)).abs()).sum::<f64>() >= least
     }
 
     /// A claim that lies outside of what a kink leaves open.
