@@ -73,11 +73,9 @@ impl Claim {
         let resolution = settings.resolution;
         // A zero is one on the scale of what could move.
         let zero = analytic.abs() <= self.noise.max(4.0 * f64::EPSILON * self.natural);
-        let fine = |part: f64| {
-            bound <= part * scale
-                || bound <= f64::MIN_POSITIVE
-                || (zero && agrees && bound <= part * self.natural)
-        };
+        let normal =
+            |part: f64| bound <= part * scale || (zero && agrees && bound <= part * self.natural);
+        let fine = |part: f64| bound <= f64::MIN_POSITIVE || normal(part);
         let coarsest = settings.coarsest.max(resolution) / 3.0;
         let resolved = fine(coarsest)
             || bound <= coarsest * self.largest
@@ -100,10 +98,12 @@ impl Claim {
             _ if agrees && resolved => None,
             None if ladder.met_an_edge() => Some(Cause::DomainEdge),
             Some(_) if broken => None,
+            Some(_) if ladder.has_kink() && ladder.has_jump() => Some(Cause::Jump),
             Some(_) if ladder.has_kink() => Some(Cause::Kink),
             // An estimate of what is left of the step is no more than that.
             Some(_) if differs && (converged || near || off > UNCERTAIN * bound) => None,
             Some(_) if ladder.met_an_edge() => Some(Cause::DomainEdge),
+            Some(_) if ladder.has_jump() => Some(Cause::Jump),
             Some(_) if converged || ladder.is_drowned() => Some(Cause::RoundOff),
             _ => Some(Cause::Steps),
         };
@@ -129,6 +129,8 @@ impl Claim {
         let looked = ladder.rungs.iter().filter(|r| r.step <= step).map(|r| r.noise);
         // The differences and the claim may be off to either side.
         let visible = bound + looked.filter(|noise| *noise <= enough).fold(bound, f64::max);
+        // Of numbers that have few digits left nothing smaller is said.
+        let visible = if normal(coarsest) { visible } else { visible.max(f64::MIN_POSITIVE) };
         Judged {
             numeric,
             truncation,

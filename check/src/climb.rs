@@ -5,6 +5,7 @@ use super::directions::Direction;
 use super::ladder::{self, Ladder, Rung};
 use super::noise::{Squares, Total};
 use super::problem::{Problem, SMALLEST};
+use super::verdict::Verdict;
 use std::f64::consts::SQRT_2;
 
 /// Deviations of round-off that a bound allows.
@@ -13,6 +14,10 @@ pub(super) const DEVIATIONS: f64 = 8.0;
 const ODD: f64 = 3299.0 / 4096.0;
 /// The ratio of the steps of the second look, in no simple ratio to the halves of the first.
 const UP: f64 = 2.7;
+/// The far step over which it shows what moves at all, by the sizes of what moves.
+const FAR: f64 = 2.0;
+/// Rungs put between others where a coarse precision leaves too little.
+const BETWEEN: i32 = 4;
 /// Rungs of the second look.
 const LOOKS: usize = 24;
 
@@ -37,7 +42,7 @@ impl<'a, 'b> Climb<'a, 'b> {
     pub fn new(problem: &'b Problem<'a>, direction: &'b Direction) -> Self {
         let short = problem.settings.first_step < 1e-3;
         let first = ODD * problem.settings.first_step * problem.scale_of(direction);
-        Self {
+        let mut climb = Self {
             problem,
             values: problem.at.values.clone(),
             direction,
@@ -46,7 +51,26 @@ impl<'a, 'b> Climb<'a, 'b> {
             longest: first,
             halved: 0,
             moved: vec![short; problem.at.outputs.len()],
+        };
+        if problem.coarse {
+            climb.probe();
         }
+        climb
+    }
+
+    /// Notes which outputs a far step moves. In a coarse precision those that depend on the direction alone
+    /// next to nothing are many, and each of them has more round-off than what the others change by.
+    fn probe(&mut self) {
+        let far = FAR * self.problem.reach(self.direction).max(self.first);
+        for step in [far, -far] {
+            let beside = self.problem.beside(&mut self.values, self.direction, step);
+            for ((moved, now), y) in
+                self.moved.iter_mut().zip(&beside.outputs).zip(&self.problem.at.outputs)
+            {
+                *moved |= now != y;
+            }
+        }
+        self.longest = far;
     }
 
     /// What the differences say of a claim. Steps are halved until it is clear. Then it is looked at from
@@ -85,7 +109,25 @@ impl<'a, 'b> Climb<'a, 'b> {
             self.add(step);
             judged = claim.judge(&self.ladder, settings);
         }
+        if self.problem.coarse
+            && judged.verdict == Verdict::Inconclusive
+            && self.thicken(judged.step)
+        {
+            judged = claim.judge(&self.ladder, settings);
+        }
         judged
+    }
+
+    /// Adds rungs between those over a step: beside kinks a few that follow each other closely tell more of a
+    /// long step than as many that reach past the kinks.
+    fn thicken(&mut self, step: f64) -> bool {
+        if step <= 0.0 {
+            return false;
+        }
+        for between in 0..BETWEEN {
+            self.add(step * f64::powi(2.0, between) * std::f64::consts::SQRT_2);
+        }
+        true
     }
 
     /// Adds the rung whose round-off is this large, where it is far below all others; whether it did.

@@ -2,23 +2,22 @@
 
 use super::claim::Claim;
 use super::climb::{Climb, DEVIATIONS};
-use super::comparison::{Choice, Comparison};
+use super::comparison::Comparison;
 use super::directions::{self, Direction, sample, unit};
-use super::kink::Interval;
-use super::ladder::Ladder;
 use super::noise::{Squares, Total};
 use super::problem::Problem;
 use super::report::Report;
 use super::taylor::{self, Remainder, Step};
-use super::verdict::{Cause, Location, Verdict};
+use super::verdict::{Location, Verdict};
 use std::f64::consts::SQRT_2;
 
 /// Elements moved by all blocks of a tensor together, at most.
 const MOVED: usize = 2_000_000;
-/// How often a point at a kink is drawn anew.
-const REDRAWS: usize = 3;
-/// Random directions through the elements at kinks, besides that of all alike.
-const TIED: usize = 7;
+/// Gradients below this part of the largest are levelled with it ...
+const LEVEL: f64 = 1e-3;
+/// ... and below this one in a coarse precision: few small ones would take up the length of a direction, and
+/// leave to the others less than what is rounded off.
+const COARSE_LEVEL: f64 = 0.25;
 
 /// The smallest error of each element that was seen, in units of the gradient.
 type Seen = Vec<f64>;
@@ -38,7 +37,8 @@ impl Problem<'_> {
             }
         }
         self.compare_ties(report);
-        if report.comparisons.iter().any(|c| c.redrawn > 0 || c.ladder.has_kink()) {
+        let kinked = |c: &Comparison| c.redrawn > 0 || c.choice.is_some() || c.ladder.has_kink();
+        if report.comparisons.iter().any(kinked) {
             let all = self.all_elements();
             self.redraw(&self.at.clone(), all.into_iter());
         }
@@ -56,7 +56,7 @@ impl Problem<'_> {
         report.taylor = Some(remainder);
     }
 
-    fn all_elements(&self) -> Vec<(usize, usize)> {
+    pub(super) fn all_elements(&self) -> Vec<(usize, usize)> {
         let lengths = self.variables.iter().map(|v| v.values.len()).enumerate();
         lengths.flat_map(|(t, n)| (0..n).map(move |i| (t, i))).collect()
     }
@@ -70,8 +70,9 @@ impl Problem<'_> {
         } else {
             sample(&gradient, self.settings.samples, &mut self.rng)
         };
+        let mut sure = false;
         for i in elements {
-            let compared = self.element(t, i);
+            let compared = self.settled(&[(t, i, 1.0)], self.place_of(t, i), &mut sure);
             note(&mut seen, &compared, &[(t, i, 1.0)]);
             report.comparisons.push(compared);
         }
@@ -86,92 +87,33 @@ impl Problem<'_> {
                 parts.extend(directions::blocks(n, count, &mut self.rng));
             }
         }
+        let level = if self.coarse { COARSE_LEVEL } else { LEVEL };
         let mut located = false;
         for (d, elements) in parts.iter().enumerate() {
-            let direction = unit(t, elements, &gradient, &mut self.rng);
-            let compared = self.compare(&direction, Location::Direction(d));
+            let direction = unit(t, elements, &gradient, level, &mut self.rng);
+            let compared = self.settled(&direction, Location::Direction(d), &mut sure);
             let failed = compared.verdict == Verdict::Fail;
+            // What could be a kink along many may be none along one.
+            let suspect = compared.verdict == Verdict::Inconclusive && compared.disagrees();
             note(&mut seen, &compared, &direction);
             report.comparisons.push(compared);
-            if failed && !located {
-                located = true;
+            if (failed || suspect) && !located {
                 let element = self.locate(&direction);
-                report.comparisons.push(element);
+                located = failed || element.verdict == Verdict::Fail;
+                if located {
+                    report.comparisons.push(element);
+                }
             }
         }
         seen
     }
 
-    /// Elements at kinks, together: along (1, 1, ...) and along random signs.
-    fn compare_ties(&mut self, report: &mut Report) {
-        let at_kinks = report.comparisons.iter().filter_map(|c| match (&c.place, c.choice) {
-            (Location::Element(index), Some(choice)) => Some((c, index, choice.step)),
-            _ => None,
-        });
-        let (mut elements, mut step) = (Vec::new(), 0.0f64);
-        for (c, index, own) in at_kinks {
-            let t = self.variables.iter().position(|v| v.name == c.tensor).expect("compared");
-            elements.push((t, self.variables[t].flat(index)));
-            step = step.max(own);
-        }
-        if elements.len() < 2 {
-            return;
-        }
-        for d in 0..=TIED {
-            let mut sign = || if d == 0 { 1.0 } else { self.rng.sign() };
-            let direction: Vec<_> = elements.iter().map(|&(t, i)| (t, i, sign())).collect();
-            let claim = self.claim(&direction);
-            let found = Interval::sharpest(self, &direction, &[step / 5.3, step]);
-            let [(interval, step), (other, _)] = found[..] else { continue };
-            if [interval, other].iter().all(|i| i.outside(claim.analytic) > 0.0) {
-                let (t, i) = elements[0];
-                report.comparisons.push(self.outside(
-                    &claim,
-                    interval,
-                    step,
-                    &Place {
-                        tensor: self.variables[t].name.clone(),
-                        place: Location::Tied(self.variables[t].index(i), elements.len() - 1),
-                    },
-                ));
-                return;
-            }
-        }
-    }
-
-    /// A claim that lies outside of what a kink leaves open.
-    fn outside(&self, claim: &Claim, interval: Interval, step: f64, place: &Place) -> Comparison {
-        let analytic = claim.analytic;
-        let numeric = analytic.clamp(interval.least, interval.most);
-        let scale = analytic.abs().max(numeric.abs()).max(claim.floor);
-        Comparison {
-            tensor: place.tensor.clone(),
-            place: place.place.clone(),
-            analytic,
-            numeric,
-            truncation: 0.0,
-            round_off: interval.bound,
-            visible: interval.bound,
-            scale,
-            error: (analytic - numeric).abs() / scale,
-            verdict: Verdict::Fail,
-            cause: None,
-            choice: Some(Choice {
-                least: interval.least,
-                most: interval.most,
-                yours: analytic,
-                step,
-            }),
-            tolerated: false,
-            redrawn: 0,
-            order: 0,
-            step,
-            ladder: Ladder::default(),
-        }
-    }
-
     fn element(&mut self, t: usize, i: usize) -> Comparison {
-        self.compare(&[(t, i, 1.0)], Location::Element(self.variables[t].index(i)))
+        self.compare(&[(t, i, 1.0)], self.place_of(t, i))
+    }
+
+    pub(super) fn place_of(&self, t: usize, i: usize) -> Location {
+        Location::Element(self.variables[t].index(i))
     }
 
     /// Halves a direction that failed, following the half with the larger disagreement.
@@ -190,80 +132,7 @@ impl Problem<'_> {
         self.element(part[0].0, part[0].1)
     }
 
-    /// Compares along one direction. At a kink it sees whether the claim lies between both sides, and
-    /// compares at other points, too.
-    fn compare(&mut self, direction: &Direction, place: Location) -> Comparison {
-        let mut found = self.compare_here(direction, &place);
-        // The mean of both sides is one of what may be claimed.
-        let meets_one = found.verdict == Verdict::Pass && found.ladder.has_kink();
-        if found.cause != Some(Cause::Kink) && !meets_one {
-            return found;
-        }
-        match self.at_kink(direction, &mut found) {
-            Side::Outside | Side::Unclear => return found,
-            Side::Inside if self.settings.refuse_kinks => {
-                (found.verdict, found.cause) = (Verdict::Inconclusive, Some(Cause::Kink));
-                return found;
-            }
-            Side::Inside | Side::Unknown => {}
-        }
-        let start = self.at.clone();
-        let choice = found.choice;
-        let here = found.clone();
-        for redrawn in 1..=REDRAWS {
-            let elements = direction.iter().map(|&(t, i, _)| (t, i));
-            self.redraw(&start, elements);
-            let again = self.compare_here(direction, &place);
-            // What was visible there was so on that scale.
-            let visible = again.visible * (here.scale / again.scale).max(1.0);
-            found = Comparison { redrawn, choice, visible, ..again };
-            if found.cause != Some(Cause::Kink) {
-                break;
-            }
-        }
-        self.at = start;
-        if choice.is_some() && found.cause == Some(Cause::Kink) {
-            // There is no place without one; what was claimed is one of what could be.
-            found = Comparison { verdict: Verdict::Pass, cause: None, ..here };
-        }
-        found
-    }
-
-    /// Fails a comparison whose claim lies outside of the interval of both sides over two steps, notes the
-    /// choice in it where it lies inside over both.
-    fn at_kink(&self, direction: &Direction, found: &mut Comparison) -> Side {
-        if found.ladder.has_jump() {
-            return Side::Unknown;
-        }
-        let steps = found.ladder.kink_steps();
-        let claim = self.claim(direction);
-        let [(interval, step), (other, _)] = Interval::sharpest(self, direction, &steps)[..] else {
-            return Side::Unknown;
-        };
-        let beyond = [interval, other].map(|interval| interval.outside(claim.analytic) > 0.0);
-        match beyond {
-            [true, true] => {
-                let place = Place { tensor: found.tensor.clone(), place: found.place.clone() };
-                let ladder = std::mem::take(&mut found.ladder);
-                *found = Comparison { ladder, ..self.outside(&claim, interval, step, &place) };
-                Side::Outside
-            }
-            [false, false] => {
-                let (least, most, yours) = (interval.least, interval.most, claim.analytic);
-                found.choice = Some(Choice { least, most, yours, step });
-                found.numeric = yours.clamp(least, most);
-                (found.truncation, found.round_off) = (0.0, interval.bound);
-                found.visible = interval.bound;
-                Side::Inside
-            }
-            _ => {
-                (found.verdict, found.cause) = (Verdict::Inconclusive, Some(Cause::Kink));
-                Side::Unclear
-            }
-        }
-    }
-
-    fn claim(&self, direction: &Direction) -> Claim {
+    pub(super) fn claim(&self, direction: &Direction) -> Claim {
         let terms = direction.iter().map(|&(t, i, v)| self.at.gradients[t][i] * v);
         let analytic = Total::of(terms.clone());
         let magnitude: f64 = terms.map(f64::abs).sum();
@@ -345,21 +214,6 @@ impl Problem<'_> {
         let measured: Vec<_> = measured.collect();
         Remainder::new(&measured)
     }
-}
-
-/// Where a claim lies at a kink.
-enum Side {
-    Inside,
-    Outside,
-    /// One look says this, another that.
-    Unclear,
-    /// Both sides cannot be told.
-    Unknown,
-}
-
-struct Place {
-    tensor: String,
-    place: Location,
 }
 
 /// Notes the error of each element that this comparison would have seen.

@@ -5,7 +5,7 @@ use super::verdict::{Cause, Location, Verdict};
 use serde::Serialize;
 use std::fmt;
 
-/// The derivatives that one may claim at a kink.
+/// The derivatives that one may claim at a kink or a jump.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Choice {
     /// From this ...
@@ -16,11 +16,20 @@ pub struct Choice {
     pub yours: f64,
     /// Over how long a step both sides were seen.
     pub step: f64,
+    /// Whether the function jumps, and these are the slopes of its pieces.
+    pub jump: bool,
 }
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { least, most, yours, .. } = self;
+        if self.jump {
+            return write!(
+                f,
+                "at a jump: the slopes beside it are in [{least:.6}, {most:.6}] (times the upstream gradient), yours \
+                 is {yours:.6}"
+            );
+        }
         write!(
             f,
             "at a kink: any of [{least:.6}, {most:.6}] is a subgradient (times the upstream gradient), yours is {yours:.6}"
@@ -75,6 +84,11 @@ impl Comparison {
         self.truncation + self.round_off
     }
 
+    /// Whether both are farther apart than the bound.
+    pub(super) fn disagrees(&self) -> bool {
+        (self.analytic - self.numeric).abs() > self.bound()
+    }
+
     /// Whether backward says 0, up to round-off.
     pub fn is_zero(&self) -> bool {
         self.analytic.abs() <= self.round_off && self.numeric.abs() <= self.bound()
@@ -90,7 +104,11 @@ impl fmt::Display for Comparison {
         match (self.cause, self.choice) {
             (Some(cause), _) => write!(f, " ({cause})"),
             (None, Some(Choice { least, most, .. })) if self.verdict == Verdict::Fail => {
-                write!(f, " (at a kink: outside of [{least:.6e}, {most:.6e}])")
+                write!(
+                    f,
+                    " (at a kink: outside of [{least:.6e}, {most:.6e}], the slopes on its sides; return one \
+                     between them, or move the point off the kink)"
+                )
             }
             _ => Ok(()),
         }

@@ -13,15 +13,17 @@ pub(super) fn levelled(gradient: &[f64], least: f64, rng: &mut Stream) -> Vec<f6
     gradient.iter().map(&mut one).collect()
 }
 
-/// Elements of tensor t along a levelled direction of length 1.
+/// Elements of tensor t along a levelled direction of length 1. Gradients below `part` of the largest count as
+/// that.
 pub(super) fn unit(
     t: usize,
     elements: &[usize],
     gradient: &[f64],
+    part: f64,
     rng: &mut Stream,
 ) -> Vec<(usize, usize, f64)> {
     let most = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
-    let least = if most > 0.0 { 1e-3 * most } else { 1.0 };
+    let least = if most > 0.0 { part * most } else { 1.0 };
     let own: Vec<f64> = elements.iter().map(|i| gradient[*i]).collect();
     let direction = levelled(&own, least, rng);
     // The largest first: their squares may leave the range of f64.

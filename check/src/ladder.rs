@@ -43,6 +43,9 @@ const FALLS: f64 = 0.625;
 /// (1, −1)/2h.
 const JUMP_NOISE: f64 = 3.5;
 
+/// Beyond the growth of what is no jump, which is that of a root.
+const GROWS: f64 = 1.05;
+
 /// Most steps over which a kink is looked at.
 const KINK_STEPS: i32 = 10;
 
@@ -258,17 +261,30 @@ impl Ladder {
         both.min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
     }
 
-    /// Whether the distance of the one-sided slopes grows like 1/h: the function jumps.
+    /// Whether the distance of the one-sided slopes, or what the outputs change by over the step, grows nearly
+    /// like 1/h: the function jumps.
     pub(super) fn has_jump(&self) -> bool {
-        let clear = |r: &&Rung| r.jump.abs() > 8.0 * JUMP_NOISE * r.noise;
+        self.grows(|r| r.jump.abs() / JUMP_NOISE) || self.grows(|r| r.size)
+    }
+
+    /// Whether what stands out from round-off grows towards the point faster than h to the power −1/2.
+    fn grows(&self, of: impl Fn(&Rung) -> f64) -> bool {
+        let clear = |r: &&Rung| of(r) > 8.0 * r.noise;
         let last: Vec<&Rung> = self.usable().iter().rev().filter(clear).take(2).collect();
         match last[..] {
-            [near, far] => {
-                let shorter = far.step / near.step;
-                (near.jump / far.jump).abs() > shorter.sqrt()
-            }
+            [near, far] => of(near) > GROWS * of(far) * (far.step / near.step).sqrt(),
             _ => false,
         }
+    }
+
+    /// Steps over which to look beside a jump, the shortest first.
+    pub(super) fn jump_steps(&self) -> Vec<f64> {
+        self.usable().iter().rev().map(|r| r.step / 4.0).collect()
+    }
+
+    /// How much the outputs change by over the shortest step.
+    pub(super) fn jumps_by(&self) -> f64 {
+        self.usable().last().map_or(0.0, |r| 2.0 * r.size * r.step)
     }
 
     /// Steps over which to look at a kink, the shortest first: from where the distance of the one-sided slopes

@@ -129,6 +129,7 @@ mod arrays;
 pub mod bounded;
 mod builder;
 pub mod certificate;
+mod choice;
 mod claim;
 mod climb;
 mod compare;

@@ -111,8 +111,23 @@ impl<'a> Problem<'a> {
         let first = room * self.settings.first_step;
         match direction[..] {
             [(t, i, v)] => first * self.size_of(t, i).max(self.sizes[t] / 8.0) / v.abs(),
+            // One of many moves by a part of the step.
+            _ if self.coarse => {
+                let fastest = direction.iter().fold(0.0, |m: f64, d| m.max(d.2.abs()));
+                first * self.scale_of(direction) / fastest.min(1.0)
+            }
             _ => first * self.scale_of(direction),
         }
+    }
+
+    /// The step along a direction over which the fastest element moves by the largest of its tensor.
+    pub fn reach(&self, direction: &Direction) -> f64 {
+        let one = |&(t, _, v): &(usize, usize, f64)| {
+            let largest = promises::largest(&self.at.values[t]).max(self.sizes[t]);
+            largest / v.abs()
+        };
+        let all = direction.iter().map(one).filter(|step| step.is_finite());
+        all.fold(f64::INFINITY, f64::min)
     }
 
     /// The step along a direction that is as long as what moves.

@@ -202,8 +202,10 @@ impl Report {
     /// Whether a tensor of whole numbers looks like ids: its gradients are 0, and the function jumps at it.
     fn ids(&self, tensor: &str) -> bool {
         let own = || self.comparisons.iter().filter(|c| c.tensor == tensor);
-        let jumps =
-            |c: &Comparison| c.verdict != Verdict::Pass || (c.redrawn > 0 && c.choice.is_none());
+        let jumps = |c: &Comparison| {
+            let beside = c.redrawn > 0 && c.choice.is_none();
+            c.verdict != Verdict::Pass || beside || c.choice.is_some_and(|choice| choice.jump)
+        };
         own().all(|c| c.analytic == 0.0) && own().any(jumps)
     }
 
@@ -249,7 +251,7 @@ impl Report {
         let redrawn = self.comparisons.iter().filter(|c| c.redrawn > 0).count();
         if redrawn > 0 {
             notes.push(format!(
-                "{redrawn} redrawn: compared beside the given point, which has a kink"
+                "{redrawn} redrawn: compared beside the given point, which has a kink or a jump"
             ));
         }
         let tolerated: Vec<String> = (self.comparisons.iter().filter(|c| c.tolerated))

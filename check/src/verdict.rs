@@ -30,8 +30,10 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The function has a kink or a jump within the smallest step that means anything.
+    /// The function has a kink within the smallest step that means anything.
     Kink,
+    /// The function jumps there, or its slope has no bound: there is no derivative to compare with.
+    Jump,
     /// Round-off of function or gradient is above the difference that should be seen.
     RoundOff,
     /// The function is not finite beside the point.
@@ -44,6 +46,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kink => "a kink inside the step",
+            Self::Jump => {
+                "a jump or an infinite slope at the point, which has no derivative; move the point"
+            }
             Self::RoundOff => "the round-off floor is above the difference",
             Self::DomainEdge => "the edge of the domain is inside the step",
             Self::Steps => "the steps are too long",

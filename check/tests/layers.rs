@@ -10,6 +10,8 @@ mod l1;
 mod odd;
 #[path = "layers/right.rs"]
 mod right;
+#[path = "layers/single.rs"]
+mod single;
 #[path = "layers/waves.rs"]
 mod waves;
 #[path = "layers/zeros.rs"]

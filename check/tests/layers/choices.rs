@@ -198,3 +198,143 @@ fn a_maximum_with_zero_of_negative_numbers() {
     must(Must::NotFail, &report(0.0));
     must(Must::Fail, &report(1.0));
 }
+
+/// At a jump there is no derivative: a slope of the pieces beside it is a choice, another is no pass.
+#[test]
+fn at_a_jump() {
+    let jump = |x: f64| x + f64::from(u8::from(x >= 0.0));
+    let threshold = |x: f64| if x.abs() > 0.5 { x } else { 0.0 };
+    type Case = (&'static str, fn(f64) -> f64, fn(f64) -> f64, f64, &'static [f64]);
+    let all: [Case; 5] = [
+        ("floor", f64::floor, |_| 0.0, 1.0, &[0.0]),
+        ("sign", |x| if x == 0.0 { 0.0 } else { x.signum() }, |_| 0.0, 0.0, &[0.0]),
+        ("x floor(x)", |x| x * x.floor(), f64::floor, 2.0, &[1.0, 2.0]),
+        ("x + step", jump, |_| 1.0, 0.0, &[1.0]),
+        ("threshold", threshold, |x| f64::from(u8::from(x.abs() > 0.5)), 0.5, &[0.0, 1.0]),
+    ];
+    for (name, f, slope, at, slopes) in all {
+        let report = |claim: f64| {
+            each(name, vec![at, at + 0.3], f, |x| if x == at { claim } else { slope(x) })
+        };
+        for slope in slopes {
+            let report = report(*slope);
+            must(Must::Pass, &report);
+            let text = report.comparisons[0].choice.map(|c| c.to_string()).unwrap_or_default();
+            assert!(text.contains("at a jump: the slopes beside it are in"), "{report}");
+            assert_eq!(report.comparisons[0].verdict, Verdict::Pass, "{report}");
+        }
+        for wrong in [-1.0, 5.0] {
+            let report = report(wrong);
+            must(Must::NotPass, &report);
+            assert_eq!(report.comparisons[0].cause, Some(Cause::Jump), "{report}");
+        }
+    }
+}
+
+#[test]
+fn an_infinite_slope_is_named() {
+    let report = each("cube root", vec![0.0, 0.3], f64::cbrt, |x| match x {
+        0.0 => 0.0,
+        x => x.cbrt() / x / 3.0,
+    });
+    must(Must::NotPass, &report);
+    assert_eq!(report.comparisons[0].cause, Some(Cause::Jump), "{report}");
+}
+
+/// relu(x + b) at 0, with these slopes claimed for x and b.
+fn shifted(rest: &[f64], of_x: f64, of_b: f64) -> Report {
+    let values = [&[0.0], rest].concat();
+    let all = ["x", "b"].map(|name| Variable::new(name, &[values.len()], values.clone()));
+    check(
+        "relu(x + b)",
+        &all,
+        |v| v[0].iter().zip(&v[1]).map(|(x, b)| (x + b).max(0.0)).collect(),
+        |v, dy| {
+            let back = |at_zero: f64| {
+                let slope = |z: f64| if z == 0.0 { at_zero } else { f64::from(u8::from(z > 0.0)) };
+                let sums = v[0].iter().zip(&v[1]).map(|(x, b)| x + b);
+                sums.zip(dy).map(|(z, dy)| dy * slope(z)).collect()
+            };
+            vec![back(of_x), back(of_b)]
+        },
+    )
+}
+
+#[test]
+fn a_kink_of_two_variables() {
+    for rest in [&[][..], &[1.0]] {
+        for claim in [0.0, 0.5, 1.0] {
+            let report = shifted(rest, claim, claim);
+            must(Must::Pass, &report);
+            assert!(report.to_string().contains("is a subgradient"), "{report}");
+        }
+        for (of_x, of_b) in [(3.0, 3.0), (-2.0, -2.0), (0.0, 1.0), (1.0, 0.0)] {
+            let report = shifted(rest, of_x, of_b);
+            must(Must::Fail, &report);
+            assert!(report.to_string().contains("move the point off the kink"), "{report}");
+        }
+    }
+}
+
+/// Σ v relu(xW + b) with a row of zeros in x and b = 0: what backward gives with any slope of ReLU at 0 is a limit
+/// of gradients nearby, though no single direction shows it.
+#[test]
+fn kinks_behind_a_linear_layer_of_zeros() {
+    let (w, v) = ([[0.3, -0.2], [0.9, 0.4]], [0.7, -1.1]);
+    let hidden = move |a: &[Vec<f64>], r: usize, j: usize| {
+        a[0][2 * r] * w[0][j] + a[0][2 * r + 1] * w[1][j] + a[1][j]
+    };
+    let report = |at_zero: f64, v0: f64| {
+        let x = Variable::new("x", &[2, 2], vec![0.0, 0.0, 0.5, 1.0]);
+        check(
+            "two layers",
+            &[x, Variable::new("b", &[2], vec![0.0, 0.0])],
+            |a| {
+                let row = |r| (0..2).map(|j| v[j] * hidden(a, r, j).max(0.0)).sum();
+                (0..2).map(row).collect()
+            },
+            |a, dy| {
+                let (mut dx, mut db) = (vec![0.0; 4], vec![0.0; 2]);
+                for (r, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let slope = match hidden(a, r, j) {
+                        0.0 => at_zero,
+                        z => f64::from(u8::from(z > 0.0)),
+                    };
+                    let dz = dy[r] * slope * if j == 0 { v0 } else { v[1] };
+                    db[j] += dz;
+                    dx[2 * r] += dz * w[0][j];
+                    dx[2 * r + 1] += dz * w[1][j];
+                }
+                vec![dx, db]
+            },
+        )
+    };
+    for at_zero in [0.0, 0.5, 1.0] {
+        must(Must::Pass, &report(at_zero, v[0]));
+    }
+    for at_zero in [3.0, -1.0] {
+        must(Must::Fail, &report(at_zero, v[0]));
+    }
+    must(Must::Fail, &report(0.0, 0.701));
+}
+
+/// Points all around excuse nothing that is wrong at a point beside a kink.
+#[test]
+fn a_kink_nearby_is_no_choice() {
+    for near in [1e-9, 1e-6, 1e-3] {
+        let report =
+            each("relu", vec![near, 1.0], |x| x.max(0.0), |x| f64::from(u8::from(x > 0.5)));
+        must(Must::Fail, &report);
+    }
+    // relu(x) − relu(−x) is x, whatever is chosen at 0.
+    let report = |slope: f64| {
+        each(
+            "x",
+            vec![0.0, 1.0],
+            |x| x.max(0.0) - (-x).max(0.0),
+            |x| if x == 0.0 { slope } else { 1.0 },
+        )
+    };
+    must(Must::Pass, &report(1.0));
+    must(Must::Fail, &report(0.0));
+}
