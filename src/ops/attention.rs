@@ -283,4 +283,10 @@ mod tests {
         assert_eq!((dims(9, 4, 4096).groups(), dims(9, 4, 4096).group()), (1, 9));
         assert_eq!(dims(0, 3, 2).group(), 1);
     }
+
+    #[test]
+    fn scores_are_divided_by_the_root_of_the_width_of_a_head() {
+        let dims = |head| Dims { batch: 1, tokens: 2, heads: 3, head };
+        assert_eq!([1, 4, 64].map(|head| dims(head).scale::<f64>()), [1.0, 0.5, 0.125]);
+    }
 }

@@ -361,3 +361,30 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
         v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::params::arena_len;
+
+    /// A kernel of 1, 10, 100, ... over a single pixel of an image: its mirror image.
+    #[test]
+    fn a_pixel_shows_the_kernel() {
+        let (bk, mut reg) = (Cpu::<f64>::new(), Registry::new());
+        let conv = Conv::new(&mut reg, "c", (1, 1), 3, false);
+        let layout = reg.finish();
+        let mut values = vec![0.0; arena_len(&layout)];
+        for (i, w) in values[conv.weight.range.clone()].iter_mut().enumerate() {
+            *w = 10f64.powi(i as i32);
+        }
+        let w = Params::from_host(&bk, &layout, &values);
+        let mut pixels = vec![0.0; 25];
+        pixels[12] = 1.0;
+        let y = bk.conv2d_forward(&Tensor::from_f64(&bk, &pixels, &[1, 5, 5, 1]), &w, &conv);
+        let y = y.to_f64(&bk);
+        let seen: Vec<f64> = (1..4).flat_map(|r| y[5 * r + 1..5 * r + 4].to_vec()).collect();
+        let mirrored: Vec<f64> = (0..9).rev().map(|i| 10f64.powi(i)).collect();
+        assert_eq!((seen, y.iter().sum::<f64>()), (mirrored, 111_111_111.0));
+    }
+}

@@ -129,3 +129,17 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(ConvertCase { instance: "64x197x768", shape: &[64, 197, 768], scale: 0.25 });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_scaled() {
+        let bk = Cpu::<f64>::new();
+        let x = Master::from_f64(&bk, &[1.0, -3.0], &[2]);
+        for scale in [1.0, -0.5] {
+            assert_eq!(bk.to_elem(&x, scale).to_f64(&bk), [scale, -3.0 * scale]);
+        }
+    }
+}

@@ -148,3 +148,20 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
 pub fn large_cases<V: Visitor>(v: &mut V) {
     v.visit(ResampleCase { instance: "2212x732x12", map: [2212, 732], columns: 12 });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Decay, Init, Registry};
+
+    #[test]
+    fn every_column_is_mapped() {
+        let (bk, mut reg) = (Cpu::<f64>::new(), Registry::new());
+        let x = reg.add("x", &[1, 2, 3], Decay::Yes, Init::Constant(0.0));
+        let w = Params::from_host(&bk, &reg.finish(), &[1.0, 10.0, 100.0, 2.0, 20.0, 200.0]);
+        let map = Master::from_f64(&bk, &[1.0, 1.0, 3.0, -1.0], &[2, 2]);
+        let y = bk.resample_forward(&map, &w, &x);
+        assert_eq!(y.shape(), [2, 3]);
+        assert_eq!(y.to_f64(&bk), [3.0, 30.0, 300.0, 1.0, 10.0, 100.0]);
+    }
+}

@@ -12,7 +12,7 @@ What is known is written after every mutant, so a run that is ended can be gone 
 
 A mutant of an op is judged by that op's own cases in tests/gradients.rs, one of a layer by the cases of
 all layers, or of the models where the layer has none. What is missed there is tried again on the unit
-tests beside the op: where forward and backward share a function, a mutant of it is another function
+tests beside the op, and then, of an op, on the cases of the models, which call what layers call: where forward and backward share a function, a mutant of it is another function
 with a right gradient, which only numbers tell from the one that was meant. The optimizer has no gradient: it
 is judged by the trajectory of tests/reference. A mutant that runs on without end is noticed, too. What no
 change of a sign expresses, in calls of products above all, is in tests/mutants/semantic.toml.
@@ -120,7 +120,8 @@ def judges(file):
     if file == "src/ops/adamw.rs":
         return [("reference", "06_optim::adamw"), lib]
     if file.startswith("src/ops/"):
-        return [("gradients", re.split(r"[/.]", file.removeprefix("src/ops/"))[0] + "/"), lib]
+        own = re.split(r"[/.]", file.removeprefix("src/ops/"))[0] + "/"
+        return [("gradients", own), lib, ("gradients", "model_")]
     beside = (planting.ROOT / file).parent.glob((planting.ROOT / file).stem + "*")
     texts = [p.read_text() for b in beside for p in ([b] if b.is_file() else b.rglob("*.rs"))]
     return [("gradients", "layer_" if any("impl Case for" in text for text in texts) else "model_"), lib]
