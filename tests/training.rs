@@ -1,6 +1,7 @@
 //! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
 //! with the bytes of one that was not.
 
+mod finetune;
 mod steps;
 mod toy;
 
@@ -17,7 +18,7 @@ use beit::parts::Parts;
 use beit::rng::{Philox, Purpose};
 use beit::tensor::{Ids, Tensor};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -230,6 +231,23 @@ const ENCODER: &[&str] = &[
     "--set=ema=0.9",
 ];
 
+/// From the encoder that they are given, with everything that varies and mixes images.
+const CLASSIFIER: &[&str] = &[
+    "--train=synthetic:96",
+    "--epochs=3",
+    "--batch=16",
+    "--set=checkpoint_every=1",
+    "--set=validate_every=2",
+    "--set=log_every=1",
+    "--set=accumulate=2",
+    "--set=ema=0.9",
+    "--set=erase=0.5",
+];
+
+/// From nothing, in seconds.
+const SCRATCH: &[&str] =
+    &["--model=scratch", "--epochs=2", "--batch=8", "--set=image_size=8", "--set=log_every=1"];
+
 fn program(command: &str, settings: &[&str], out: &Path, more: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_beit"));
     program.arg(command).args(settings).arg("--out").arg(out).args(more);
@@ -284,7 +302,11 @@ fn kill_resume_and_threads_change_no_byte() {
     let kills = kill_and_compare("train-tokenizer", TOKENIZER, &tokenizer, 1);
     let with = format!("--tokenizer={}", tokenizer.join("alone").display());
     let settings: Vec<&str> = ENCODER.iter().copied().chain([with.as_str()]).collect();
-    let kills = kills + kill_and_compare("pretrain", &settings, &folder.path().join("beit"), 2);
+    let encoder = folder.path().join("beit");
+    let kills = kills + kill_and_compare("pretrain", &settings, &encoder, 2);
+    let from = format!("--model={}", encoder.join("alone").display());
+    let settings: Vec<&str> = CLASSIFIER.iter().copied().chain([from.as_str()]).collect();
+    let kills = kills + kill_and_compare("finetune", &settings, &folder.path().join("classes"), 3);
     assert!(kills > 0, "nothing was killed: the test shows nothing");
 }
 
@@ -312,8 +334,19 @@ fn a_finished_run_says_so_and_other_settings_are_refused() {
 /// A folder of `count` small images, those in `broken` unreadable.
 fn photos(folder: &Path, count: usize, broken: &[usize]) {
     std::fs::create_dir(folder).unwrap();
+    photos_in(|_| folder.to_path_buf(), count, broken);
+}
+
+/// The same with a folder for each of two classes.
+fn classes(folder: &Path, count: usize, broken: &[usize]) {
+    let class = |i: usize| folder.join(["even", "odd"][i % 2]);
+    [0, 1].iter().for_each(|&i| std::fs::create_dir_all(class(i)).unwrap());
+    photos_in(class, count, broken);
+}
+
+fn photos_in(folder: impl Fn(usize) -> PathBuf, count: usize, broken: &[usize]) {
     for i in 0..count {
-        let path = folder.join(format!("{i:03}.png"));
+        let path = folder(i).join(format!("{i:03}.png"));
         if broken.contains(&i) {
             std::fs::write(path, "no image").unwrap();
         } else {
@@ -334,12 +367,29 @@ const SMALL: &[&str] = &[
 
 #[test]
 fn every_skipped_image_is_named_once_and_resume_notices_other_images() {
+    skipped_and_noticed("train-tokenizer", SMALL, "--data", photos, "000.png");
+}
+
+#[test]
+fn the_same_of_labelled_images() {
+    let settings: Vec<&str> = SCRATCH.iter().copied().chain(["--set=max_bad=0.2"]).collect();
+    skipped_and_noticed("finetune", &settings, "--train", classes, "even/000.png");
+}
+
+/// Skipped images of a run of `command` on what `make` makes, of which `first` is one.
+fn skipped_and_noticed(
+    command: &str,
+    settings: &[&str],
+    data: &str,
+    make: fn(&Path, usize, &[usize]),
+    first: &str,
+) {
     let folder = TempDir::new().unwrap();
     let (images, run) = (folder.path().join("photos"), folder.path().join("run"));
-    photos(&images, 32, &[3, 11, 30]);
-    let data = format!("--data={}", images.display());
-    let settings: Vec<&str> = SMALL.iter().copied().chain([data.as_str()]).collect();
-    let said = finish(program("train-tokenizer", &settings, &run, &[])).stderr;
+    make(&images, 32, &[3, 11, 30]);
+    let data = format!("{data}={}", images.display());
+    let settings: Vec<&str> = settings.iter().copied().chain([data.as_str()]).collect();
+    let said = finish(program(command, &settings, &run, &[])).stderr;
     let said = String::from_utf8(said).unwrap();
     let training = said.split("3 unreadable images were skipped").next().unwrap();
     for i in [3, 11, 30] {
@@ -348,15 +398,16 @@ fn every_skipped_image_is_named_once_and_resume_notices_other_images() {
     }
     // Unfinished again, with an image more.
     std::fs::remove_file(run.join("summary.json")).unwrap();
-    std::fs::copy(images.join("000.png"), images.join("more.png")).unwrap();
-    let again = program("train-tokenizer", &settings, &run, &["--resume"]).output().unwrap();
+    let more = images.join(first).with_file_name("more.png");
+    std::fs::copy(images.join(first), &more).unwrap();
+    let again = program(command, &settings, &run, &["--resume"]).output().unwrap();
     let said = String::from_utf8(again.stderr).unwrap();
     assert!(!again.status.success() && said.contains("cannot resume: what data names"), "{said}");
-    std::fs::remove_file(images.join("more.png")).unwrap();
-    finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+    std::fs::remove_file(more).unwrap();
+    finish(program(command, &settings, &run, &["--resume"]));
     // A finished run needs no images any more.
     std::fs::remove_dir_all(&images).unwrap();
-    finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+    finish(program(command, &settings, &run, &["--resume"]));
 }
 
 #[test]
@@ -503,19 +554,22 @@ fn a_run_starts_from_given_weights() {
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_run_inside_a_step() {
+    let few = ["--set=epochs=1", "--set=steps=3", "--set=accumulate=16", "--set=val=none"];
+    signalled("train-tokenizer", &[TOKENIZER, &few].concat());
+    let few = ["--train=synthetic:32", "--batch=16", "--set=accumulate=16", "--set=val=none"];
+    signalled("finetune", &[SCRATCH, &["--set=image_size=32"], &few].concat());
+}
+
+#[cfg(unix)]
+fn signalled(command: &str, settings: &[&str]) {
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::ExitStatusExt;
     let folder = TempDir::new().unwrap();
-    let settings: Vec<&str> = TOKENIZER
-        .iter()
-        .copied()
-        .chain(["--set=epochs=1", "--set=steps=3", "--set=accumulate=16", "--set=val=none"])
-        .collect();
     let alone = folder.path().join("alone");
-    finish(program("train-tokenizer", &settings, &alone, &[]));
+    finish(program(command, settings, &alone, &[]));
     for (signal, status) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let run = folder.path().join(signal);
-        let mut child = program("train-tokenizer", &settings, &run, &[])
+        let mut child = program(command, settings, &run, &[])
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
@@ -529,7 +583,7 @@ fn a_signal_ends_the_run_inside_a_step() {
         let ended = child.wait().unwrap();
         assert_eq!((ended.signal(), ended.code()), (None, Some(status)), "{signal}: {rest:?}");
         assert!(rest.iter().any(|line| line.contains("--resume")), "{signal}: {rest:?}");
-        finish(program("train-tokenizer", &settings, &run, &["--resume"]));
+        finish(program(command, settings, &run, &["--resume"]));
         assert!(model(&alone) == model(&run), "{signal}: other bytes");
     }
 }

@@ -23,7 +23,7 @@ use crate::params::Layout;
 use crate::rng::{Philox, Purpose};
 use crate::run::note;
 use crate::tensor::Master;
-use crate::weights::start_from;
+use crate::weights::{LoadPlan, start_from};
 use std::ops::Range;
 use std::path::Path;
 
@@ -33,8 +33,14 @@ fn from_file(init: &str, layout: &Layout, random: Vec<f32>) -> Result<Vec<f32>> 
         return Ok(random);
     }
     let (values, plan) = start_from(Path::new(init), layout, random)?;
-    note(&format!("starting from {init}: {}", plan.in_short()));
+    say_plan(init, &plan);
     Ok(values)
+}
+
+/// What becomes of the tensors of the file that a run starts from.
+fn say_plan(from: &str, plan: &LoadPlan) {
+    note(&format!("starting from {from}:"));
+    plan.lines().iter().for_each(|line| note(line));
 }
 
 /// Drop-path factors of `part` of a micro-batch of `batch` samples: 0 with the block's rate p, else

@@ -226,28 +226,17 @@ impl fmt::Display for Fate {
     }
 }
 
-/// One line per kind of fate: how many tensors, and which.
 impl LoadPlan {
-    /// How many tensors each fate has, and the names of those that are not taken as they are.
-    pub fn in_short(&self) -> String {
-        let mut words = Vec::new();
-        for (kind, word) in KINDS.iter().enumerate() {
-            let of_kind: Vec<&Planned> =
-                self.tensors.iter().filter(|t| t.fate.kind() == kind).collect();
-            if of_kind.is_empty() {
-                continue;
-            }
-            let names: Vec<String> = of_kind.iter().map(|t| shown::name(&t.name)).collect();
-            let named = if kind == Fate::Matched.kind() {
-                String::new()
-            } else {
-                format!(" ({})", names.join(", "))
-            };
-            words.push(format!("{} {word}{named}", of_kind.len()));
-        }
-        words.join(", ")
+    /// A line per fate that any tensor has: how many, and which of those that are not taken as they are.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.to_string();
+        let matched = text.lines().take(1).filter_map(|line| line.split(':').next());
+        let others = text.lines().skip(1).filter(|line| line.contains(": "));
+        matched.chain(others).map(|line| format!("  {line}")).collect()
     }
 }
+
+/// One line per kind of fate: how many tensors, and which.
 
 impl fmt::Display for LoadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

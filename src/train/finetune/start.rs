@@ -11,7 +11,7 @@ use crate::models::classifier::Classifier;
 use crate::models::config::{BeitConfig, ClassifierConfig, EncoderConfig, Pooling};
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
-use crate::run::note;
+use crate::train::say_plan;
 use crate::weights::{Allow, LoadPlan, Model, ORIGINAL, Regrid, load_model};
 use std::path::Path;
 
@@ -114,7 +114,7 @@ impl Start {
     ) -> Result<Vec<f32>> {
         let Some(model) = &self.model else { return Ok(random) };
         let plan = plan(model, to).map_err(|e| Error::format(model.tensors.path(), e))?;
-        note(&format!("starting from {}:\n{plan}", model.tensors.path().display()));
+        say_plan(&model.tensors.path().display().to_string(), &plan);
         plan.apply(random, |name| model.tensors.f32s(name).map(|(_, values)| values))
     }
 }
