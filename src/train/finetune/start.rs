@@ -45,7 +45,7 @@ impl Start {
             let model = open(&config.like)?;
             (None, encoder_of(&model)?.clone(), model.normalise)
         };
-        // Deviation: a table for each block is what the original fine-tunes, whatever was pretrained.
+        // What the original fine-tunes has a table in each block, whatever was pretrained.
         let relative = encoder.shared_rel_pos_bias || encoder.rel_pos_bias;
         let encoder = EncoderConfig {
             image: config.image_size.map_or(encoder.image, |size| (size.0, size.1)),
