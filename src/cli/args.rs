@@ -1,10 +1,12 @@
 //! What can be said on the command line.
 
+mod ablate;
 mod bench;
 mod elbo;
 mod settings;
 mod values;
 
+pub use ablate::AblateArgs;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
@@ -49,6 +51,13 @@ pub enum Command {
                             runs/scratch"
     )]
     Finetune(FinetuneArgs),
+    /// Compare BEiT's choices on images of one's own: pretraining and fine-tuning for each, one table.
+    #[command(
+        after_help = "Examples:\n  beit ablate --data photos/train --test photos/test --out runs/ablation\n  beit ablate \
+                      --data synthetic:2000 --test synthetic:500 --rows beit,random-masks,no-pretraining \
+                      --seeds 1 --steps 300 --finetune-steps 200 --out runs/ablation"
+    )]
+    Ablate(AblateArgs),
     /// Read the classes off a frozen encoder: linear probe on every block, and k-NN.
     #[command(
         after_help = "Examples:\n  beit probe --model runs/beit --train photos/train --test \

@@ -6,6 +6,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::print(format_args!($($text)*)) };
 }
 
+mod ablate;
 mod args;
 mod bench;
 mod commands;
@@ -64,6 +65,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
+        Command::Ablate(args) => ablate::ablate(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
         Command::Attention(args) => commands::attention(&args).and(done),
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),

@@ -1,6 +1,7 @@
 //! Training: a run ([`driver`]), what it asks of a kind of training ([`task`]), and what the
 //! tokenizer and the encoder compute in a step of it.
 
+pub mod ablate;
 mod annealing;
 mod carried;
 mod cut;

@@ -75,36 +75,6 @@ impl Start {
         config.normalise.of(own.unwrap_or(Normalise::Half))
     }
 
-    /// How images are shown to a model of this size.
-    pub(super) fn views(
-        &self,
-        config: &FinetuneRun,
-        (height, width): (usize, usize),
-    ) -> Result<ClassViewConfig> {
-        let (mean, std) = self.normalise(config).moments();
-        let original = ClassViewConfig::original(height, width);
-        let views = ClassViewConfig {
-            crop: RandomCrop { scale: (config.recipe.crop_min, 1.0), ..original.crop },
-            pad: config.pad.map_or(original.pad, |pad| (pad > 0).then_some(pad)),
-            interpolation: config.interpolation,
-            flip: config.recipe.flip,
-            recolour: match config.rand_augment()? {
-                Some(law) => Recolour::RandAugment(law),
-                None => Recolour::Jitter(config.jitter),
-            },
-            erasing: (config.erase > 0.0).then(|| Erasing {
-                probability: config.erase,
-                fill: config.erase_fill,
-                count: 1..=config.erase_count,
-            }),
-            mean,
-            std,
-            ..original
-        };
-        views.validate()?;
-        Ok(views)
-    }
-
     /// The weights of step 0, from random ones: what the file has, tables expanded and resized, a new head where the
     /// classes are others. What becomes of every tensor is said.
     pub(super) fn weights<B: Backend>(
@@ -117,6 +87,36 @@ impl Start {
         say_plan(&model.tensors.path().display().to_string(), &plan);
         plan.apply(random, |name| model.tensors.f32s(name).map(|(_, values)| values))
     }
+}
+
+/// How images are shown to a model of this size.
+pub(super) fn views(
+    config: &FinetuneRun,
+    normalise: Normalise,
+    (height, width): (usize, usize),
+) -> Result<ClassViewConfig> {
+    let (mean, std) = normalise.moments();
+    let original = ClassViewConfig::original(height, width);
+    let views = ClassViewConfig {
+        crop: RandomCrop { scale: (config.recipe.crop_min, 1.0), ..original.crop },
+        pad: config.pad.map_or(original.pad, |pad| (pad > 0).then_some(pad)),
+        interpolation: config.interpolation,
+        flip: config.recipe.flip,
+        recolour: match config.rand_augment()? {
+            Some(law) => Recolour::RandAugment(law),
+            None => Recolour::Jitter(config.jitter),
+        },
+        erasing: (config.erase > 0.0).then(|| Erasing {
+            probability: config.erase,
+            fill: config.erase_fill,
+            count: 1..=config.erase_count,
+        }),
+        mean,
+        std,
+        ..original
+    };
+    views.validate()?;
+    Ok(views)
 }
 
 /// The encoder's sizes in a file of either kind.
