@@ -1,6 +1,7 @@
 //! Training: models learn what they can learn by heart, and a run that was stopped in any way ends
 //! with the bytes of one that was not.
 
+mod ablate;
 mod finetune;
 mod steps;
 mod toy;

@@ -222,8 +222,9 @@ impl<B: Backend> Task<B> for Finetuning<B> {
         let (images, target) = self.batch(bk, part.samples);
         let Part { range, whole, stream, scale, .. } = part;
         let (sizes, seed) = (&self.model.config.encoder, self.config.common.seed);
-        let keep = drop_path(bk, sizes, *whole, range, seed, *stream);
-        let input = EncoderInput { keep: Some(&keep), ..EncoderInput::of(&images) };
+        // A frozen encoder is used as it is in the end.
+        let keep = (!self.model.frozen).then(|| drop_path(bk, sizes, *whole, range, seed, *stream));
+        let input = EncoderInput { keep: keep.as_ref(), ..EncoderInput::of(&images) };
         let grad = &mut Grad::new(Ctx::new(bk, w), g);
         let losses = self.model.loss_and_gradients(grad, &input, &Target::Soft(&target), *scale);
         let labels = part.samples.iter().map(|s| s.label).collect();

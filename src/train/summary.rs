@@ -176,7 +176,11 @@ impl FinetuneSummary {
     /// Title and figures of the report.
     pub(super) fn page(&self) -> Page {
         let heading = measured("Figures", self.figures.images, self.held_out);
-        let page = add_figures(Page::new("Fine-tuning").section(&heading), &self.figures);
+        let chosen = "The weights are those of the validation that was right most often, so on the images that they \
+                      were chosen by the figures are a little too good; `beit evaluate` measures on others.";
+        let page = Page::new("Fine-tuning").section(&heading);
+        let page = if self.held_out { page.text(chosen) } else { page };
+        let page = add_figures(page, &self.figures);
         match &self.pictures {
             Some(pictures) => page
                 .subsection("The most confident mistakes")
