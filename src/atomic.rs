@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use layer::{PREFIX, RANDOM, SUFFIX, Temporary};
 use std::fs::DirEntry;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`, replacing what was there in one step.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -23,12 +23,7 @@ pub fn write_atomic_with(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::config(format!("{} is a folder; give a file name", path.display())));
-    }
-    if path.file_name().is_none() {
-        return Err(Error::config(format!("{} is not a file name", path.display())));
-    }
+    refuse_no_file(path)?;
     let write = || {
         let temporary = Temporary::create(layer::folder_of(path))?;
         let mut file = BufWriter::with_capacity(1 << 16, temporary);
@@ -37,6 +32,55 @@ pub fn write_atomic_with(
     };
     write().map_err(Error::io("cannot write", path))?;
     layer::sync_entry(path)
+}
+
+fn refuse_no_file(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::config(format!("{} is a folder; give a file name", path.display())));
+    }
+    if path.file_name().is_none() {
+        return Err(Error::config(format!("{} is not a file name", path.display())));
+    }
+    Ok(())
+}
+
+/// A file that is written piece by piece and has its name once it is finished; until then, and for ever where
+/// it is dropped before, what had that name stays.
+pub struct PendingFile {
+    file: BufWriter<Temporary>,
+    path: PathBuf,
+}
+
+impl PendingFile {
+    /// Begins the file that is to be `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        refuse_no_file(path)?;
+        let file = Temporary::create(layer::folder_of(path));
+        let file = file.map_err(Error::io("cannot write", path))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), path: path.to_path_buf() })
+    }
+
+    /// Adds to its end.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::io("cannot write", &self.path))
+    }
+
+    /// Makes it durable and gives it its name.
+    pub fn finish(self) -> Result<()> {
+        self.finish_beginning_with(&[])
+    }
+
+    /// The same with its first bytes replaced by these, of which there are no more than it has.
+    pub fn finish_beginning_with(self, bytes: &[u8]) -> Result<()> {
+        let Self { file, path } = self;
+        let write = || {
+            let mut temporary = file.into_inner().map_err(|e| e.into_error())?;
+            temporary.overwrite_start(bytes)?;
+            temporary.rename(&path)
+        };
+        write().map_err(Error::io("cannot write", &path))?;
+        layer::sync_entry(&path)
+    }
 }
 
 /// True for what a killed process left half written, and for nothing that anybody else has made.
@@ -68,6 +112,25 @@ fn was_temporary(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pending_file_is_there_complete_or_not_at_all() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        let mut dropped = PendingFile::create(&path).unwrap();
+        dropped.append(b"half").unwrap();
+        drop(dropped);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        let mut file = PendingFile::create(&path).unwrap();
+        file.append(b"??, two").unwrap();
+        file.append(b", three").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        file.finish_beginning_with(b"01").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"01, two, three");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(PendingFile::create(folder.path()).is_err());
+    }
 
     #[test]
     fn only_our_own_names_are_leftovers() {

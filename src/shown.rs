@@ -50,7 +50,7 @@ fn bounded(text: &str, most: usize, also: impl Fn(char) -> bool) -> String {
 
 /// True for characters that act on a terminal instead of standing there: controls, line and paragraph
 /// separators, marks and overrides of direction (Unicode's `Bidi_Control`), spaces of no width.
-fn acts(c: char) -> bool {
+pub(crate) fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{feff}')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')

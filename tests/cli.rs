@@ -9,6 +9,8 @@ mod bound;
 mod examples;
 #[path = "cli/pages.rs"]
 mod pages;
+#[path = "cli/uses.rs"]
+mod uses;
 
 use beit::config::{Preset, PretrainRun, RunConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -25,6 +27,7 @@ const TOKENIZER: Line = "train-tokenizer --data synthetic:32 --epochs 1 --batch 
                          --set init_width=8 --set vocab=32";
 const ENCODER: Line = "pretrain --data synthetic:32 --tokenizer tokenizer --epochs 1 --batch 16 \
                        --set width=32 --set depth=2 --set heads=2 --set vocab=32";
+const CLASSIFIER: Line = "finetune --model beit --train synthetic:40 --steps 2 --batch 8";
 
 /// Commands that work, and the files they leave.
 const WORKS: &[(&str, Line, &[&str])] = &[
@@ -42,6 +45,16 @@ const WORKS: &[(&str, Line, &[&str])] = &[
         "attention",
         "attention --model beit --image images/square.png --patch 1,2 --out a.png",
         &["a.png"],
+    ),
+    (
+        "probe_of_a_classifier",
+        "probe --model classifier --train synthetic:40 --test synthetic:20 --epochs 2",
+        &[],
+    ),
+    (
+        "attention_of_a_classifier",
+        "attention --model classifier --image images/square.png --patch 1,2 --out ac.png",
+        &["ac.png"],
     ),
     (
         "reconstruct_tokens",
@@ -248,7 +261,9 @@ fn folder() -> &'static Path {
                     image.save(path.join(class).join(name)).unwrap();
                 }
             }
-            for (line, out) in [(TOKENIZER, "tokenizer"), (ENCODER, "beit")] {
+            for (line, out) in
+                [(TOKENIZER, "tokenizer"), (ENCODER, "beit"), (CLASSIFIER, "classifier")]
+            {
                 let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
                 assert!(output.status.success(), "{line}: {}", text(&output));
             }
@@ -460,5 +475,6 @@ fn main() {
     trials.extend(bound::trials());
     trials.extend(examples::trials());
     trials.extend(pages::trials());
+    trials.extend(uses::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

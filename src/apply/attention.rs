@@ -1,19 +1,17 @@
 //! `beit attention`: where each head of a block looks from one patch (`visualize_attention.py`).
 
 use super::frozen::views;
+use super::opened::OpenedEncoder;
 use crate::data::augment::eval_view;
 use crate::data::decode::{DecodeOptions, decode};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
-use crate::models::beit::MaskedImageModel;
-use crate::models::config::BeitConfig;
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::params::Ctx;
 use crate::report::picture::Picture;
 use crate::run::work_begins;
 use crate::tensor::Tensor;
-use crate::weights::{load_model, load_weights};
 use std::path::Path;
 
 /// What is drawn.
@@ -45,10 +43,9 @@ pub struct AttentionRows {
 
 /// Runs the model on the image at its own size, nothing masked.
 pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<AttentionRows> {
-    let file = load_model(map.model)?;
-    let config = file.sizes::<BeitConfig>()?.clone();
-    let (grid, (ih, iw), n) =
-        (config.encoder.grid(), config.encoder.image, config.encoder.tokens());
+    let opened = OpenedEncoder::open(bk, map.model)?;
+    let config = opened.sizes();
+    let (grid, (ih, iw), n) = (config.grid(), config.image, config.tokens());
     let (row, col) = map.patch;
     if row >= grid.0 || col >= grid.1 {
         return Err(Error::config(format!(
@@ -56,31 +53,28 @@ pub fn attention_rows<B: Backend>(bk: &B, map: &AttentionMap) -> Result<Attentio
             grid.0, grid.1
         )));
     }
-    let layer = map.layer.unwrap_or(config.encoder.depth - 1);
-    if layer >= config.encoder.depth {
+    let layer = map.layer.unwrap_or(config.depth - 1);
+    if layer >= config.depth {
         return Err(Error::config(format!(
             "--layer {layer}: the model has blocks 0 to {}",
-            config.encoder.depth - 1
+            config.depth - 1
         )));
     }
     let image = decode(map.image, &DecodeOptions::default())?;
-    let model = MaskedImageModel::new(bk, &config);
-    let w = load_weights(bk, &file, &model.layout)?;
     work_begins();
-    let augment =
-        views((ih, iw), (ih, iw), map.normalise.or(file.normalise).unwrap_or(Normalise::Half));
+    let augment = views((ih, iw), (ih, iw), map.normalise.unwrap_or(opened.normalise));
     let view = eval_view(&augment, &image);
     let show = |p: &[f32]| [0, 1, 2].map(|c| p[c] * augment.std[c] + augment.mean[c]);
     let pixels = view.chunks_exact(3).flat_map(show).collect();
     let images = Tensor::from_f32(bk, view, &[1, ih, iw, 3]);
-    let (ctx, input) = (Ctx::new(bk, &w), EncoderInput::of(&images));
-    let probs = model.encoder.attention_probs(ctx, &input, &[layer])[0].to_f64(bk); // [1,H,N,N]
+    let (ctx, input) = (Ctx::new(bk, &opened.w), EncoderInput::of(&images));
+    let probs = opened.encoder().attention_probs(ctx, &input, &[layer])[0].to_f64(bk); // [1,H,N,N]
     let query = 1 + row * grid.1 + col;
     let heads = probs
         .chunks_exact(n * n)
         .map(|head| head[query * n + 1..(query + 1) * n].to_vec())
         .collect();
-    Ok(AttentionRows { heads, grid, pixels, patch: config.encoder.patch })
+    Ok(AttentionRows { heads, grid, pixels, patch: config.patch })
 }
 
 /// The image with the patch framed, and one map per head, each scaled from its least to its

@@ -1,8 +1,10 @@
 //! What a classifier says of labelled images: a [`Judgement`] of each, and figures over them.
 
+mod evaluation;
 mod figures;
 mod page;
 
+pub use evaluation::{EvaluationSummary, evaluate};
 pub use figures::{CalibrationBin, ClassResult, ClassifierFigures, Confusion, wilson};
 pub use page::{add_figures, mistakes};
 

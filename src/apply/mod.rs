@@ -2,12 +2,17 @@
 //! bound, and the figures that say how good they are.
 
 pub mod agreement;
+pub mod array_file;
 pub mod attention;
 pub mod classify;
 pub mod elbo;
+pub mod embed;
 pub mod frozen;
 pub mod hard_codes;
 mod knn;
 pub mod masked;
+pub mod opened;
+pub mod predict;
 pub mod probe;
 pub mod reconstruct;
+pub mod stream;

@@ -15,60 +15,49 @@ pub use summary::{ClassFigures, ProbeSummary, add_to_report};
 
 use super::frozen::views;
 use super::knn::{FeatureTable, knn_predictions};
+use super::opened::OpenedEncoder;
 use crate::config::{Preset, ProbeRun};
 use crate::data::augment::eval_view;
 use crate::data::loader::{BadImages, check_bad, map_items};
 use crate::data::pixels::Normalise;
 use crate::data::{Dataset, Source, Split};
 use crate::error::{Error, Result};
-use crate::models::beit::MaskedImageModel;
 use crate::models::config::BeitConfig;
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
-use crate::params::{Ctx, Params, initial_values};
+use crate::params::Ctx;
 use crate::real::Float;
 use crate::run::{Progress, interrupted, is_news, note};
 use crate::tensor::Tensor;
-use crate::weights::{load_model, load_weights};
 use classes::SharedClasses;
 use linear::{linear_predictions, stopped};
 use std::path::Path;
 use summary::Found;
 
 /// An encoder with its weights.
-pub struct Probed<B: Backend> {
-    model: MaskedImageModel<B>,
-    w: Params<B>,
-    /// Mean and deviation of the views it was trained with, or is to be trained with.
-    normalise: Normalise,
-}
+pub struct Probed<B: Backend>(OpenedEncoder<B>);
 
 impl<B: Backend> Probed<B> {
     /// Reads `RUN|FILE`, or builds `random`: the preset's encoder at its initial weights.
     pub fn open(bk: &B, model: &str, preset: Preset, seed: u64) -> Result<Self> {
         if model == "random" {
             let config = preset.beit();
-            return Ok(Self { normalise: preset.normalise(), ..Self::random(bk, &config, seed) });
+            return Ok(Self(OpenedEncoder::initial(bk, &config, preset.normalise(), seed)));
         }
-        let file = load_model(Path::new(model))?;
-        let model = MaskedImageModel::new(bk, file.sizes()?);
-        let w = load_weights(bk, &file, &model.layout)?;
-        Ok(Self { model, w, normalise: file.normalise.unwrap_or(Normalise::Half) })
+        Ok(Self(OpenedEncoder::open(bk, Path::new(model))?))
     }
 
     /// An encoder at its initial weights.
     pub fn random(bk: &B, config: &BeitConfig, seed: u64) -> Self {
-        let model = MaskedImageModel::new(bk, config);
-        let w = Params::from_host(bk, &model.layout, &initial_values(&model.layout, seed));
-        Self { model, w, normalise: Normalise::Half }
+        Self(OpenedEncoder::initial(bk, config, Normalise::Half, seed))
     }
 
     /// Features of normalised images `[B,Ih,Iw,3]`: per block `[B,2C]`, class token then mean of the
     /// patch tokens.
     fn features(&self, bk: &B, images: Tensor<B>) -> Vec<Vec<f32>> {
-        let (encoder, b) = (&self.model.encoder, images.shape()[0]);
+        let (encoder, b) = (self.0.encoder(), images.shape()[0]);
         let taps: Vec<usize> = (1..=encoder.depth()).collect();
-        let seen = encoder.features(Ctx::new(bk, &self.w), &EncoderInput::of(&images), &taps);
+        let seen = encoder.features(Ctx::new(bk, &self.0.w), &EncoderInput::of(&images), &taps);
         let features = seen.taps.into_iter().map(|s| {
             let (n, c) = (s.shape()[1], s.cols());
             let mean = Float::into_f32s(bk.mean_pool_forward(&s).to_vec(bk));
@@ -121,16 +110,16 @@ fn table<B: Backend>(
     side: &ProbedSide,
     settings: &ProbeRun,
 ) -> Result<(FeatureTable, BadImages)> {
-    let config = &probed.model.config;
-    let ((ih, iw), depth) = (config.encoder.image, config.encoder.depth);
+    let config = probed.0.sizes();
+    let ((ih, iw), depth) = (config.image, config.depth);
     let mut table = FeatureTable {
         blocks: vec![Vec::new(); depth],
         labels: Vec::new(),
-        width: 2 * config.encoder.width,
+        width: 2 * config.width,
     };
     let indices = side.images();
     let mut progress = Progress::new(side.what, indices.len() as u64, 0, "images");
-    let augment = views((ih, iw), (ih, iw), settings.normalise.of(probed.normalise));
+    let augment = views((ih, iw), (ih, iw), settings.normalise.of(probed.0.normalise));
     let mut bad = BadImages::new();
     for chunk in indices.chunks(64) {
         let (loaded, unread) =

@@ -5,7 +5,7 @@
 use super::record::{FileOp, done};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -30,6 +30,12 @@ impl Temporary {
         #[cfg(test)]
         done(FileOp::Create(file.path().into()));
         Ok(Self(file))
+    }
+
+    /// Writes over its first bytes; nothing of a run folder is written so, and no record is made of it.
+    pub(super) fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.seek(SeekFrom::Start(0))?;
+        self.0.write_all(bytes)
     }
 
     /// Makes the content durable and gives it the name `path`, replacing what had that name.

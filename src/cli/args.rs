@@ -4,12 +4,16 @@ mod ablate;
 mod bench;
 mod elbo;
 mod settings;
+mod uses;
 mod values;
 
 pub use ablate::AblateArgs;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
+pub use uses::{
+    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, StreamArgs, TokenizeArgs, UseArgs,
+};
 
 use crate::cli::data::DataCommand;
 use crate::config::Place;
@@ -66,6 +70,36 @@ pub enum Command {
                             --train photos/ --test other-photos/ --common-classes"
     )]
     Probe(ProbeArgs),
+    /// Say which classes images are of, with probabilities: a row for each, in their order.
+    #[command(
+        after_help = "Examples:\n  beit predict --model runs/classifier cat.jpg\n  beit predict --model \
+                            runs/classifier photos/ cat.jpg --top 3 --format csv --out classes.csv\n\nAn image that \
+                            cannot be read is named on standard error and has a row that says why; the status \
+                            is 1 where these are more than --max-bad allows, or all."
+    )]
+    Predict(PredictArgs),
+    /// Measure a classifier on labelled images, from its weights alone.
+    #[command(
+        after_help = "Example:\n  beit evaluate --model runs/classifier --data photos/test --out \
+                            evaluation"
+    )]
+    Evaluate(EvaluateArgs),
+    /// Write the features of images, the output of one block, as an array.
+    #[command(
+        after_help = "Examples:\n  beit embed --model runs/beit --data photos/ --out features\n  beit embed --model \
+                            runs/classifier --data photos/ --block 2 --what patches --out patches\n\nfeatures.npy is [images, C], with --what patches [images, Np, C], in f32 \
+                            and before any norm; row i is of the image in line i of paths.txt. Images that cannot \
+                            be read are left out and listed in unreadable.txt."
+    )]
+    Embed(EmbedArgs),
+    /// Write the visual tokens of images as an array.
+    #[command(
+        after_help = "Example:\n  beit tokenize --tokenizer runs/tokenizer --data photos/ --out tokens\n\ntokens.npy \
+                            is [images, rows, columns], in 16 bits for a vocabulary of up to 65536, else in 32; \
+                            grid i is of the image in line i of paths.txt. Images that cannot be read are left \
+                            out and listed in unreadable.txt."
+    )]
+    Tokenize(TokenizeArgs),
     /// Draw where each head of a block looks from one patch.
     #[command(after_help = "Example:\n  beit attention --model runs/beit --image cat.jpg --patch \
                             3,4 --out cat.png")]

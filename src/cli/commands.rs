@@ -1,6 +1,7 @@
 //! The commands, each as short as its job allows.
 
 use crate::apply::attention::{AttentionMap, attention_picture};
+use crate::apply::classify::ClassifierFigures;
 use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::apply::{probe as probing, probe};
@@ -261,9 +262,14 @@ pub fn print_pretrain(s: &PretrainSummary) {
 
 /// The lines about a fine-tuned classifier.
 pub fn print_finetune(s: &FinetuneSummary) {
-    let f = &s.figures;
+    let images = s.figures.images;
+    say!("fine-tuning from {}, {images} images after {} steps", shown::line(&s.model), s.steps);
+    print_figures(&s.figures);
+}
+
+/// The lines of a classifier's figures.
+pub fn print_figures(f: &ClassifierFigures) {
     let (low, high) = f.top1_interval;
-    say!("fine-tuning from {}, {} images after {} steps", shown::line(&s.model), f.images, s.steps);
     say!("  top-1                {:>8.3} ({low:.3} to {high:.3})", f.top1);
     say!("  top-5                {:>8.3}", f.top5);
     say!("  log-likelihood loss  {:>8.3} nats", f.nll);

@@ -16,6 +16,7 @@ mod device;
 mod elbo;
 mod presets;
 mod threads;
+mod uses;
 
 use crate::error::DeviceFault;
 use args::{Cli, Command};
@@ -67,6 +68,10 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::Ablate(args) => ablate::ablate(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
+        Command::Predict(args) => uses::predict(&args).and(done),
+        Command::Evaluate(args) => uses::evaluate(&args).and(done),
+        Command::Embed(args) => uses::embed(&args).and(done),
+        Command::Tokenize(args) => uses::tokenize(&args).and(done),
         Command::Attention(args) => commands::attention(&args).and(done),
         Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
         Command::Elbo(args) => elbo::elbo(&args).and(done),

@@ -71,6 +71,18 @@ impl Folder {
         if found.images.is_empty() { Err(folder.nothing()) } else { Ok(folder) }
     }
 
+    /// These files, in this order, without classes.
+    pub fn of_files(files: Vec<PathBuf>) -> Self {
+        let listed = |path| Listed { path, class: None, fault: None };
+        Self {
+            root: PathBuf::new(),
+            files: files.into_iter().map(listed).collect(),
+            classes: Vec::new(),
+            left_out: BTreeMap::new(),
+            without_images: Vec::new(),
+        }
+    }
+
     /// The error of a folder without images.
     fn nothing(&self) -> Error {
         let fault = self.files.first().and_then(|listed| {

@@ -94,14 +94,14 @@ pub fn shuffled(len: usize, rng: &mut Philox) -> Vec<u32> {
 }
 
 /// Unreadable images that are put up with: one of a few images too, unless `max_bad` is 0.
-fn allowed_bad(max_bad: f64, len: usize) -> usize {
+pub(crate) fn allowed_bad(max_bad: f64, len: usize) -> usize {
     // 0.29 * 100 is 28.999999999999996.
     let share = (max_bad * len as f64 + 1e-9) as usize;
     share.max(usize::from(max_bad > 0.0))
 }
 
 /// The least round `max_bad` that puts up with so many unreadable images.
-fn enough_max_bad(bad: usize, len: usize) -> f64 {
+pub(crate) fn enough_max_bad(bad: usize, len: usize) -> f64 {
     const ROUND: [f64; 6] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
     ROUND.into_iter().find(|&max_bad| allowed_bad(max_bad, len) >= bad).unwrap_or(1.0)
 }

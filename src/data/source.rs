@@ -55,6 +55,8 @@ pub struct Source {
     kind: SourceKind,
     decode: DecodeOptions,
     classes: Vec<String>,
+    len: usize,
+    /// Decoded images; empty where none is kept.
     cache: Vec<OnceLock<Arc<Image>>>,
 }
 
@@ -98,6 +100,16 @@ impl Source {
         Ok(source)
     }
 
+    /// These files, in this order, without classes; what is no image is an unreadable one.
+    pub fn files(files: Vec<PathBuf>) -> Self {
+        Self::of(SourceKind::Folder(Folder::of_files(files)))
+    }
+
+    /// The same, every image decoded anew each time: for going through it once.
+    pub fn uncached(self) -> Self {
+        Self { cache: Vec::new(), ..self }
+    }
+
     /// Drawn scenes of any size.
     pub fn synthetic(count: usize, side: usize, split: Split, seed: u64) -> Self {
         Self::of(SourceKind::Scenes(Scenes { count, side, split, seed }))
@@ -113,6 +125,7 @@ impl Source {
             kind,
             decode: DecodeOptions::default(),
             classes,
+            len,
             cache: (0..len).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -167,17 +180,17 @@ impl Source {
 
     /// Image `i`, from memory if it was kept there.
     pub fn load(&self, i: usize) -> Result<Arc<Image>> {
-        if let Some(image) = self.cache[i].get() {
+        let place = self.cache.get(i);
+        if let Some(image) = place.and_then(OnceLock::get) {
             return Ok(image.clone());
         }
         let image = Arc::new(self.make(i)?);
         // An image is kept if a source full of its like would fit, so the sum of what is kept fits
         // without a count of it. CIFAR lies in memory anyway.
         let fits = image.pixels.len().saturating_mul(self.len()) <= CACHE_BYTES;
-        if fits && !matches!(self.kind, SourceKind::Cifar(_)) {
-            // Losing the race to another thread is harmless: both made the same image.
-            let _ = self.cache[i].set(image.clone());
-        }
+        let place = place.filter(|_| fits && !matches!(self.kind, SourceKind::Cifar(_)));
+        // Losing the race to another thread is harmless: both made the same image.
+        let _ = place.map(|place| place.set(image.clone()));
         Ok(image)
     }
 
@@ -201,7 +214,7 @@ impl Dataset for Source {
     type Item = Labelled;
 
     fn len(&self) -> usize {
-        self.cache.len()
+        self.len
     }
 
     /// By the number of images, by the names of a folder's files, by all bytes of CIFAR's.
@@ -267,5 +280,22 @@ fn scene_count(spec: &str) -> Result<Option<usize>> {
             "{spec}: COUNT of synthetic:COUNT must be a whole number between 1 and {MOST_SCENES} (more \
              come from another seed)"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_kept_unless_they_are_not_to_be() {
+        let source = || Source::synthetic(3, 16, Split::Train, 0);
+        let holders = |source: &Source| {
+            let image = source.load(1).unwrap();
+            assert_eq!(*image, *source.load(1).unwrap());
+            Arc::strong_count(&image)
+        };
+        assert_eq!((holders(&source()), holders(&source().uncached())), (2, 1));
+        assert_eq!(source().uncached().len(), 3);
     }
 }

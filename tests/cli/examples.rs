@@ -54,6 +54,7 @@ const INPUTS: &[(&str, &str)] = &[
     ("synthetic:500", "synthetic:20"),
     ("runs/tokenizer", "tokenizer"),
     ("runs/beit", "beit"),
+    ("runs/classifier", "classifier"),
     ("cat.jpg", "images/square.png"),
     ("base", "tiny"),
     ("attention", "relu"),

@@ -17,6 +17,12 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| format!("want a number above 0, not {text}"))
 }
 
+/// A share of a whole.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("want a number from 0 to 1, not {text}"))
+}
+
 /// Two numbers around a comma.
 pub(super) fn pair(text: &str) -> Result<(usize, usize), String> {
     let parts = text
