@@ -107,6 +107,19 @@ impl<B: Backend> OpenedClassifier<B> {
     }
 }
 
+impl<B: Backend> OpenedClassifier<B> {
+    /// The same shown images of `size` (height, width), whose grid tables and positions are resized to.
+    pub fn at(mut self, size: Option<(usize, usize)>) -> Result<Self> {
+        let Some(size) = size else { return Ok(self) };
+        let sizes = &mut self.model.config.encoder;
+        sizes.image = size;
+        sizes.validate()?;
+        let ClassViewConfig { mean, std, .. } = self.views;
+        self.views = ClassViewConfig { mean, std, ..ClassViewConfig::original(size.0, size.1) };
+        Ok(self)
+    }
+}
+
 fn class_views(sizes: &EncoderConfig, normalise: Normalise) -> ClassViewConfig {
     let (mean, std) = normalise.moments();
     let (height, width) = sizes.image;

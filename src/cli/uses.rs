@@ -88,7 +88,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     }
     let (unread, images) = on_threads(args.stream.common.threads, || {
         on_device!(chosen, bk => {
-            let opened = OpenedClassifier::open(&bk, &args.model)?;
+            let opened = OpenedClassifier::open(&bk, &args.model)?.at(args.image_size)?;
             let images = ImageStream::open(&args.images)?;
             let mut rows = RowSink::open(args.out.as_deref())?;
             let unread = prediction(&bk, &opened, &images, &task, |text| rows.write(text))?;
@@ -153,7 +153,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let model = args.model.to_string_lossy();
     let (summary, _lock) = on_threads(args.common.threads, || {
         on_device!(chosen, bk => {
-            let opened = OpenedClassifier::open(&bk, &args.model)?;
+            let opened = OpenedClassifier::open(&bk, &args.model)?.at(args.image_size)?;
             let lock = args.out.as_deref().map(claim).transpose()?;
             let max_bad = args.common.max_bad;
             Ok((evaluation(&bk, &opened, &model, &args.data, max_bad)?, lock))

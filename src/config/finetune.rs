@@ -83,8 +83,8 @@ run_config! {
         /// versions.
         mix_box: BoxRule = Choice(BoxRule::WORDS);
         /// Zeros around a training image that has the view's size already, of which a window is taken in place of
-        /// a random resized crop; such an image is measured on as it is. 0 resizes all images; not set means 4 for
-        /// views of 32 pixels or less (the original's rule), else 0.
+        /// a random resized crop; 0 resizes all images; not set means 4 for views of 32 pixels or less (the
+        /// original's rule), else 0.
         pad: Option<usize> = Int(0, 64);
         use crop_min =
             "Smallest share of the image's area that a random crop covers (0.08 in the original).";

@@ -31,8 +31,8 @@ pub struct ClassViewConfig {
     pub width: usize,
     /// Law of the resized crops.
     pub crop: RandomCrop,
-    /// Zeros on every side of an image that has the view's size already, of which a window is taken in
-    /// place of a resized crop; such an image is evaluated as it is. Without it, all images are resized.
+    /// Zeros on every side of a training image that has the view's size already, of which a window is taken in
+    /// place of a resized crop. Without it, all are resized.
     pub pad: Option<usize>,
     /// Interpolation of resized crops and of operations that move pixels.
     pub interpolation: Interpolation,
@@ -158,15 +158,14 @@ pub fn train_view(cfg: &ClassViewConfig, image: &Image, draws: &mut impl Draws) 
 }
 
 /// The evaluation view `[Ih,Iw,3]`, normalised: resized as a whole, bicubic, and cropped at the centre
-/// ([`eval_crop`]); where images are padded in training, one of the view's size is taken as it is.
+/// ([`eval_crop`]); an image of the view's size, where that is 32 pixels or less, is taken as it is.
 pub fn eval_view(cfg: &ClassViewConfig, image: &Image) -> Vec<f32> {
-    match cfg.padding(image) {
-        Some(_) => cfg.normalise().apply(image),
-        None => {
-            let view = eval_crop(image, cfg.height, cfg.width, Filter::Bicubic);
-            cfg.normalise().apply(&view)
-        }
+    let size = (cfg.height, cfg.width);
+    if cfg.height.max(cfg.width) <= SMALL && (image.height, image.width) == size {
+        return cfg.normalise().apply(image);
     }
+    let view = eval_crop(image, cfg.height, cfg.width, Filter::Bicubic);
+    cfg.normalise().apply(&view)
 }
 
 #[cfg(test)]

@@ -11,14 +11,13 @@ mod table;
 pub use rows::{AblationRow, Change, ROWS, chosen};
 pub use table::{AblationCell, AblationLine, AblationSummary};
 
-use crate::apply::classify::{ClassifierFigures, judge};
+use crate::apply::classify::evaluate;
+use crate::apply::opened::OpenedClassifier;
 use crate::apply::probe::{Probed, probe};
 use crate::config::{
     FREE_KEYS, FinetuneRun, Layers, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun,
     TrainConfig, to_table,
 };
-use crate::data::class_view::eval_view;
-use crate::data::{Classified, Image, Source, Split};
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::kind::ModelConfig;
@@ -32,7 +31,6 @@ use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::save_weights;
 use crate::words::words;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 words! {
@@ -146,8 +144,10 @@ impl Ablation {
         let (accuracy, measured) = match self.measure {
             AblationMeasure::Finetune => {
                 train::<B, Finetuning<B>>(bk, &fine_tuning, &classifier, &going_on())?;
-                let figures = test_figures(bk, &fine_tuning, &classifier, &self.test)?;
-                (figures.top1, figures.images)
+                let opened = OpenedClassifier::open(bk, &classifier)?;
+                let max_bad = fine_tuning.common.max_bad;
+                let seen = evaluate(bk, &opened, &text(&classifier), &self.test, max_bad)?;
+                (seen.figures.top1, seen.figures.images)
             }
             AblationMeasure::Probe => {
                 let probed = Probed::open(bk, &probing.model, Preset::Tiny, seed)?;
@@ -223,24 +223,6 @@ fn finished(path: &Path, settings: u32) -> Result<Option<AblationCell>> {
         return Err(Error::format(path, text));
     }
     Ok(Some(cell))
-}
-
-/// What a fine-tuned run in `out` is worth on other images than those it chose its weights by.
-pub fn test_figures<B: Backend>(
-    bk: &B,
-    config: &FinetuneRun,
-    out: &Path,
-    test: &str,
-) -> Result<ClassifierFigures> {
-    let (model, w, views) = Finetuning::<B>::finished(bk, config, out)?;
-    let source = Source::open_aloud(test, &config.common.source(Split::Test))?;
-    let data = Classified::new(Arc::new(source), &model.config.classes)?;
-    let view = |image: &Image| eval_view(&views, image);
-    let (found, _) = judge(bk, (&model, &w), &data, view, "test")?;
-    if found.is_empty() {
-        return Err(Error::config(format!("{test}: none of the images can be read")));
-    }
-    Ok(ClassifierFigures::new(&found, &model.config.classes))
 }
 
 /// The encoder of these settings at its initial weights, saved as a run saves it.

@@ -11,7 +11,6 @@ use crate::data::pixels::Normalise;
 use crate::data::{Classified, Image, Labelled, MixConfig, Source, Split, Subset};
 use crate::error::{Error, Result};
 use crate::models::classifier::Classifier;
-use crate::models::config::ClassifierConfig;
 use crate::models::encoder::EncoderInput;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
@@ -29,10 +28,8 @@ use crate::train::drop_path;
 use crate::train::length::Length;
 use crate::train::summary::FinetuneSummary;
 use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
-use crate::weights::{load_model, load_weights};
 use serde::{Deserialize, Serialize};
-use start::Start;
-use std::path::Path;
+use start::StartModel;
 use std::sync::Arc;
 
 /// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
@@ -65,7 +62,7 @@ pub struct ClassesSeen<B: Backend> {
 pub struct Finetuning<B: Backend> {
     config: FinetuneRun,
     model: Classifier<B>,
-    start: Start,
+    start: StartModel,
     views: ClassViewConfig,
     mixing: Option<MixConfig>,
     /// What is trained on, opened to learn its classes.
@@ -73,21 +70,6 @@ pub struct Finetuning<B: Backend> {
 }
 
 impl<B: Backend> Finetuning<B> {
-    /// The model of a finished run in `out`, its weights, and how it is shown images.
-    pub fn finished(
-        bk: &B,
-        config: &FinetuneRun,
-        out: &Path,
-    ) -> Result<(Classifier<B>, Params<B>, ClassViewConfig)> {
-        let file = load_model(out)?;
-        let sizes = file.sizes::<ClassifierConfig>()?;
-        let model = Classifier::new(bk, sizes);
-        let w = load_weights(bk, &file, &model.layout)?;
-        let normalise = file.normalise.unwrap_or(Normalise::Half);
-        let views = start::views(config, normalise, sizes.encoder.image)?;
-        Ok((model, w, views))
-    }
-
     /// Tensors of a part: images `[B,Ih,Iw,3]` and targets `[B,K]`.
     fn batch(&self, bk: &B, samples: &[ClassSample]) -> (Tensor<B>, Master<B>) {
         let (b, (h, w)) = (samples.len(), self.model.config.encoder.image);
@@ -127,7 +109,7 @@ impl<B: Backend> Task<B> for Finetuning<B> {
     /// Learns the classes from the images to train on, and the sizes from the model to start from.
     fn new(bk: &B, config: &FinetuneRun) -> Result<Self> {
         let data = Source::open_aloud(&config.recipe.data, &config.common.source(Split::Train))?;
-        let (start, sizes) = Start::read(config, data.classes())?;
+        let (start, sizes) = StartModel::read(config, data.classes())?;
         let mut model = Classifier::new(bk, &sizes);
         model.encoder.recompute = config.recompute;
         model.frozen = config.freeze == Freeze::Encoder;

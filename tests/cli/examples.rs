@@ -49,6 +49,7 @@ const INPUTS: &[(&str, &str)] = &[
     ("photos/", "synthetic:32"),
     ("photos/train", "synthetic:40"),
     ("photos/test", "synthetic:20"),
+    ("photos/val", "synthetic:20"),
     ("other-photos/", "synthetic:20"),
     ("synthetic:2000", "synthetic:40"),
     ("synthetic:500", "synthetic:20"),
@@ -99,6 +100,18 @@ impl SmallExample {
             "train-tokenizer" => line += &format!(" --epochs{}", options(TOKENIZER)),
             "pretrain" => line += &format!(" --epochs{}", options(ENCODER)),
             "probe" => line += " --epochs 2",
+            "finetune" => line += " --steps 2 --batch 8",
+            "ablate" => {
+                let few = " --rows beit,no-pretraining --seeds 1 --steps 2 --finetune-steps 2";
+                line = match line.contains("--rows") {
+                    true => {
+                        line.replace("--steps 300", "--steps 2").replace("-steps 200", "-steps 2")
+                    }
+                    false => line + few,
+                };
+                line += " --tokenizer tokenizer --measure-set batch=8";
+                line += &options(ENCODER).replace("--batch 16", "--set batch=16")[2..];
+            }
             "gradcheck" if line == "gradcheck" => line += " relu",
             "bench" if line.contains("report") => line += " --quick",
             _ => {}

@@ -24,12 +24,12 @@ pub(super) fn stopped() -> Error {
 }
 
 /// The linear classifier of one block; no norm of any kind on the features.
-struct Classifier {
+struct BlockProbe {
     head: Linear,
     state: State<Cpu<f32>>,
 }
 
-impl Classifier {
+impl BlockProbe {
     fn new(bk: &Cpu<f32>, width: usize, classes: usize, seed: u64) -> Self {
         let mut reg = Registry::new();
         let head = Linear::new(&mut reg, "layer", width, classes, Init::Normal(0.01));
@@ -87,7 +87,7 @@ pub(super) fn linear_predictions(
         Tensor::from_vec(&bk, rows.clone(), &[rows.len() / train.width, train.width])
     };
     let features: Vec<_> = train.blocks.iter().map(tensor).collect();
-    let new = |_| Classifier::new(&bk, train.width, classes, config.common.seed);
+    let new = |_| BlockProbe::new(&bk, train.width, classes, config.common.seed);
     let mut classifiers: Vec<_> = features.iter().map(new).collect();
     let total = config.common.epochs as u64;
     // One value per epoch.
@@ -212,7 +212,7 @@ mod tests {
         // Batches of 8, 8, 8 and 2.
         let (train, width) = (table(26, 5), 5);
         let bk = Cpu::<f32>::new();
-        let fresh = Classifier::new(&bk, width, CLASSES, common.seed);
+        let fresh = BlockProbe::new(&bk, width, CLASSES, common.seed);
         let (weight, bias) =
             (fresh.state.w.get(&fresh.head.weight), fresh.head.expect_bias("probe"));
         let bias = fresh.state.w.get(bias);

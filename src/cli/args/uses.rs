@@ -1,6 +1,6 @@
 //! Arguments of the commands that show images to a finished model.
 
-use super::values::{share, word};
+use super::values::{share, size, word};
 use crate::apply::array_file::ArrayFormat;
 use crate::apply::embed::FeatureKind;
 use crate::apply::predict::RowFormat;
@@ -48,6 +48,10 @@ pub struct PredictArgs {
     /// How a row is written: table, csv or jsonl.
     #[arg(long, default_value = "table", value_parser = word::<RowFormat>(RowFormat::WORDS))]
     pub format: RowFormat,
+    /// Height and width of the view in pixels, as in 96,128, or one side; tables of positions are resized [default:
+    /// the model's own].
+    #[arg(long, value_name = "H,W", value_parser = size)]
+    pub image_size: Option<(usize, usize)>,
     /// The rows' file [default: standard output].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -111,6 +115,10 @@ pub struct EvaluateArgs {
     /// synthetic[:COUNT].
     #[arg(long, value_name = "SRC")]
     pub data: String,
+    /// Height and width of the view in pixels, as in 96,128, or one side; tables of positions are resized [default:
+    /// the model's own].
+    #[arg(long, value_name = "H,W", value_parser = size)]
+    pub image_size: Option<(usize, usize)>,
     /// Every figure as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

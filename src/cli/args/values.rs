@@ -38,3 +38,15 @@ where
 {
     PossibleValuesParser::new(words).try_map(|word| word.parse())
 }
+
+/// Height and width: `96,128`, or one side.
+pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
+    let side = |text: &str| match text.trim().parse::<usize>() {
+        Ok(side @ 1..) => Ok(side),
+        _ => Err(format!("{text:?}: want pixels, as in 96 or 96,128")),
+    };
+    match text.split_once(',') {
+        Some((height, width)) => Ok((side(height)?, side(width)?)),
+        None => side(text).map(|side| (side, side)),
+    }
+}

@@ -16,12 +16,12 @@ use crate::weights::{Allow, LoadPlan, Model, ORIGINAL, Regrid, load_model};
 use std::path::Path;
 
 /// The model to start from.
-pub(super) struct Start {
+pub(super) struct StartModel {
     model: Option<Model>,
     like: Option<Normalise>,
 }
 
-impl Start {
+impl StartModel {
     /// Reads what the settings name, and the sizes of a classifier of `classes` that starts from it.
     pub(super) fn read(
         config: &FinetuneRun,
