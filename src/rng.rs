@@ -40,6 +40,8 @@ pub enum Purpose {
     HeldOut = 11,
     /// Mixup and cutmix of one batch.
     Mix = 12,
+    /// Patches that stand in the hidden places of one batch.
+    Replace = 13,
 }
 
 /// One block of four random words: ten rounds of Philox 4x32 applied to `counter` under `key`.

@@ -3,6 +3,8 @@
 //!
 //! Own harness, so that each command and each mistake is a test with its own name.
 
+#[path = "cli/ablations.rs"]
+mod ablations;
 #[path = "cli/bound.rs"]
 mod bound;
 #[path = "cli/examples.rs"]
@@ -472,6 +474,7 @@ fn main() {
     trials.push(Trial::test("works/probe_common_classes", common_classes));
     trials.push(Trial::test("works/print_config", print_config));
     trials.push(Trial::test("works/version", version));
+    trials.extend(ablations::trials());
     trials.extend(bound::trials());
     trials.extend(examples::trials());
     trials.extend(pages::trials());

@@ -62,7 +62,7 @@ fn presets_name_a_tokenizer_that_fits() {
     for preset in [Preset::Tiny, Preset::Small, Preset::Base, Preset::Large] {
         let (dvae, beit) =
             (TokenizerRun::preset(preset).dvae(), PretrainRun::preset(preset).beit());
-        assert_eq!((dvae.grid(), dvae.vocab), (beit.encoder.grid(), beit.vocab), "{preset:?}");
+        assert_eq!((dvae.grid(), dvae.vocab), (beit.encoder.grid(), beit.outputs()), "{preset:?}");
     }
 }
 
@@ -104,12 +104,30 @@ fn values_out_of_range_are_named_with_the_range() {
         ),
         ("mask_min_block=26", "mask_min_block 26 is above 25"),
         ("min_lr=1", "min_lr 1 is above lr 0.002"),
+        ("masking=none", "no loss over masked ones; set loss_over=all"),
+        ("target=pixel", "did you mean pixels?"),
         ("lr", "--set lr: want key=value"),
     ];
     for (entry, want) in cases {
         let text = set(&[entry]).resolve::<PretrainRun>().unwrap_err().to_string();
         assert!(text.contains(want), "want {want:?} in {text:?}");
     }
+}
+
+#[test]
+fn targets_and_what_is_shown_must_fit() {
+    let text = refused(&["target=normalised_pixels", "tokenizer=runs/tokenizer"]);
+    let want = "target=normalised_pixels is read off the images and needs no tokenizer, but tokenizer is \
+                runs/tokenizer; leave it out, or set target=tokens";
+    assert_eq!(text, want);
+    let text = refused(&["masking=none", "loss_over=all", "replace=random_patch"]);
+    assert!(text.contains("masking=none hides no patch that replace=random_patch"), "{text}");
+    // What the message about masking=none asks for is accepted, whatever the settings of masks are.
+    let whole = ["masking=none", "loss_over=all", "masked_patches=900", "mask_min_block=901"];
+    let config: PretrainRun = set(&whole).resolve().unwrap();
+    assert_eq!(config.beit(), PretrainRun::preset(Preset::Tiny).beit());
+    let config: PretrainRun = set(&["target=pixels", "loss_over=all"]).resolve().unwrap();
+    assert_eq!(config.beit().outputs(), 48);
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn each_encoder_preset_fits_its_tokenizer() {
         (BeitConfig::base_patch16_224(), DvaeConfig::dalle()),
         (BeitConfig::large_patch16_224(), DvaeConfig::dalle()),
     ] {
-        assert_eq!((encoder.encoder.grid(), encoder.vocab), (tokenizer.grid(), tokenizer.vocab));
+        assert_eq!(
+            (encoder.encoder.grid(), encoder.outputs()),
+            (tokenizer.grid(), tokenizer.vocab)
+        );
     }
 }
 

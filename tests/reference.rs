@@ -27,6 +27,8 @@ mod mim;
 mod mixing;
 #[path = "reference/optim.rs"]
 mod optim;
+#[path = "reference/pixels.rs"]
+mod pixels;
 #[path = "reference/randaugment.rs"]
 mod randaugment;
 #[path = "reference/relpos.rs"]
@@ -52,6 +54,7 @@ fn main() {
         randaugment::trials,
         mixing::trials,
         class_view::trials,
+        pixels::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

@@ -8,3 +8,4 @@ mod optimizer;
 mod plain;
 mod run;
 mod schedules;
+mod targets;

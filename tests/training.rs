@@ -52,7 +52,7 @@ fn some(
     let mask: Vec<bool> = places.map(|i| (i + i / patches) % 3 == 0).collect();
     let rows = masked_rows(&mask, patches);
     let first = samples.start * patches / 3;
-    let labels = (first..first + rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
+    let labels = (first..first + rows.len()).map(|i| (7 * i % config.outputs()) as u32).collect();
     let labels = Ids::from_vec(bk, labels, &[rows.len()]);
     let batch = MaskedBatch {
         images: Tensor::from_f64(bk, &pixels, &[count, h, w, 3]),
@@ -249,6 +249,23 @@ const CLASSIFIER: &[&str] = &[
 const SCRATCH: &[&str] =
     &["--model=scratch", "--epochs=2", "--batch=8", "--set=image_size=8", "--set=log_every=1"];
 
+const PIXELS: &[&str] = &[
+    "--data=synthetic:64",
+    "--epochs=2",
+    "--batch=16",
+    "--set=target=normalised_pixels",
+    "--set=replace=random_patch",
+    "--set=image_size=16",
+    "--set=masked_patches=5",
+    "--set=mask_min_block=1",
+    "--set=width=16",
+    "--set=depth=2",
+    "--set=heads=2",
+    "--set=checkpoint_every=1",
+    "--set=log_every=1",
+    "--set=accumulate=2",
+];
+
 fn program(command: &str, settings: &[&str], out: &Path, more: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_beit"));
     program.arg(command).args(settings).arg("--out").arg(out).args(more);
@@ -309,6 +326,17 @@ fn kill_resume_and_threads_change_no_byte() {
     let settings: Vec<&str> = CLASSIFIER.iter().copied().chain([from.as_str()]).collect();
     let kills = kills + kill_and_compare("finetune", &settings, &folder.path().join("classes"), 3);
     assert!(kills > 0, "nothing was killed: the test shows nothing");
+}
+
+#[test]
+fn kill_and_resume_change_no_byte_of_a_run_on_pixels() {
+    let folder = TempDir::new().unwrap();
+    let kills = kill_and_compare("pretrain", PIXELS, folder.path(), 3);
+    assert!(kills > 0, "nothing was killed: the test shows nothing");
+    // Blocks that are computed again are the same.
+    let again = folder.path().join("again");
+    finish(program("pretrain", PIXELS, &again, &["--set=recompute=true"]));
+    assert!(model(&again) == model(&folder.path().join("alone")), "recompute changes weights");
 }
 
 #[test]

@@ -60,14 +60,15 @@ impl Judgement {
             other > this || (other == this && class < label)
         };
         let largest = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-        let log_sum = logits.iter().map(|&x| f64::from(x - largest).exp()).sum::<f64>().ln();
+        let from_largest = |x: f32| f64::from(x) - f64::from(largest);
+        let log_sum = logits.iter().map(|&x| from_largest(x).exp()).sum::<f64>().ln();
         Self {
             image,
             label,
             predicted,
             confidence,
             before: (0..logits.len() as u32).filter(|&class| ahead(class)).count(),
-            nll: log_sum - f64::from(logit(label) - largest),
+            nll: log_sum - from_largest(logit(label)),
             brier: p.iter().map(|p| p * p).sum::<f64>() - 2.0 * own + 1.0,
         }
     }
@@ -81,7 +82,8 @@ impl Judgement {
 /// Softmax of logits, in f64.
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-    let exp: Vec<f64> = logits.iter().map(|&x| f64::from(x - largest).exp()).collect();
+    let from_largest = |x: f32| f64::from(x) - f64::from(largest);
+    let exp: Vec<f64> = logits.iter().map(|&x| from_largest(x).exp()).collect();
     let sum: f64 = exp.iter().sum();
     exp.into_iter().map(|x| x / sum).collect()
 }

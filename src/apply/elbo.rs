@@ -19,7 +19,7 @@ pub use figures::{BoundFigure, BoundSizes};
 pub use summary::{BoundSummary, ImageBound};
 pub use terms::{BoundTerms, Chances, Seen, TwoStages};
 
-use super::frozen::{Tokenizer, spread, views};
+use super::frozen::{Tokenizer, predicts_tokens, spread, views};
 use super::masked::usual_masks;
 use crate::config::{Layers, Recon, TokenizerRun};
 use crate::data::augment::eval_views;
@@ -75,7 +75,7 @@ impl BoundTask<'_> {
     pub fn open<B: Backend>(&self, bk: &B) -> Result<OpenedBound<'_, B>> {
         let tokenizer = Tokenizer::load(bk, self.tokenizer)?;
         let file = load_model(self.model)?;
-        let model = MaskedImageModel::new(bk, file.sizes()?);
+        let model = MaskedImageModel::new(bk, predicts_tokens(&file)?);
         tokenizer.fits(&model.config)?;
         let w = load_weights(bk, &file, &model.layout)?;
         let normalise = self.normalise.or(file.normalise).unwrap_or(Normalise::Half);

@@ -4,14 +4,14 @@ use crate::data::loader::map_items;
 use crate::data::pixels::Normalise;
 use crate::data::{AugmentConfig, Dataset};
 use crate::error::{Error, Result};
-use crate::models::config::BeitConfig;
+use crate::models::config::{BeitConfig, PatchHead};
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::{Ctx, Param, Params};
 use crate::real::Float;
 use crate::run::{is_news, note};
 use crate::tensor::{Ids, Tensor};
-use crate::weights::{load_model, load_weights};
+use crate::weights::{Model, load_model, load_weights};
 use std::path::{Path, PathBuf};
 
 /// A frozen tokenizer.
@@ -34,7 +34,7 @@ impl<B: Backend> Tokenizer<B> {
         Ok(Self { dvae, w, checksum: file.tensors.checksum(""), path: path.to_path_buf() })
     }
 
-    /// Refuses an encoder whose grid or vocabulary is another.
+    /// Refuses an encoder whose grid or vocabulary is another. Its head is over tokens.
     pub fn fits(&self, encoder: &BeitConfig) -> Result<()> {
         let (own, sizes) = (&self.dvae.config, encoder);
         if own.grid() != sizes.encoder.grid() {
@@ -47,8 +47,8 @@ impl<B: Backend> Tokenizer<B> {
                 ),
             ));
         }
-        if own.vocab != sizes.vocab {
-            let (a, b) = (own.vocab, sizes.vocab);
+        if own.vocab != sizes.outputs() {
+            let (a, b) = (own.vocab, sizes.outputs());
             return Err(Error::format(
                 &self.path,
                 format!("the tokenizer has {a} tokens, the encoder's head {b}; set vocab={a}"),
@@ -60,6 +60,19 @@ impl<B: Backend> Tokenizer<B> {
     /// Tokens of mapped pixels `[B,H,W,3]`, image by image, row-major.
     pub fn tokens(&self, bk: &B, x: &Tensor<B>) -> Ids<B> {
         self.dvae.tokens(Ctx::new(bk, &self.w), x)
+    }
+}
+
+/// The sizes of an encoder that predicts tokens; another is refused.
+pub fn predicts_tokens(file: &Model) -> Result<&BeitConfig> {
+    let sizes = file.sizes::<BeitConfig>()?;
+    match sizes.head {
+        PatchHead::Tokens(_) => Ok(sizes),
+        PatchHead::Pixels(_) => Err(Error::format(
+            file.tensors.path(),
+            "was pretrained with pixels as its target and predicts no tokens: give an encoder that was pretrained \
+             with target=tokens",
+        )),
     }
 }
 

@@ -228,7 +228,7 @@ pub fn best_sgemm(config: &BeitConfig, batch: usize, masked: usize) -> f64 {
         [rows, h, c],
         [3 * c, rows, c],
         [h, rows, c],
-        [batch * masked, c, config.vocab],
+        [batch * masked, c, config.outputs()],
     ];
     let rate = |shape| {
         let (_, flops, times) = product::<f32>(shape, 0.15, |a, b, c| gemm(1.0, a, b, 0.0, c));

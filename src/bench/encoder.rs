@@ -42,7 +42,7 @@ pub fn visit_cases<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
     let instance = named(&[batch, config.encoder.image.0, config.encoder.image.1, width]);
     v.visit(PatchEmbedCase { instance, patches });
     // 75 of 196 patches, as in the paper.
-    let (rows, classes) = (batch * config.encoder.patches() * 75 / 196, config.vocab);
+    let (rows, classes) = (batch * config.encoder.patches() * 75 / 196, config.outputs());
     let (instance, targets) = (named(&[rows, classes]), Targets::Hard);
     v.visit(CrossEntropyCase { instance, rows, classes, targets });
     let len = config.parameters() as usize;
@@ -83,7 +83,7 @@ fn tokenizer<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
         let shape = [batch, side, side, input];
         v.visit(Conv2dCase { instance, shape, output, kernel, relu: true, residual: false });
     }
-    let codes = [batch * config.encoder.patches(), config.vocab];
+    let codes = [batch * config.encoder.patches(), config.outputs()];
     let (instance, shape) = (named(&codes), shape(&codes));
     v.visit(GumbelSoftmaxCase { instance, shape, temperature: 0.5, straight_through: false });
     v.visit(Argmax(codes));

@@ -128,7 +128,7 @@ impl<'a, B: Backend> Work<'a, B> {
             }
         }
         let count = b * bench.masked;
-        let labels = (0..count).map(|_| rng.integer(config.vocab - 1) as u32).collect();
+        let labels = (0..count).map(|_| rng.integer(config.outputs() - 1) as u32).collect();
         let tokenizer = bench.tokenizer.as_ref().map(|config| {
             let dvae = Dvae::new(config);
             let w = Params::from_host(bk, &dvae.layout, &initial_values(&dvae.layout, 1));

@@ -12,7 +12,7 @@ use crate::cli::args::{
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, PrecisionChoice, ProbeRun, document};
+use crate::config::{Place, PrecisionChoice, ProbeRun, Replace, document};
 use crate::cpu::Cpu;
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -139,6 +139,8 @@ pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
         seed: args.seed,
         split: Split::Test,
         normalise: args.normalise,
+        masks: None,
+        replace: Replace::MaskToken,
     };
     let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
     let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
@@ -253,11 +255,10 @@ pub fn print_tokenizer(s: &TokenizerSummary) {
 
 /// The lines about a pretrained encoder.
 pub fn print_pretrain(s: &PretrainSummary) {
-    say!("pretraining, masked patches of {} images after {} steps", s.images, s.steps);
-    say!("  masked accuracy      {:>8.3}", s.masked_accuracy);
-    say!("  most frequent token  {:>8.3}", s.majority_accuracy);
-    say!("  chance               {:>8.3}", s.chance);
-    say!("  loss                 {:>8.3} nats", s.loss);
+    say!("pretraining, {} of {} images after {} steps", s.figures.of(), s.images, s.steps);
+    for [name, value, unit] in s.figures.in_words(3) {
+        say!("  {name:<20} {value:>8}{unit}");
+    }
 }
 
 /// The lines about a fine-tuned classifier.

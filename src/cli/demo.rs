@@ -7,7 +7,7 @@ use crate::cli::commands::{print_pretrain, print_probe, print_report, print_toke
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::config::{
-    Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, TokenizerRun, document,
+    Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, Replace, TokenizerRun, document,
 };
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -119,6 +119,8 @@ fn road<B: Backend>(
             seed: 0,
             split: Split::Test,
             normalise: None,
+            masks: None,
+            replace: Replace::MaskToken,
         },
     )?;
     let page = Page::new("beit demo")
@@ -128,17 +130,27 @@ fn road<B: Backend>(
                  for the hidden patches.",
         )
         .section("Figures")
-        .table(Table::new(&["figure", "value"], 1).rows([
-            ["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
-            [
-                "codebook perplexity".into(),
-                format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
-            ],
-            ["masked accuracy".into(), format!("{:.3}", encoder.masked_accuracy)],
-            ["most frequent token".into(), format!("{:.3}", encoder.majority_accuracy)],
-            ["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
-            ["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
-        ]))
+        .table(
+            Table::new(&["figure", "value"], 1)
+                .rows([
+                    ["tokenizer PSNR".into(), format!("{:.2} dB", tokenizer.psnr_db)],
+                    [
+                        "codebook perplexity".into(),
+                        format!("{:.1} of {}", tokenizer.codebook_perplexity, tokenizer.vocab),
+                    ],
+                ])
+                .rows(
+                    encoder
+                        .figures
+                        .in_words(3)
+                        .into_iter()
+                        .map(|[name, value, unit]| [name, value + &unit]),
+                )
+                .rows([
+                    ["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
+                    ["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+                ]),
+        )
         .section("original | masked | tokens decoded | predicted tokens decoded")
         .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
     let page = add_to_report(add_to_report(page, &pretrained), &random);

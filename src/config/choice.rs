@@ -79,3 +79,35 @@ words! {
         Encoder = "encoder",
     }
 }
+
+words! {
+    /// What pretraining predicts of a patch.
+    PretrainTarget {
+        /// Its visual token: BEiT.
+        Tokens = "tokens",
+        /// Its pixels, as the encoder's view is normalised.
+        Pixels = "pixels",
+        /// The same less their mean, over their deviation, patch by patch.
+        NormalisedPixels = "normalised_pixels",
+    }
+}
+
+words! {
+    /// Patches that the loss of pretraining is over.
+    LossOver {
+        /// The hidden ones: BEiT.
+        Masked = "masked",
+        /// All: the paper's ablation.
+        All = "all",
+    }
+}
+
+words! {
+    /// What pretraining shows in the place of a hidden patch.
+    Replace {
+        /// A learned vector: BEiT.
+        MaskToken = "mask_token",
+        /// Another patch of the batch.
+        RandomPatch = "random_patch",
+    }
+}

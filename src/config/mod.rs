@@ -20,7 +20,10 @@ mod resume;
 mod shared;
 mod tokenizer;
 
-pub use choice::{DiskFull, Freeze, PrecisionChoice, Recon, RelPos, ViewNormalise};
+pub use choice::{
+    DiskFull, Freeze, LossOver, PrecisionChoice, PretrainTarget, Recon, RelPos, Replace,
+    ViewNormalise,
+};
 pub use declare::RunConfig;
 pub use finetune::FinetuneRun;
 pub use key::{ImageSize, Key, Preset, Range};

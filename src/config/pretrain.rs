@@ -1,11 +1,14 @@
 //! Settings of `beit pretrain`.
 
 use super::Range::{Choice, Flag, Int, Real, Size, Text};
-use super::{Common, ImageSize, Preset, Recipe, RelPos, TrainConfig, run_config};
-use crate::data::Masking;
+use super::{
+    Common, ImageSize, LossOver, Preset, PretrainTarget, Recipe, RelPos, Replace, TrainConfig,
+    run_config,
+};
 use crate::data::pixels::Normalise;
+use crate::data::{MaskConfig, Masking};
 use crate::error::{Error, Result};
-use crate::models::config::{BeitConfig, EncoderConfig};
+use crate::models::config::{BeitConfig, EncoderConfig, PixelValues};
 
 run_config! {
     /// Settings of one pretraining run (arXiv 2106.08254, table 10, and the original's README).
@@ -16,7 +19,10 @@ run_config! {
         use verify_data;
         /// Weights to start from: a run folder or a .safetensors file; empty for random ones.
         init: String = Text;
-        /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
+        /// What is predicted of a patch: tokens (the original), pixels, or normalised_pixels, less their mean
+        /// and over their deviation in the patch. The loss over pixels is the squared error.
+        target: PretrainTarget = Choice(PretrainTarget::WORDS);
+        /// The tokenizer of target=tokens: a run folder or a .safetensors file with its config.json beside it.
         tokenizer: String = Text;
         use device;
         use precision;
@@ -41,7 +47,7 @@ run_config! {
         depth: usize = Int(1, 256);
         /// Attention heads of a block.
         heads: usize = Int(1, 256);
-        /// Number of visual tokens; must be the tokenizer's.
+        /// Number of visual tokens; must be the tokenizer's. Not used with another target than tokens.
         vocab: usize = Int(2, 1 << 20);
         /// Relative-position bias: shared by all blocks (the original), per_block, or none.
         rel_pos: RelPos = Choice(RelPos::WORDS);
@@ -68,7 +74,8 @@ run_config! {
         use skip_steps;
         use retreats;
         use ema;
-        /// Masks: block (the original, at most masked_patches), block_exact (topped up), random.
+        /// Masks: block (the original, at most masked_patches), block_exact (topped up), random, or none, which
+        /// hides nothing and wants loss_over=all.
         masking: Masking = Choice(Masking::WORDS);
         /// Patches masked in an image (75 of 196 in the paper).
         masked_patches: usize = Int(1, 1 << 20);
@@ -76,6 +83,11 @@ run_config! {
         mask_min_block: usize = Int(1, 1 << 20);
         /// Largest area of a masked block in patches; not set means masked_patches.
         mask_max_block: Option<usize> = Int(1, 1 << 20);
+        /// What is shown in the place of a masked patch: mask_token (the original), or random_patch, another
+        /// patch of the batch.
+        replace: Replace = Choice(Replace::WORDS);
+        /// Patches that the loss is over: masked (the original) or all.
+        loss_over: LossOver = Choice(LossOver::WORDS);
         use crop_min =
             "Smallest share of the image's area that a random crop covers (0.08 in the original).";
         /// Strength of the brightness, contrast and saturation jitter (0.4 in the original).
@@ -111,13 +123,14 @@ impl PretrainRun {
                 ..Recipe::new()
             },
             init: String::new(),
+            target: PretrainTarget::Tokens,
             tokenizer: String::new(),
             image_size: sizes.encoder.image.into(),
             patch_size: sizes.encoder.patch,
             width: sizes.encoder.width,
             depth: sizes.encoder.depth,
             heads: sizes.encoder.heads,
-            vocab: sizes.vocab,
+            vocab: sizes.outputs(),
             rel_pos: RelPos::Shared,
             recompute: false,
             abs_pos: sizes.encoder.abs_pos,
@@ -129,6 +142,8 @@ impl PretrainRun {
             masked_patches: 75,
             mask_min_block: 16,
             mask_max_block: None,
+            replace: Replace::MaskToken,
+            loss_over: LossOver::Masked,
             jitter: 0.4,
             normalise: preset.normalise(),
         };
@@ -157,7 +172,7 @@ impl PretrainRun {
 
     /// The model that these settings describe.
     pub fn beit(&self) -> BeitConfig {
-        EncoderConfig {
+        let encoder = EncoderConfig {
             image: (self.image_size.0, self.image_size.1),
             patch: self.patch_size,
             depth: self.depth,
@@ -168,8 +183,30 @@ impl PretrainRun {
             layer_scale: self.layer_scale,
             drop_path: self.drop_path,
             ..EncoderConfig::base_patch16_224().with_width(self.width)
+        };
+        match self.pixels() {
+            None => encoder.with_vocab(self.vocab),
+            Some(values) => encoder.with_pixels(values),
         }
-        .with_vocab(self.vocab)
+    }
+
+    /// The pixels that are predicted; nothing where tokens are.
+    pub fn pixels(&self) -> Option<PixelValues> {
+        match self.target {
+            PretrainTarget::Tokens => None,
+            PretrainTarget::Pixels => Some(PixelValues::Plain),
+            PretrainTarget::NormalisedPixels => Some(PixelValues::Normalised),
+        }
+    }
+
+    /// The law of the masks that these settings describe.
+    pub fn masks(&self) -> MaskConfig {
+        let (height, width) = self.beit().encoder.grid();
+        MaskConfig {
+            masking: self.masking,
+            max_block: self.mask_max_block,
+            ..MaskConfig::block(height, width, self.masked_patches, self.mask_min_block)
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -180,6 +217,33 @@ impl PretrainRun {
         let (warmup, epochs) = (self.warmup_epochs, self.common.epochs);
         if self.recipe.warmup_steps == 0 && epochs > 0 && warmup > epochs {
             return err(format!("warmup_epochs {warmup} is more than epochs {epochs}"));
+        }
+        if let (Some(_), [_, ..]) = (self.pixels(), self.tokenizer.as_bytes()) {
+            return err(format!(
+                "target={} is read off the images and needs no tokenizer, but tokenizer is {}; leave it out, \
+                 or set target=tokens",
+                self.target, self.tokenizer
+            ));
+        }
+        self.check_masks(&beit)
+    }
+
+    fn check_masks(&self, beit: &BeitConfig) -> Result<()> {
+        let err = |message: String| Err(Error::config(message));
+        if self.masking == Masking::None {
+            return match (self.loss_over, self.replace) {
+                (LossOver::Masked, _) => {
+                    err("masking=none hides no patch, so that there is no loss over masked \
+                     ones; set loss_over=all"
+                        .into())
+                }
+                (LossOver::All, Replace::RandomPatch) => {
+                    err("masking=none hides no patch that replace=random_patch \
+                     could put another into; leave out one of the two"
+                        .into())
+                }
+                (LossOver::All, Replace::MaskToken) => Ok(()),
+            };
         }
         let (masked, (gh, gw)) = (self.masked_patches, beit.encoder.grid());
         match beit.encoder.patches() {

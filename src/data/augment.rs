@@ -113,7 +113,7 @@ pub struct AugmentConfig {
     pub height: usize,
     /// Width of the encoder's view in pixels.
     pub width: usize,
-    /// Height of the tokenizer's view in pixels.
+    /// Height of the tokenizer's view in pixels; with both sides 0 there is none.
     pub token_height: usize,
     /// Width of the tokenizer's view in pixels.
     pub token_width: usize,
@@ -151,9 +151,10 @@ impl AugmentConfig {
 
     /// Refuses settings that no image could be varied with.
     pub fn validate(&self) -> Result<()> {
-        let sides = [self.height, self.width, self.token_height, self.token_width];
+        let tokens = [self.token_height, self.token_width];
+        let empty = |sides: [usize; 2]| sides.contains(&0);
         let ordered = |(lo, hi): (f64, f64), top: f64| 0.0 < lo && lo <= hi && hi <= top;
-        let wrong = if sides.contains(&0) {
+        let wrong = if empty([self.height, self.width]) || empty(tokens) && tokens != [0; 2] {
             "a view has no pixels"
         } else if !(0.0..=1.0).contains(&self.jitter) || !(0.0..=1.0).contains(&self.flip) {
             "jitter and flip must lie in 0..1"
@@ -193,7 +194,8 @@ impl AugmentConfig {
 pub struct Views {
     /// `[Ih,Iw,3]`, still to be normalised ([`AugmentConfig::normalise`]).
     pub patch: Image,
-    /// `[Th,Tw,3]`, still to be mapped by `φ` ([`PixelMap::map_pixels`]).
+    /// `[Th,Tw,3]`, still to be mapped by `φ` ([`PixelMap::map_pixels`]); without a pixel where there is no
+    /// tokenizer.
     pub tokens: Image,
 }
 
@@ -201,8 +203,15 @@ pub struct Views {
 /// encoder and Lanczos for the tokenizer.
 pub fn two_views(cfg: &AugmentConfig, image: &Image, rng: &mut Philox) -> Views {
     let crop = cfg.draw_crop(image, true, rng);
-    let patch = resize(&crop, crop.whole(), cfg.height, cfg.width, Filter::Bicubic);
-    let tokens = resize(&crop, crop.whole(), cfg.token_height, cfg.token_width, Filter::Lanczos);
+    views_of(cfg, &crop, crop.whole())
+}
+
+fn views_of(cfg: &AugmentConfig, image: &Image, crop: CropBox) -> Views {
+    let patch = resize(image, crop, cfg.height, cfg.width, Filter::Bicubic);
+    let tokens = match (cfg.token_height, cfg.token_width) {
+        (0, 0) => Image::default(),
+        (height, width) => resize(image, crop, height, width, Filter::Lanczos),
+    };
     Views { patch, tokens }
 }
 
@@ -231,10 +240,7 @@ pub fn eval_view(cfg: &AugmentConfig, image: &Image) -> Vec<f32> {
 /// The central box of the views' aspect, seen by encoder and tokenizer without any chance: what
 /// pictures and metrics of an untouched image use.
 pub fn eval_views(cfg: &AugmentConfig, image: &Image) -> Views {
-    let crop = centre_box(image, cfg.height, cfg.width);
-    let patch = resize(image, crop, cfg.height, cfg.width, Filter::Bicubic);
-    let tokens = resize(image, crop, cfg.token_height, cfg.token_width, Filter::Lanczos);
-    Views { patch, tokens }
+    views_of(cfg, image, centre_box(image, cfg.height, cfg.width))
 }
 
 /// The largest central box with the aspect of `height x width`.
@@ -301,6 +307,11 @@ mod tests {
         assert_eq!(size(&token_view(&cfg, &image, &mut rng)), (10, 14));
         assert_eq!(eval_view(&cfg, &image).len(), 20 * 28 * 3);
         assert_eq!(size(&eval_views(&cfg, &image).tokens), (10, 14));
+        let alone = AugmentConfig { token_height: 0, token_width: 0, ..cfg.clone() };
+        alone.validate().unwrap();
+        let seen = two_views(&alone, &image, &mut Philox::new(5, Purpose::Augment, 1, 3));
+        assert_eq!(seen, Views { tokens: Image::default(), ..two });
+        assert!(AugmentConfig { token_height: 0, ..cfg.clone() }.validate().is_err());
         assert!(AugmentConfig { crop_scale: (0.5, 0.2), ..cfg }.validate().is_err());
     }
 }

@@ -3,7 +3,7 @@
 use super::geometry::CropBox;
 
 /// RGB bytes `[H,W,3]`, row-major.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Rows.
     pub height: usize,

@@ -18,6 +18,8 @@ words! {
         BlockExact = "block_exact",
         /// Exactly `count` patches, each set of them equally likely: the paper's ablation.
         Random = "random",
+        /// No patch: the paper's ablation in which the image stays whole.
+        None = "none",
     }
 }
 
@@ -62,6 +64,9 @@ impl MaskConfig {
     /// Whether blocks fit a grid is tried rather than derived: a law that leaves one of a hundred
     /// masks empty is refused, since a batch without a masked patch has no loss.
     pub fn validate(&self) -> Result<()> {
+        if self.masking == Masking::None {
+            return Ok(());
+        }
         let (h, w, count) = (self.height, self.width, self.count);
         let cells = h * w;
         if count == 0 {
@@ -116,9 +121,9 @@ impl MaskConfig {
     pub fn draw(&self, draws: &mut impl Draws) -> Vec<bool> {
         let mut mask = match self.masking {
             Masking::Block | Masking::BlockExact => self.draw_blocks(draws).0,
-            Masking::Random => vec![false; self.height * self.width],
+            Masking::Random | Masking::None => vec![false; self.height * self.width],
         };
-        if self.masking != Masking::Block {
+        if matches!(self.masking, Masking::BlockExact | Masking::Random) {
             // The blocks never exceed the target, so patches are only ever added.
             let mut free: Vec<usize> = (0..mask.len()).filter(|&i| !mask[i]).collect();
             for _ in 0..self.count - (mask.len() - free.len()) {
@@ -197,6 +202,13 @@ mod tests {
                 assert!(seen.iter().all(|s| s.abs_diff(1550) < 155), "{seen:?}");
             }
         }
+    }
+
+    #[test]
+    fn none_hides_nothing_whatever_the_other_settings() {
+        let cfg = MaskConfig { masking: Masking::None, ..MaskConfig::block(2, 3, 9, 0) };
+        cfg.validate().unwrap();
+        assert_eq!(cfg.draw(&mut Philox::new(1, Purpose::Mask, 0, 0)), [false; 6]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Images in, training samples out.
 //!
 //! Reading order: [`source`] (where images come from), [`decode`](mod@decode), [`geometry`] (which
-//! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`],
+//! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`], [`patches`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
 //! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
 //! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels.
@@ -25,6 +25,7 @@ pub mod image;
 pub mod loader;
 pub mod masking;
 pub mod mixing;
+pub mod patches;
 pub mod pixels;
 pub mod randaugment;
 pub mod resize;
@@ -42,5 +43,6 @@ pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
 pub use mixing::MixConfig;
+pub use patches::PatchGrid;
 pub use source::{Source, SourceOptions, Split};
 pub use subset::Subset;

@@ -5,10 +5,13 @@
 //! y = encoder(images, mask)                      [B,N,C], after the final norm
 //! logits = lm_head(y[masked patches])            [M,V]
 //! ```
+//! A head over pixels, `pixel_head`, has V = 3 P² outputs: the paper's ablation of the tokens.
 
 mod case;
+mod squared;
 
 pub use case::*;
+pub use squared::{squared_errors, squared_errors_backward};
 
 use crate::layers::TRUNC_NORMAL;
 use crate::models::config::BeitConfig;
@@ -21,9 +24,9 @@ use crate::ops::cross_entropy::{Losses, Target};
 use crate::ops::linear::Linear;
 use crate::params::{Ctx, Grad, Layout, Registry};
 use crate::storage::Storage;
-use crate::tensor::{Ids, Tensor};
+use crate::tensor::{Ids, Master, Tensor};
 
-/// Encoder and head over visual tokens: what masked image modelling trains.
+/// Encoder and head over visual tokens or pixels: what masked image modelling trains.
 pub struct MaskedImageModel<B: Storage> {
     /// Sizes.
     pub config: BeitConfig,
@@ -31,7 +34,7 @@ pub struct MaskedImageModel<B: Storage> {
     pub layout: Layout,
     /// Embedding, blocks and final norm.
     pub encoder: Encoder<B>,
-    lm_head: Linear,
+    head: Linear,
 }
 
 /// One (micro-)batch.
@@ -72,29 +75,29 @@ impl<B: Backend> MaskedImageModel<B> {
         let mut reg = Registry::new();
         let parts = EncoderParts { mask_token: true, norm: true };
         let encoder = Encoder::new(bk, &mut reg, &config.encoder, parts);
-        let lm_head =
-            Linear::new(&mut reg, "lm_head", config.encoder.width, config.vocab, TRUNC_NORMAL);
-        Self { config: config.clone(), layout: reg.finish(), encoder, lm_head }
+        let (width, outputs) = (config.encoder.width, config.outputs());
+        let head = Linear::new(&mut reg, config.head.layer(), width, outputs, TRUNC_NORMAL);
+        Self { config: config.clone(), layout: reg.finish(), encoder, head }
     }
 
-    /// -> logits `[M,V]` of the rows asked for.
+    /// -> logits `[M,V]` of the rows asked for, or their pixels.
     pub fn logits(&self, ctx: Ctx<B>, batch: &MaskedBatch<B>) -> Tensor<B> {
         let y = self.encoder.features(ctx, &batch.input(), &[]).y;
-        self.head(ctx, &y.expect("has a norm"), &batch.rows).0
+        self.of_rows(ctx, &y.expect("has a norm"), &batch.rows).0
     }
 
     /// The same, and what backward reads.
     pub fn forward(&self, ctx: Ctx<B>, batch: &MaskedBatch<B>) -> (Tensor<B>, MaskedCache<B>) {
         let (features, encoder) = self.encoder.forward(ctx, &batch.input(), &[]);
         let y = features.y.expect("has a norm"); // [B,N,C]
-        let (logits, hidden) = self.head(ctx, &y, &batch.rows);
+        let (logits, hidden) = self.of_rows(ctx, &y, &batch.rows);
         (logits, MaskedCache { encoder, hidden, all_rows: y.shape().to_vec() })
     }
 
     /// (logits `[M,V]`, their inputs `[M,C]`)
-    fn head(&self, ctx: Ctx<B>, y: &Tensor<B>, rows: &Ids<B>) -> (Tensor<B>, Tensor<B>) {
+    fn of_rows(&self, ctx: Ctx<B>, y: &Tensor<B>, rows: &Ids<B>) -> (Tensor<B>, Tensor<B>) {
         let hidden = ctx.bk.gather_rows_forward(y, rows); // [M,C]
-        (self.lm_head.forward(ctx, &hidden), hidden)
+        (self.head.forward(ctx, &hidden), hidden)
     }
 
     /// Gradients of all parameters from those of the logits; returns that of the images where wanted.
@@ -107,10 +110,10 @@ impl<B: Backend> MaskedImageModel<B> {
         need_dx: bool,
     ) -> Option<Tensor<B>> {
         let MaskedCache { encoder, hidden, all_rows } = cache;
-        // logits = lm_head(hidden)
-        let dhidden = self.lm_head.backward(grad, &hidden, &dlogits);
+        // logits = head(hidden)
+        let dhidden = self.head.backward(grad, &hidden, &dlogits);
         drop((hidden, dlogits));
-        grad.ready(self.lm_head.range());
+        grad.ready(self.head.range());
         // hidden = y[rows]
         let dy = grad.ctx.bk.gather_rows_backward(&batch.rows, &dhidden, &all_rows);
         let upstream = FeatureGradients { dy: Some(dy), taps: Vec::new() };
@@ -133,5 +136,20 @@ impl<B: Backend> MaskedImageModel<B> {
         let (losses, dlogits) = grad.ctx.bk.cross_entropy_backward(logits, &target, scale);
         self.backward(grad, batch, cache, dlogits, false);
         losses
+    }
+
+    /// The same with a head over pixels and its `targets` `[M,V]`: `scale` times the sum of the squared errors. Returns
+    /// the sum of each row, `[M]`.
+    pub fn squared_errors_and_gradients(
+        &self,
+        grad: &mut Grad<B>,
+        batch: &MaskedBatch<B>,
+        targets: &Master<B>,
+        scale: f64,
+    ) -> Master<B> {
+        let (predicted, cache) = self.forward(grad.ctx, batch);
+        let (errors, gradient) = squared_errors_backward(grad.ctx.bk, predicted, targets, scale);
+        self.backward(grad, batch, cache, gradient, false);
+        errors
     }
 }

@@ -3,9 +3,11 @@
 //! No size is a constant of a module; every model is built from one of these, every test from
 //! `test()`, whose sides and grid are uneven on purpose so that a swap of height and width shows.
 
+mod beit;
 mod classifier;
 mod dvae;
 
+pub use beit::{BeitConfig, PatchHead, PixelValues};
 pub use classifier::{ClassifierConfig, Pooling};
 pub use dvae::DvaeConfig;
 
@@ -95,7 +97,12 @@ impl EncoderConfig {
 
     /// The same under a head that chooses from `vocab` visual tokens.
     pub fn with_vocab(self, vocab: usize) -> BeitConfig {
-        BeitConfig { encoder: self, vocab }
+        BeitConfig { encoder: self, head: PatchHead::Tokens(vocab) }
+    }
+
+    /// The same under a head over pixels.
+    pub fn with_pixels(self, values: PixelValues) -> BeitConfig {
+        BeitConfig { encoder: self, head: PatchHead::Pixels(values) }
     }
 
     /// What each block is made of.
@@ -192,56 +199,6 @@ impl EncoderConfig {
     }
 }
 
-/// Sizes of BEiT: the encoder and its masked-image head (`modeling_pretrain.py`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BeitConfig {
-    /// The encoder.
-    #[serde(flatten)]
-    pub encoder: EncoderConfig,
-    /// Visual tokens that the head chooses from.
-    pub vocab: usize,
-}
-
-impl BeitConfig {
-    /// `beit_base_patch16_224_8k_vocab`: 91,965,776 parameters.
-    pub fn base_patch16_224() -> Self {
-        EncoderConfig::base_patch16_224().with_vocab(8192)
-    }
-
-    /// `beit_large_patch16_224_8k_vocab`: 311,534,016 parameters.
-    pub fn large_patch16_224() -> Self {
-        EncoderConfig::large_patch16_224().with_vocab(8192)
-    }
-
-    /// [`EncoderConfig::tiny`] over 512 tokens.
-    pub fn tiny() -> Self {
-        EncoderConfig::tiny().with_vocab(512)
-    }
-
-    /// [`EncoderConfig::small`] over 2048 tokens.
-    pub fn small() -> Self {
-        EncoderConfig::small().with_vocab(2048)
-    }
-
-    /// The smallest that has every part; fits [`DvaeConfig::test`].
-    pub fn test() -> Self {
-        EncoderConfig::test().with_vocab(11)
-    }
-
-    /// Parameters of encoder, mask token, norm and head.
-    pub fn parameters(&self) -> u64 {
-        let [width, vocab] = [self.encoder.width, self.vocab].map(|n| n as u64);
-        self.encoder.parameters() + width + 2 * width + width * vocab + vocab
-    }
-
-    /// Refuses sizes that no model can be built from.
-    pub fn validate(&self) -> Result<()> {
-        self.encoder.validate()?;
-        within("vocab", self.vocab, 2, 1 << 20)?;
-        affordable(self.parameters())
-    }
-}
-
 /// Parameters of a convolution with bias.
 fn conv(input: usize, output: usize, side: usize) -> u64 {
     (input * output * side * side + output) as u64
@@ -293,9 +250,9 @@ pub fn encoder_flops(config: &EncoderConfig) -> f64 {
     config.depth as f64 * block + patch
 }
 
-/// The same with the head over visual tokens on `masked` patches.
+/// The same with the head on `masked` patches.
 pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
-    let head = 2.0 * (masked * config.vocab * config.encoder.width) as f64;
+    let head = 2.0 * (masked * config.outputs() * config.encoder.width) as f64;
     encoder_flops(&config.encoder) + head
 }
 
@@ -316,7 +273,7 @@ mod tests {
             beit.validate().unwrap();
             dvae.validate().unwrap();
             assert_eq!(beit.encoder.grid(), dvae.grid());
-            assert_eq!(beit.vocab, dvae.vocab);
+            assert_eq!(beit.head, PatchHead::Tokens(dvae.vocab));
             assert_eq!(beit.encoder.tokens(), dvae.tokens() + 1);
         }
         assert_eq!(EncoderConfig::base_patch16_224().rel_pos_rows(), 732);

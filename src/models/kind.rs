@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
 use crate::models::classifier::Classifier;
-use crate::models::config::{BeitConfig, ClassifierConfig, DvaeConfig};
+use crate::models::config::{BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues};
 use crate::models::dvae::Dvae;
 use crate::ops::Backend;
 use crate::params::Layout;
@@ -71,14 +71,17 @@ impl ModelConfig {
             Ok(Value::Object(fields)) => fields,
             other => unreachable!("sizes are a JSON object: {other:?}"),
         };
+        let pixels = BeitConfig::test().encoder.with_pixels(PixelValues::Plain);
         let all = [
             Self::Beit(BeitConfig::test()),
+            Self::Beit(pixels),
             Self::Classifier(ClassifierConfig::test()),
             Self::Dvae(DvaeConfig::test()),
         ]
         .map(one);
-        let fields = all.into_iter().find(|fields| fields["kind"] == kind)?;
-        Some(fields.into_iter().map(|(name, _)| name).collect())
+        let of_kind = all.into_iter().filter(|fields| fields["kind"] == kind);
+        let names: BTreeSet<_> = of_kind.flatten().map(|(name, _)| name).collect();
+        (!names.is_empty()).then_some(names)
     }
 
     /// See [`ModelKind::promised`].
@@ -113,12 +116,11 @@ impl ModelKind for BeitConfig {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "encoder, {} parameters\n{}, vocabulary {}",
-            self.parameters(),
-            self.encoder.describe(),
-            self.vocab
-        )
+        let head = match self.head {
+            PatchHead::Tokens(vocab) => format!("vocabulary {vocab}"),
+            PatchHead::Pixels(values) => format!("head over {values} pixels"),
+        };
+        format!("encoder, {} parameters\n{}, {head}", self.parameters(), self.encoder.describe())
     }
 }
 
@@ -189,10 +191,12 @@ mod tests {
     fn every_kind_builds_what_it_promises_and_comes_back_from_its_text() {
         let sizes = EncoderConfig::test().with_width(40);
         let uneven = EncoderConfig { mlp_width: 136, ..sizes }.with_vocab(11);
+        let pixels = EncoderConfig::test().with_pixels(PixelValues::Normalised);
         let class = ClassifierConfig { pooling: Pooling::Class, ..ClassifierConfig::test() };
         for (name, config) in [
             ("beit", ModelConfig::Beit(BeitConfig::test())),
             ("beit", ModelConfig::Beit(uneven)),
+            ("beit", ModelConfig::Beit(pixels)),
             ("classifier", ModelConfig::Classifier(ClassifierConfig::test())),
             ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),

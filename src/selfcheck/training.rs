@@ -53,7 +53,7 @@ fn beit<B: Backend>(bk: &B) -> Vec<f64> {
     let ((h, w), np) = (config.encoder.image, config.encoder.patches());
     let mask: Vec<bool> = (0..IMAGES * np).map(|i| (i + i / np) % 3 == 0).collect();
     let rows = masked_rows(&mask, np);
-    let labels: Vec<u32> = (0..rows.len()).map(|i| (7 * i % config.vocab) as u32).collect();
+    let labels: Vec<u32> = (0..rows.len()).map(|i| (7 * i % config.outputs()) as u32).collect();
     let (labels, m) = (Ids::from_vec(bk, labels, &[rows.len()]), rows.len());
     let mut losses = Vec::new();
     for step in 0..STEPS {

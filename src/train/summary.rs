@@ -2,7 +2,7 @@
 
 use crate::apply::classify::{ClassifierFigures, add_figures};
 use crate::apply::hard_codes::HardCodes;
-use crate::apply::masked::MaskedFigures;
+use crate::apply::masked::{PatchEvaluation, PatchFigures};
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::report::picture::Picture;
@@ -79,14 +79,9 @@ impl TokenizerSummary {
 pub struct PretrainSummary {
     /// Optimizer steps.
     pub steps: u64,
-    /// Masked patches whose token was predicted, over all masked patches of the evaluation images.
-    pub masked_accuracy: f64,
-    /// Share of the most frequent token among the same targets: what a constant guess would reach.
-    pub majority_accuracy: f64,
-    /// 1 / vocabulary.
-    pub chance: f64,
-    /// Mean cross-entropy of the same targets in nats.
-    pub loss: f64,
+    /// How well patches of the evaluation images are predicted.
+    #[serde(flatten)]
+    pub figures: PatchFigures,
     /// Images that were evaluated.
     pub images: usize,
     /// Whether these were kept out of training.
@@ -101,15 +96,11 @@ impl PretrainSummary {
     /// The figures of `seen` at the end of a run.
     pub(super) fn new<B: Backend, T: Task<B>>(
         trained: &Trained<B, T>,
-        seen: &MaskedFigures,
-        vocab: usize,
+        seen: PatchEvaluation,
     ) -> Self {
         Self {
             steps: trained.steps,
-            masked_accuracy: seen.correct as f64 / seen.masked(),
-            majority_accuracy: seen.majority(),
-            chance: 1.0 / vocab as f64,
-            loss: seen.loss / seen.masked(),
+            figures: seen.figures,
             images: seen.images,
             held_out: trained.held_out,
             unreadable: trained.unreadable,
@@ -119,14 +110,13 @@ impl PretrainSummary {
 
     /// Title and figures of the report.
     pub(super) fn page(&self) -> Page {
-        let row = |name: &str, value: f64| [name.to_string(), format!("{value:.4}")];
         Page::new("Pretraining").section(&measured("Figures", self.images, self.held_out)).table(
-            Table::new(&["figure", "value"], 1).rows([
-                row("masked accuracy", self.masked_accuracy),
-                row("share of the most frequent token", self.majority_accuracy),
-                row("chance", self.chance),
-                row("loss, nats", self.loss),
-            ]),
+            Table::new(&["figure", "value"], 1).rows(
+                self.figures
+                    .in_words(4)
+                    .into_iter()
+                    .map(|[name, value, unit]| [name, value + &unit]),
+            ),
         )
     }
 }

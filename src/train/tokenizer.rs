@@ -7,7 +7,7 @@
 use crate::apply::frozen::{broken_parameter, views};
 use crate::apply::hard_codes::{HardCodes, add_hard_codes, hard_codes, mapped};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::config::TokenizerRun;
+use crate::config::{Replace, TokenizerRun};
 use crate::data::augment::token_view;
 use crate::data::pixels::Normalise;
 use crate::data::{AugmentConfig, Image, Labelled, Source, Split, Subset};
@@ -259,6 +259,8 @@ impl<B: Backend> Task<B> for TokenizerTraining {
                 seed: self.config.common.seed,
                 split: Split::Train,
                 normalise: None,
+                masks: None,
+                replace: Replace::MaskToken,
             },
         )?;
         Ok(vec![("original | tokens decoded", picture)])

@@ -42,11 +42,11 @@ pub fn load_weights<B: Storage>(bk: &B, file: &Model, layout: &Layout) -> Result
 }
 
 /// The weights of `RUN|FILE` laid over `initial`, for a model that starts from them: a table of relative
-/// positions that all blocks share may fill those of the blocks, and a head for another vocabulary keeps its
-/// initial values. With it, what became of every tensor.
+/// positions that all blocks share may fill those of the blocks, and a head for another vocabulary or target keeps
+/// its initial values. With it, what became of every tensor.
 pub fn start_from(path: &Path, layout: &Layout, initial: Vec<f32>) -> Result<(Vec<f32>, LoadPlan)> {
     let tensors = load_model(path)?.tensors;
-    let allow = Allow { expand: true, new: &["lm_head."], ..Allow::default() };
+    let allow = Allow { expand: true, new: &["lm_head.", "pixel_head."], ..Allow::default() };
     let plan = LoadPlan::new(&ORIGINAL, layout, &tensors.shapes(), &allow)
         .map_err(|e| Error::format(tensors.path(), e))?;
     let values = plan.apply(initial, |name| tensors.f32s(name).map(|(_, values)| values))?;

@@ -38,7 +38,7 @@ fn gradient(run: &Path) -> Vec<f64> {
     file.f32s("m").unwrap().1.into_iter().map(|m| f64::from(m) / (1.0 - BETA1)).collect()
 }
 
-fn expect_gradient(what: &str, got: &[f64], want: &[f64]) {
+pub fn expect_gradient(what: &str, got: &[f64], want: &[f64]) {
     let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     assert!(largest > 1e-6, "{what}: nothing to compare");
     // Saved in f32, computed in f64.
@@ -46,7 +46,7 @@ fn expect_gradient(what: &str, got: &[f64], want: &[f64]) {
 }
 
 /// The samples of the first step, in order.
-fn first_batch<T: Task<Bk>>(task: &T, batch: usize) -> Vec<T::Sample> {
+pub fn first_batch<T: Task<Bk>>(task: &T, batch: usize) -> Vec<T::Sample> {
     let all = Arc::new(task.open("synthetic:30", Split::Train).unwrap());
     let data = Arc::new(Subset::whole(all));
     assert_eq!(data.len(), 30);

@@ -258,7 +258,8 @@ impl<B: Backend> TwoStages<'_, B> {
         let flags = masks.iter().flatten().map(|&hidden| u32::from(hidden)).collect();
         batch.mask = Ids::from_vec(bk, flags, batch.mask.shape());
         let logits = model.logits(Ctx::new(bk, w), batch).to_f64(bk);
-        let logits = logits.par_chunks_exact(model.config.encoder.patches() * model.config.vocab);
+        let logits =
+            logits.par_chunks_exact(model.config.encoder.patches() * model.config.outputs());
         let images = terms.par_iter_mut().zip(posteriors).zip(logits).zip(masks);
         images.for_each(|(((terms, q), logits), mask)| q.add_prior(logits, mask, terms));
     }

@@ -81,7 +81,7 @@ pub fn of_step(config: &BeitConfig, rows: usize, bf16: bool) -> f64 {
     // Norms, products, attention, GELU and residual sums of a block, forward and backward; embedding,
     // final norm and head.
     let chain = (2 * (8 * config.encoder.depth + 4)) as f64;
-    let longest = [config.encoder.mlp_width, config.vocab, rows].into_iter().max().unwrap_or(1);
+    let longest = [config.encoder.mlp_width, config.outputs(), rows].into_iter().max().unwrap_or(1);
     chain.sqrt() * of_sum(longest as f64)
 }
 

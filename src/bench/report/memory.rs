@@ -36,7 +36,7 @@ pub fn predicted_bytes<B: Storage>(config: &BeitConfig, masked: usize, batch: us
 
 fn of_part(config: &BeitConfig, masked: usize, b: usize, (e, m): (usize, usize)) -> usize {
     let (n, c, h) = (config.encoder.tokens(), config.encoder.width, config.encoder.mlp_width);
-    let (heads, v, (ih, iw)) = (config.encoder.heads, config.vocab, config.encoder.image);
+    let (heads, v, (ih, iw)) = (config.encoder.heads, config.outputs(), config.encoder.image);
     let image = b * ih * iw * 3 * e;
     let bias = if config.encoder.shared_rel_pos_bias { heads * n * n * m } else { 0 };
     let stem = b * n * (c + 2) * m + bias;

@@ -130,8 +130,9 @@ impl TrainArgs {
 /// Arguments of `pretrain`.
 #[derive(Args)]
 pub struct PretrainArgs {
-    /// The tokenizer: a run folder or a .safetensors file with its config.json beside it.
-    #[arg(long, value_name = "RUN|FILE", required_unless_present_any = ["print_config", "resume"])]
+    /// The tokenizer: a run folder or a .safetensors file with its config.json beside it. Not needed with --set
+    /// target=pixels or normalised_pixels.
+    #[arg(long, value_name = "RUN|FILE")]
     tokenizer: Option<String>,
     /// Everything else.
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! The masked image model as a case.
 
 use super::*;
-use crate::models::config::EncoderConfig;
+use crate::models::config::{EncoderConfig, PixelValues};
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
 use crate::tensor::Master;
 
@@ -76,7 +76,7 @@ impl Case for BeitCase {
     }
 }
 
-/// The shared table, own tables with absolute positions, and the plain ViT of the paper.
+/// The shared table, own tables with absolute positions, the plain ViT of the paper, and a head over pixels.
 pub fn cases<V: Visitor>(v: &mut V) {
     let test = EncoderConfig::test();
     let own = EncoderConfig {
@@ -98,4 +98,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         let config = config.with_vocab(11);
         v.visit(BeitCase { instance, batch, config });
     }
+    let config =
+        EncoderConfig { depth: 1, ..EncoderConfig::test() }.with_pixels(PixelValues::Plain);
+    v.visit(BeitCase { instance: "pixels", batch: 2, config });
 }

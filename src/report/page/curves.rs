@@ -12,7 +12,10 @@ pub struct Curve {
 }
 
 /// Curves whose chart has a name of its own.
-const TOGETHER: &[(&str, &[&str])] = &[("accuracy", &["masked_accuracy", "majority_accuracy"])];
+const TOGETHER: &[(&str, &[&str])] = &[
+    ("accuracy", &["masked_accuracy", "patch_accuracy", "majority_accuracy"]),
+    ("loss", &["constant_loss"]),
+];
 
 impl Curve {
     /// The chart that it belongs to: what was measured on held-out images, under `val_`, beside the same

@@ -142,6 +142,7 @@ fn plan<B: Backend>(model: &Model, to: &Classifier<B>) -> Result<LoadPlan, Strin
     let mut spare = vec![
         ("mask_token", "nothing is masked"),
         ("lm_head.", "the head over visual tokens"),
+        ("pixel_head.", "the head over pixels"),
         ("head.", "for other classes or another pooling"),
     ];
     spare.push(match sizes.pooling {
