@@ -58,8 +58,7 @@ pub enum Command {
     /// Compare BEiT's choices on images of one's own: pretraining and fine-tuning for each, one table.
     #[command(
         after_help = "Examples:\n  beit ablate --data photos/train --test photos/test --out runs/ablation\n  beit ablate \
-                      --data synthetic:2000 --test synthetic:500 --rows beit,random-masks,no-pretraining \
-                      --seeds 1 --steps 300 --finetune-steps 200 --out runs/ablation"
+                      --data photos/ --test other-photos/ --rows beit,pixels --seeds 1 --out runs/rows"
     )]
     Ablate(AblateArgs),
     /// Read the classes off a frozen encoder: linear probe on every block, and k-NN.

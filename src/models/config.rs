@@ -95,16 +95,6 @@ impl EncoderConfig {
         Self { width, mlp_width: 4 * width, ..self }
     }
 
-    /// The same under a head that chooses from `vocab` visual tokens.
-    pub fn with_vocab(self, vocab: usize) -> BeitConfig {
-        BeitConfig { encoder: self, head: PatchHead::Tokens(vocab) }
-    }
-
-    /// The same under a head over pixels.
-    pub fn with_pixels(self, values: PixelValues) -> BeitConfig {
-        BeitConfig { encoder: self, head: PatchHead::Pixels(values) }
-    }
-
     /// What each block is made of.
     pub fn block(&self) -> BlockConfig {
         BlockConfig {

@@ -8,7 +8,7 @@
 mod rows;
 mod table;
 
-pub use rows::{AblationRow, Change, ROWS, chosen};
+pub use rows::{AblationChange, AblationMeasure, AblationRow, ROWS, chosen};
 pub use table::{AblationCell, AblationLine, AblationSummary};
 
 use crate::apply::classify::evaluate;
@@ -29,19 +29,8 @@ use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
 use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::save_weights;
-use crate::words::words;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-words! {
-    /// What a row is measured by.
-    AblationMeasure {
-        /// Accuracy on the test images after fine-tuning.
-        Finetune = "finetune",
-        /// The best block's linear probe on the test images.
-        Probe = "probe",
-    }
-}
 
 /// What is compared, and on what.
 pub struct Ablation {
@@ -89,7 +78,8 @@ impl Ablation {
         say: &mut dyn FnMut(&AblationSummary) -> Result<()>,
     ) -> Result<AblationSummary> {
         let tokenizer = self.tokenizer(bk)?;
-        let mut summary = AblationSummary::new(self);
+        let sources = [&self.data, &self.train, &self.test].map(Clone::clone);
+        let mut summary = AblationSummary::new(self.measure, sources, &self.rows);
         for &seed in &self.seeds {
             for (line, row) in self.rows.iter().enumerate() {
                 let cell = self.cell(bk, row, seed, &tokenizer)?;

@@ -102,14 +102,10 @@ impl SmallExample {
             "probe" => line += " --epochs 2",
             "finetune" => line += " --steps 2 --batch 8",
             "ablate" => {
-                let few = " --rows beit,no-pretraining --seeds 1 --steps 2 --finetune-steps 2";
-                line = match line.contains("--rows") {
-                    true => {
-                        line.replace("--steps 300", "--steps 2").replace("-steps 200", "-steps 2")
-                    }
-                    false => line + few,
-                };
-                line += " --tokenizer tokenizer --measure-set batch=8";
+                if !line.contains("--rows") {
+                    line += " --rows beit,no-pretraining --seeds 1";
+                }
+                line += " --steps 2 --finetune-steps 2 --tokenizer tokenizer --measure-set batch=8";
                 line += &options(ENCODER).replace("--batch 16", "--set batch=16")[2..];
             }
             "gradcheck" if line == "gradcheck" => line += " relu",

@@ -34,6 +34,18 @@ impl PatchHead {
     }
 }
 
+impl EncoderConfig {
+    /// The same under a head that chooses from `vocab` visual tokens.
+    pub fn with_vocab(self, vocab: usize) -> BeitConfig {
+        BeitConfig { encoder: self, head: PatchHead::Tokens(vocab) }
+    }
+
+    /// The same under a head over pixels.
+    pub fn with_pixels(self, values: PixelValues) -> BeitConfig {
+        BeitConfig { encoder: self, head: PatchHead::Pixels(values) }
+    }
+}
+
 /// Sizes of BEiT: the encoder and its masked-image head (`modeling_pretrain.py`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BeitFields", into = "BeitFields")]

@@ -2,6 +2,17 @@
 
 use crate::config::PretrainRun;
 use crate::error::{Error, Result};
+use crate::words::words;
+
+words! {
+    /// What a row is measured by.
+    AblationMeasure {
+        /// Accuracy on the test images after fine-tuning.
+        Finetune = "finetune",
+        /// The best block's linear probe on the test images.
+        Probe = "probe",
+    }
+}
 
 /// One row.
 #[derive(Debug)]
@@ -13,7 +24,7 @@ pub struct AblationRow {
     /// Accuracy on ImageNet-1k in the paper's table 4, in percent, where it has the row.
     pub paper: Option<f64>,
     /// What differs in pretraining.
-    pub changes: &'static [Change],
+    pub changes: &'static [AblationChange],
     /// Settings of fine-tuning that go with it.
     pub finetune: &'static [&'static str],
     /// Whether there is any pretraining.
@@ -22,14 +33,14 @@ pub struct AblationRow {
 
 /// A setting of pretraining.
 #[derive(Debug)]
-pub enum Change {
+pub enum AblationChange {
     /// As after `--set`.
     Set(&'static str),
     /// This share of the patches is hidden.
     Masked(f64),
 }
 
-impl Change {
+impl AblationChange {
     /// As after `--set`, where the run is otherwise `usual`.
     pub fn setting(&self, usual: &PretrainRun) -> String {
         match self {
@@ -42,7 +53,7 @@ impl Change {
     }
 }
 
-use Change::{Masked, Set};
+use AblationChange::{Masked, Set};
 
 const USUAL: AblationRow = AblationRow {
     name: "beit",
@@ -153,7 +164,8 @@ pub const ROWS: &[AblationRow] = &[
 impl AblationRow {
     /// Whether its pretraining predicts tokens.
     pub(super) fn needs_tokenizer(&self) -> bool {
-        let pixels = |change: &Change| matches!(change, Set(text) if text.starts_with("target="));
+        let pixels =
+            |change: &AblationChange| matches!(change, Set(text) if text.starts_with("target="));
         self.pretrained && !self.changes.iter().any(pixels)
     }
 }

@@ -1,6 +1,6 @@
 //! The table that an ablation makes.
 
-use super::{Ablation, AblationMeasure};
+use super::rows::{AblationMeasure, AblationRow};
 use crate::report::page::{Page, Table};
 use beit_check::plot::{Bar, Bars};
 use serde::{Deserialize, Serialize};
@@ -81,18 +81,19 @@ impl AblationLine {
 }
 
 impl AblationSummary {
-    pub(super) fn new(ablation: &Ablation) -> Self {
-        let line = |row: &&super::AblationRow| AblationLine {
+    /// The table of these rows before the first is run.
+    pub(super) fn new(
+        measure: AblationMeasure,
+        sources: [String; 3],
+        rows: &[&AblationRow],
+    ) -> Self {
+        let line = |row: &&AblationRow| AblationLine {
             name: row.name.to_owned(),
             what: row.what.to_owned(),
             paper: row.paper,
             cells: Vec::new(),
         };
-        Self {
-            measure: ablation.measure.word().to_owned(),
-            sources: [&ablation.data, &ablation.train, &ablation.test].map(Clone::clone),
-            lines: ablation.rows.iter().map(line).collect(),
-        }
+        Self { measure: measure.word().to_owned(), sources, lines: rows.iter().map(line).collect() }
     }
 
     /// The table in lines of text.
