@@ -585,7 +585,7 @@ fn a_run_starts_from_given_weights() {
 fn a_signal_ends_the_run_inside_a_step() {
     let few = ["--set=epochs=1", "--set=steps=3", "--set=accumulate=16", "--set=val=none"];
     signalled("train-tokenizer", &[TOKENIZER, &few].concat());
-    let few = ["--train=synthetic:32", "--batch=16", "--set=accumulate=16", "--set=val=none"];
+    let few = ["--train=synthetic:32", "--set=accumulate=8", "--set=val=none"];
     signalled("finetune", &[SCRATCH, &["--set=image_size=32"], &few].concat());
 }
 

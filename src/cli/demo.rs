@@ -1,13 +1,17 @@
 //! `beit demo`: the whole road on built-in images, small enough for a laptop.
 
+use crate::apply::classify::{add_figures, evaluate};
+use crate::apply::opened::OpenedClassifier;
 use crate::apply::probe::{Probed, add_to_report, probe};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
+use crate::cli::uses::print_evaluation;
 use crate::config::{
-    Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, Replace, TokenizerRun, document,
+    FinetuneRun, Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, Replace, TokenizerRun,
+    document,
 };
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -17,6 +21,7 @@ use crate::report::about::About;
 use crate::report::page::{Page, Table};
 use crate::run::{Begin, install_interrupt, write_atomic};
 use crate::train::driver::train;
+use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
 use crate::train::summary::{PretrainSummary, TokenizerSummary};
 use crate::train::tokenizer::TokenizerTraining;
@@ -29,8 +34,10 @@ use std::time::Instant;
 const TRAIN: &str = "synthetic:4096";
 /// Scenes that the probe is fitted on, with their classes.
 const PROBE_TRAIN: &str = "synthetic:4096";
-/// Scenes that it is measured on; never among those of training.
+/// Scenes that probe and classifier are measured on; never among those of training.
 const PROBE_TEST: &str = "synthetic:1024";
+/// Optimizer steps of fine-tuning.
+const FINETUNE_STEPS: i64 = 200;
 
 /// Trains a tokenizer and an encoder, probes the encoder and a random one, and writes the report.
 pub fn demo(args: &DemoArgs) -> Result<()> {
@@ -69,16 +76,30 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         ("test", PROBE_TEST.into()),
     ])
     .resolve()?;
-    on_threads(args.threads, || on_device!(chosen, bk => road(&bk, args, &t, &p, &q)))
+    let classifier = out.join("classifier");
+    let f: FinetuneRun = settings(&[
+        ("data", PROBE_TRAIN.into()),
+        ("model", enc.to_string_lossy().as_ref().into()),
+        ("steps", FINETUNE_STEPS.into()),
+    ])
+    .resolve_in(&classifier)?;
+    let settings = DemoSettings { t, p, q, f };
+    on_threads(args.threads, || on_device!(chosen, bk => road(&bk, args, &settings)))
+}
+
+/// Settings of the runs of a demo.
+struct DemoSettings {
+    t: TokenizerRun,
+    p: PretrainRun,
+    q: ProbeRun,
+    f: FinetuneRun,
 }
 
 /// The whole road on one backend.
 fn road<B: Backend>(
     bk: &B,
     args: &DemoArgs,
-    t: &TokenizerRun,
-    p: &PretrainRun,
-    q: &ProbeRun,
+    DemoSettings { t, p, q, f }: &DemoSettings,
 ) -> Result<()> {
     let started = Instant::now();
     let out = &args.out;
@@ -99,6 +120,12 @@ fn road<B: Backend>(
     let random = probe(bk, &start, &ProbeRun { model: "random".into(), ..q.clone() })?;
     print_probe(&pretrained);
     print_probe(&random);
+    let classifier = out.join("classifier");
+    train::<B, Finetuning<B>>(bk, f, &classifier, &begin)?;
+    let opened = OpenedClassifier::open(bk, &classifier)?;
+    let name = classifier.to_string_lossy();
+    let fine_tuned = evaluate(bk, &opened, &name, PROBE_TEST, f.common.max_bad)?;
+    print_evaluation(&fine_tuned);
     let summary = json!({
         "tokenizer": tokenizer,
         "pretrain": encoder,
@@ -108,6 +135,7 @@ fn road<B: Backend>(
             "pretrained_knn": pretrained.best_knn.0,
             "random_init_knn": random.best_knn.0,
         },
+        "finetune": fine_tuned,
     });
     let picture = reconstruction_picture(
         bk,
@@ -125,9 +153,9 @@ fn road<B: Backend>(
     )?;
     let page = Page::new("beit demo")
         .text(
-            "Tokenizer, masked pretraining and linear probe on built-in scenes. The last two \
-                 columns of the picture show what the tokens hold and what the encoder predicts \
-                 for the hidden patches.",
+            "Tokenizer, masked pretraining, linear probe and fine-tuning on built-in scenes. The last \
+             two columns of the picture show what the tokens hold and what the encoder predicts \
+             for the hidden patches.",
         )
         .section("Figures")
         .table(
@@ -149,26 +177,29 @@ fn road<B: Backend>(
                 .rows([
                     ["linear probe, pretrained".into(), format!("{:.3}", pretrained.best_linear.0)],
                     ["linear probe, random".into(), format!("{:.3}", random.best_linear.0)],
+            ["fine-tuned, top-1".into(), format!("{:.3}", fine_tuned.figures.top1)],
                 ]),
         )
         .section("original | masked | tokens decoded | predicted tokens decoded")
         .picture("original | masked | tokens decoded | predicted tokens decoded", &picture);
     let page = add_to_report(add_to_report(page, &pretrained), &random);
+    let page = add_figures(page.section("Fine-tuned classifier"), &fine_tuned.figures);
     let about = About {
         device: bk.describe(),
         data: format!("{TRAIN} to train on, {PROBE_TRAIN} and {PROBE_TEST} for the probe"),
         images: format!("{} fitted, {} measured", pretrained.images.0, pretrained.images.1),
-        steps: Some(tokenizer.steps + encoder.steps),
+        steps: Some(tokenizer.steps + encoder.steps + f.recipe.steps as u64),
         seconds: started.elapsed().as_secs_f64(),
-        settings: [document(t)?, document(p)?, document(q)?].join("\n"),
+        settings: [document(t)?, document(p)?, document(q)?, document(f)?].join("\n"),
         ..About::this_process()
     };
     page.about(&about).write(&out.join("report.html"))?;
     write_atomic(&out.join("summary.json"), format!("{summary:#}\n").as_bytes())?;
     say!(
-        "linear probe: {:.3} pretrained, {:.3} random",
+        "linear probe: {:.3} pretrained, {:.3} random; fine-tuned: {:.3}",
         pretrained.best_linear.0,
-        random.best_linear.0
+        random.best_linear.0,
+        fine_tuned.figures.top1
     );
     print_report(out);
     Ok(())

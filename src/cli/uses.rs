@@ -146,6 +146,13 @@ pub fn tokenize(args: &TokenizeArgs) -> Result<()> {
     })
 }
 
+/// The lines about an evaluated classifier.
+pub fn print_evaluation(summary: &EvaluationSummary) {
+    let [of, on] = [&summary.model, &summary.data].map(|text| shown::line(text));
+    say!("evaluation of {of} on {} images of {on}", summary.figures.images);
+    print_figures(&summary.figures);
+}
+
 /// `beit evaluate`
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let started = Instant::now();
@@ -159,10 +166,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
             Ok((evaluation(&bk, &opened, &model, &args.data, max_bad)?, lock))
         })
     })?;
-    let images = summary.figures.images;
-    let [of, on] = [&summary.model, &summary.data].map(|text| shown::line(text));
-    say!("evaluation of {of} on {images} images of {on}");
-    print_figures(&summary.figures);
+    print_evaluation(&summary);
     if let Some(path) = &args.json {
         write_json(&summary, path)?;
     }
@@ -171,7 +175,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
         let about = About {
             device: chosen.describe(),
             data: summary.data.clone(),
-            images: format!("{images} measured"),
+            images: format!("{} measured", summary.figures.images),
             unreadable: summary.unreadable.clone(),
             seconds: started.elapsed().as_secs_f64(),
             settings: format!("model = {:?}\nmax_bad = {}\n", summary.model, args.common.max_bad),
