@@ -1,5 +1,5 @@
-//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, the
-//! bound, and the figures that say how good they are.
+//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, pages that
+//! answer, the bound, and the figures that say how good they are.
 
 pub mod agreement;
 pub mod attention;
@@ -9,5 +9,6 @@ pub mod frozen;
 pub mod hard_codes;
 mod knn;
 pub mod masked;
+pub mod pages;
 pub mod probe;
 pub mod reconstruct;

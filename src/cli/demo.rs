@@ -119,6 +119,7 @@ fn road<B: Backend>(
             seed: 0,
             split: Split::Test,
             normalise: None,
+            ratios: &[],
         },
     )?;
     let page = Page::new("beit demo")

@@ -13,6 +13,7 @@ mod data;
 mod demo;
 mod device;
 mod elbo;
+mod pages;
 mod presets;
 mod threads;
 
@@ -65,8 +66,10 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
-        Command::Attention(args) => commands::attention(&args).and(done),
-        Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
+        Command::Attention(args) => pages::attention(&args).and(done),
+        Command::Reconstruct(args) => pages::reconstruct(&args).and(done),
+        Command::Atlas(args) => pages::atlas(&args).and(done),
+        Command::Map(args) => pages::map(&args).and(done),
         Command::Elbo(args) => elbo::elbo(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),

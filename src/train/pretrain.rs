@@ -233,6 +233,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
                 seed: self.config.common.seed,
                 split: Split::Train,
                 normalise: None,
+                ratios: &[],
             },
         )?;
         Ok(vec![("original | masked | tokens decoded | predicted tokens decoded", picture)])

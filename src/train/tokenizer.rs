@@ -259,6 +259,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
                 seed: self.config.common.seed,
                 split: Split::Train,
                 normalise: None,
+                ratios: &[],
             },
         )?;
         Ok(vec![("original | tokens decoded", picture)])

@@ -1,5 +1,6 @@
 //! Values of arguments, and what is said where they are none.
 
+use crate::apply::pages::attention::ShownSize;
 use crate::config::Place;
 use crate::error::Error;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -15,6 +16,21 @@ pub(super) fn cpu_or_gpu(text: &str) -> Result<Place, String> {
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|r: &f64| r.is_finite() && *r > 0.0);
     rate.ok_or_else(|| format!("want a number above 0, not {text}"))
+}
+
+/// A share above 0 and below 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|s: &f64| *s > 0.0 && *s < 1.0);
+    share.ok_or_else(|| format!("want a number above 0 and below 1, not {text}"))
+}
+
+/// HEIGHT,WIDTH or the short side.
+pub(super) fn shown_size(text: &str) -> Result<ShownSize, String> {
+    let short = || text.parse().ok().filter(|side| *side > 0).map(ShownSize::Short);
+    let size = pair(text).ok().map(|(height, width)| ShownSize::Exact(height, width));
+    size.or_else(short).ok_or_else(|| {
+        format!("want HEIGHT,WIDTH, as in 480,640, or the short side, as in 480, not {text}")
+    })
 }
 
 /// Two numbers around a comma.
