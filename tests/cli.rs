@@ -9,6 +9,8 @@ mod ablations;
 mod bound;
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/live.rs"]
+mod live;
 #[path = "cli/pages.rs"]
 mod pages;
 #[path = "cli/uses.rs"]
@@ -170,6 +172,57 @@ const FAILS: &[(&str, Line, &str)] = &[
         "attention --model beit --image images/square.png --patch 8 --out x.png",
         "ROW,COL",
     ),
+    (
+        "picture_of_two_images",
+        "attention --model beit --image images/square.png images/other.png --patch 1,1 --out x.png",
+        "ends in .html",
+    ),
+    (
+        "picture_without_a_patch",
+        "attention --model beit --image images/square.png --out x.png",
+        "--patch",
+    ),
+    (
+        "page_of_half_a_patch",
+        "attention --model beit --image images/square.png --image-size 32,30 --out x.html",
+        "image_size 32x30 is not divisible by patch_size 4",
+    ),
+    (
+        "page_of_no_such_block",
+        "attention --model beit --image images/square.png --layer 0,2 --out x.html",
+        "--layer 2: the model has blocks 0 to 1",
+    ),
+    (
+        "page_that_is_too_large",
+        "attention --model beit --image images/square.png --image-size 176 --out x.html",
+        "choose at most",
+    ),
+    (
+        "size_is_none",
+        "attention --model beit --image images/square.png --image-size a --out x.html",
+        "480,640",
+    ),
+    ("atlas_is_no_page", "atlas --tokenizer tokenizer --data images --out x.png", ".html"),
+    (
+        "map_of_no_such_block",
+        "map --model beit --data images --block 3 --out x.html",
+        "blocks 1 to 2",
+    ),
+    (
+        "map_of_broken_images",
+        "map --model beit --data classes --out x.html",
+        "none of 2 images can be read",
+    ),
+    (
+        "ratios_without_a_model",
+        "reconstruct --tokenizer tokenizer --data images --ratios 0.5 --out x.png",
+        "--model",
+    ),
+    (
+        "ratio_of_all",
+        "reconstruct --tokenizer tokenizer --model beit --data images --ratios 0.5,1 --out x.png",
+        "below 1",
+    ),
     ("no_model", "info empty", "empty"),
     (
         "probe_classes_differ",
@@ -322,7 +375,7 @@ fn fails(line: &str, named: &str) -> Result<(), Failed> {
     if said.contains(DEVICE) && !AT_WORK.contains(&named) {
         return Err(format!("names the device before another mistake: {said}").into());
     }
-    match ["new", "x.png", "x.gif"].iter().find(|f| folder().join(f).exists()) {
+    match ["new", "x.png", "x.gif", "x.html"].iter().find(|f| folder().join(f).exists()) {
         Some(file) => Err(format!("{file} is left behind").into()),
         None => Ok(()),
     }
@@ -476,6 +529,7 @@ fn main() {
     trials.push(Trial::test("works/version", version));
     trials.extend(ablations::trials());
     trials.extend(bound::trials());
+    trials.extend(live::trials());
     trials.extend(examples::trials());
     trials.extend(pages::trials());
     trials.extend(uses::trials());

@@ -37,9 +37,13 @@ const FEWEST_MASKS: usize = 256;
 /// Masks to show an encoder that comes without its run's law: 40 % of the patches, in blocks of at least 16 on
 /// a 14x14 grid and 4 on a smaller one.
 pub fn usual_masks((height, width): (usize, usize)) -> MaskConfig {
-    let count = height * width * 2 / 5;
-    let least = if height * width >= 196 { 16 } else { 4.min(count).max(1) };
-    MaskConfig::block(height, width, count.max(1), least)
+    block_masks((height, width), (height * width * 2 / 5).max(1))
+}
+
+/// Masks of at most `count` patches in such blocks.
+pub fn block_masks((height, width): (usize, usize), count: usize) -> MaskConfig {
+    let least = if height * width >= 196 { 16 } else { 4 };
+    MaskConfig::block(height, width, count, least.min(count))
 }
 
 /// Both views of a crop and its mask.

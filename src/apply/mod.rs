@@ -1,5 +1,5 @@
-//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, the
-//! bound, and the figures that say how good they are.
+//! What trained models are good for: linear probe and k-NN, attention maps, reconstructions, pages that
+//! answer, the bound, and the figures that say how good they are.
 
 pub mod agreement;
 pub mod array_file;
@@ -12,6 +12,7 @@ pub mod hard_codes;
 mod knn;
 pub mod masked;
 pub mod opened;
+pub mod pages;
 pub mod predict;
 pub mod probe;
 pub mod reconstruct;

@@ -3,6 +3,7 @@
 mod ablate;
 mod bench;
 mod elbo;
+mod pages;
 mod settings;
 mod uses;
 mod values;
@@ -10,6 +11,7 @@ mod values;
 pub use ablate::AblateArgs;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
+pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
 pub use uses::{
     ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, StreamArgs, TokenizeArgs, UseArgs,
@@ -17,12 +19,11 @@ pub use uses::{
 
 use crate::cli::data::DataCommand;
 use crate::config::Place;
-use crate::data::pixels::Normalise;
 use crate::report::about::VERSION;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
-use values::{cpu_or_gpu, pair, word};
+use values::cpu_or_gpu;
 
 /// BEiT, BERT pre-training of image transformers: tokenizer, masked image modelling, probe and
 /// pictures, every forward and backward written by hand.
@@ -99,14 +100,31 @@ pub enum Command {
                             out and listed in unreadable.txt."
     )]
     Tokenize(TokenizeArgs),
-    /// Draw where each head of a block looks from one patch.
-    #[command(after_help = "Example:\n  beit attention --model runs/beit --image cat.jpg --patch \
-                            3,4 --out cat.png")]
+    /// Draw where each head of a block looks from one patch, or make a page where one picks the patch.
+    #[command(
+        after_help = "Examples:\n  beit attention --model runs/beit --image cat.jpg --out cat.html\n  beit attention \
+                            --model runs/beit --image cat.jpg --image-size 64 --layer 0,1 --out cat.html\n  beit \
+                            attention --model runs/beit --image cat.jpg --patch 3,4 --out cat.png"
+    )]
     Attention(AttentionArgs),
     /// Draw originals and their tokens decoded and, with an encoder, what it sees and predicts.
-    #[command(after_help = "Example:\n  beit reconstruct --tokenizer runs/tokenizer --model \
-                            runs/beit --data photos/ --out grid.png")]
+    #[command(
+        after_help = "Examples:\n  beit reconstruct --tokenizer runs/tokenizer --model runs/beit --data photos/ --out \
+                            grid.png\n  beit reconstruct --tokenizer tokenizer --model beit --data photos/ --ratios \
+                            0.2,0.8 --out a.html"
+    )]
     Reconstruct(ReconstructArgs),
+    /// Make a page of a tokenizer's codebook: each code decoded, its use, patches that have it, neighbours.
+    #[command(
+        after_help = "Example:\n  beit atlas --tokenizer runs/tokenizer --data photos/ --out codes.html"
+    )]
+    Atlas(AtlasArgs),
+    /// Make a page of a data set as an encoder arranges it: principal axes of embeddings, an image at each mark.
+    #[command(
+        after_help = "Examples:\n  beit map --model runs/beit --data photos/ --out map.html\n  beit map --model \
+                            runs/beit --data photos/ --block 1 --what class --images 500 --out map.html"
+    )]
+    Map(MapArgs),
     /// Measure the bound of the two stages on ln p(x), in nats per image and bits per dimension.
     #[command(
         after_help = "Example:\n  beit elbo --tokenizer runs/tokenizer --model runs/beit --data \
@@ -154,61 +172,6 @@ pub struct DemoArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Place,
-}
-
-/// Arguments of `attention`.
-#[derive(Args)]
-pub struct AttentionArgs {
-    /// The encoder: a run folder or a .safetensors file.
-    #[arg(long, value_name = "RUN|FILE")]
-    pub model: PathBuf,
-    /// The image.
-    #[arg(long, value_name = "FILE")]
-    pub image: PathBuf,
-    /// Row and column of the patch that looks, counted from 0.
-    #[arg(long, value_name = "ROW,COL", value_parser = pair)]
-    pub patch: (usize, usize),
-    /// Block, counted from 0 [default: the last].
-    #[arg(long)]
-    pub layer: Option<usize>,
-    /// Mean and deviation of the view [default: those of the model's pretraining].
-    #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
-    pub normalise: Option<Normalise>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: Place,
-    /// The picture.
-    #[arg(long, value_name = "FILE.png")]
-    pub out: PathBuf,
-}
-
-/// Arguments of `reconstruct`.
-#[derive(Args)]
-pub struct ReconstructArgs {
-    /// The tokenizer: a run folder or a .safetensors file.
-    #[arg(long, value_name = "RUN|FILE")]
-    pub tokenizer: PathBuf,
-    /// An encoder, to predict the tokens of the masked patches.
-    #[arg(long, value_name = "RUN|FILE")]
-    pub model: Option<PathBuf>,
-    /// Images.
-    #[arg(long, value_name = "SRC")]
-    pub data: String,
-    /// Rows of the picture.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub images: u16,
-    /// Seed of the masks.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Mean and deviation of the encoder's view [default: those of its pretraining].
-    #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
-    pub normalise: Option<Normalise>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: Place,
-    /// The picture.
-    #[arg(long, value_name = "FILE.png")]
-    pub out: PathBuf,
 }
 
 /// Arguments of `gradcheck`.

@@ -1,20 +1,14 @@
 //! The commands, each as short as its job allows.
 
-use crate::apply::attention::{AttentionMap, attention_picture};
 use crate::apply::classify::ClassifierFigures;
 use crate::apply::probe::{ProbeSummary, Probed};
-use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::apply::{probe as probing, probe};
-use crate::cli::args::{
-    AttentionArgs, FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, ReconstructArgs,
-    TrainArgs,
-};
+use crate::cli::args::{FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, TrainArgs};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, PrecisionChoice, ProbeRun, Replace, document};
+use crate::config::{Place, ProbeRun, document};
 use crate::cpu::Cpu;
-use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::report::about::About;
 use crate::report::page::Page;
@@ -110,42 +104,6 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
         page.write(&out.join("report.html"))?;
         print_report(out);
     }
-    Ok(())
-}
-
-/// `beit attention`
-pub fn attention(args: &AttentionArgs) -> Result<()> {
-    let map = AttentionMap {
-        model: &args.model,
-        image: &args.image,
-        patch: args.patch,
-        layer: args.layer,
-        normalise: args.normalise,
-    };
-    let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
-    let picture = on_device!(chosen, bk => attention_picture(&bk, &map))?;
-    picture.save(&args.out)?;
-    say!("{}", path(&args.out));
-    Ok(())
-}
-
-/// `beit reconstruct`
-pub fn reconstruct(args: &ReconstructArgs) -> Result<()> {
-    let task = Reconstruction {
-        tokenizer: &args.tokenizer,
-        model: args.model.as_deref(),
-        data: &args.data,
-        images: usize::from(args.images),
-        seed: args.seed,
-        split: Split::Test,
-        normalise: args.normalise,
-        masks: None,
-        replace: Replace::MaskToken,
-    };
-    let chosen = Chosen::open(args.device, PrecisionChoice::F32)?;
-    let picture = on_device!(chosen, bk => reconstruction_picture(&bk, &task))?;
-    picture.save(&args.out)?;
-    say!("{}", path(&args.out));
     Ok(())
 }
 
@@ -299,6 +257,6 @@ pub fn print_report(out: &Path) {
 }
 
 /// A path on one line.
-fn path(path: &Path) -> String {
+pub(super) fn path(path: &Path) -> String {
     shown::line(&path.to_string_lossy())
 }

@@ -149,6 +149,7 @@ fn road<B: Backend>(
             normalise: None,
             masks: None,
             replace: Replace::MaskToken,
+            ratios: &[],
         },
     )?;
     let page = Page::new("beit demo")

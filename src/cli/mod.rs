@@ -14,6 +14,7 @@ mod data;
 mod demo;
 mod device;
 mod elbo;
+mod pages;
 mod presets;
 mod threads;
 mod uses;
@@ -72,8 +73,10 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Evaluate(args) => uses::evaluate(&args).and(done),
         Command::Embed(args) => uses::embed(&args).and(done),
         Command::Tokenize(args) => uses::tokenize(&args).and(done),
-        Command::Attention(args) => commands::attention(&args).and(done),
-        Command::Reconstruct(args) => commands::reconstruct(&args).and(done),
+        Command::Attention(args) => pages::attention(&args).and(done),
+        Command::Reconstruct(args) => pages::reconstruct(&args).and(done),
+        Command::Atlas(args) => pages::atlas(&args).and(done),
+        Command::Map(args) => pages::map(&args).and(done),
         Command::Elbo(args) => elbo::elbo(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),

@@ -37,7 +37,7 @@ impl About {
         Self { command, version: VERSION.into(), ..Self::default() }
     }
 
-    /// Names and values.
+    /// Names and values of what is known.
     pub(super) fn rows(&self) -> Vec<[String; 2]> {
         let mut rows = vec![
             ("command", self.command.clone()),
@@ -46,6 +46,7 @@ impl About {
             ("data", self.data.clone()),
             ("images", self.images.clone()),
         ];
+        rows.retain(|(_, value)| !value.is_empty());
         if !self.unreadable.is_empty() {
             rows.push(("unreadable images, left out", self.unreadable.len().to_string()));
         }

@@ -1,8 +1,8 @@
 //! A page: headings, paragraphs, tables, charts and pictures, written once and given as HTML or as
 //! Markdown.
 //!
-//! The HTML is one file that needs no script, font or network, follows the reader's choice of light or
-//! dark, and fits a phone: what is wider scrolls by itself. Everything that comes in as text is escaped
+//! The HTML is one file that needs no font or network, and a script only for a part that answers ([`LivePart`]);
+//! it follows the reader's choice of light or dark, and fits a phone: what is wider scrolls by itself. Everything that comes in as text is escaped
 //! in both forms. Markdown has neither charts nor pictures.
 //!
 //! ```
@@ -17,16 +17,20 @@
 //! assert!(page.markdown().contains("| relu | ~~3.1~~ (error 4e-3, allowed 1e-6) |"));
 //! ```
 
+mod base64;
 mod curves;
+mod live;
 mod table;
 
 pub use curves::Curve;
+pub use live::LivePart;
 pub use table::{Cell, Table};
 
 use super::about::About;
 use super::picture::Picture;
 use crate::atomic::write_atomic;
 use crate::error::Result;
+use base64::base64;
 pub(crate) use beit_check::escape;
 use beit_check::html::document;
 use std::fmt::Write;
@@ -44,6 +48,8 @@ enum PageBlock {
     Chart(String),
     Charts(Vec<String>),
     Picture(String, Vec<u8>),
+    Gallery(Vec<(String, Vec<u8>)>),
+    Live(LivePart),
 }
 
 /// A page under construction.
@@ -105,7 +111,11 @@ impl Page {
         let table = Table::new(&["what", "value"], 2).rows(about.rows());
         let page = self.section("About this run").table(table);
         let page = if about.unreadable.is_empty() { page } else { page.list(&about.named()) };
-        page.folded("All settings", about.settings.trim_end())
+        if about.settings.is_empty() {
+            page
+        } else {
+            page.folded("All settings", about.settings.trim_end())
+        }
     }
 
     /// A table; nothing where it has no rows.
@@ -134,6 +144,17 @@ impl Page {
     /// A picture inside the page; `name` says what it shows.
     pub fn picture(self, name: &str, picture: &Picture) -> Self {
         self.add(PageBlock::Picture(name.into(), picture.png()))
+    }
+
+    /// Pictures beside each other, each over the line that says what it shows.
+    pub fn gallery<'a>(self, pictures: impl IntoIterator<Item = (String, &'a Picture)>) -> Self {
+        let png = |(name, picture): (String, &Picture)| (name, picture.png());
+        self.add(PageBlock::Gallery(pictures.into_iter().map(png).collect()))
+    }
+
+    /// A part that answers to whoever points at it; not in Markdown.
+    pub fn live(self, part: LivePart) -> Self {
+        self.add(PageBlock::Live(part))
     }
 
     fn sections(&self) -> impl Iterator<Item = (usize, &str)> {
@@ -192,10 +213,16 @@ impl PageBlock {
             Self::Table(table) => table.html(),
             Self::Chart(svg) => format!("<div class=\"scroll wide\">{svg}</div>"),
             Self::Charts(svgs) => format!("<div class=charts>{}</div>", svgs.concat()),
-            Self::Picture(name, png) => {
-                let (name, data) = (escape(name), base64(png));
-                format!("<img alt=\"{name}\" src=\"data:image/png;base64,{data}\">")
+            Self::Picture(name, png) => img(name, png),
+            Self::Gallery(pictures) => {
+                let figure = |(name, png): &(String, Vec<u8>)| {
+                    let (img, name) = (img(name, png), escape(name));
+                    format!("<figure>{img}<figcaption>{name}</figcaption></figure>")
+                };
+                let figures: String = pictures.iter().map(figure).collect();
+                format!("<div class=gallery>{figures}</div>")
             }
+            Self::Live(part) => part.html(),
         }
     }
 
@@ -211,40 +238,24 @@ impl PageBlock {
             Self::Code(text) => format!("```\n{text}\n```\n"),
             Self::Folded(heading, text) => format!("### {}\n\n```\n{text}\n```\n", plain(heading)),
             Self::Table(table) => table.markdown(),
-            Self::Chart(_) | Self::Charts(_) | Self::Picture(..) => return None,
+            Self::Chart(_)
+            | Self::Charts(_)
+            | Self::Picture(..)
+            | Self::Gallery(_)
+            | Self::Live(_) => return None,
         })
     }
 }
 
-/// Standard base64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().enumerate().fold(0u32, |w, (i, &b)| w | u32::from(b) << (16 - 8 * i));
-        for i in 0..4 {
-            let letter = ALPHABET[(word >> (18 - 6 * i)) as usize & 63];
-            out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
+fn img(name: &str, png: &[u8]) -> String {
+    let (name, data) = (escape(name), base64(png));
+    format!("<img alt=\"{name}\" src=\"data:image/png;base64,{data}\">")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::plot::{Axis, Plot};
     use super::*;
-
-    #[test]
-    fn base64_of_the_standard() {
-        // RFC 4648, section 10.
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     fn page() -> Page {
         let chart = Plot::new("c", Axis::linear("step"), Axis::linear("nats"))

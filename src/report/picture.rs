@@ -97,14 +97,23 @@ impl Picture {
 
     /// Tiles of one size in rows of `columns`, with nothing between them.
     pub fn grid(tiles: &[Self], columns: usize) -> Self {
+        Self::tiled(tiles, columns.min(tiles.len()), GAP)
+    }
+
+    /// Tiles of one size in rows of `columns`, each right beside the next, for a page to show one of them; the sheet
+    /// is as wide as a full row.
+    pub fn sheet(tiles: &[Self], columns: usize) -> Self {
+        Self::tiled(tiles, columns, 0)
+    }
+
+    fn tiled(tiles: &[Self], columns: usize, gap: usize) -> Self {
         let Some(first) = tiles.first() else { return Self::filled(1, 1, NOTHING) };
         let (h, w) = first.size();
-        let columns = columns.min(tiles.len());
         let rows = tiles.len().div_ceil(columns);
-        let mut out = Self::filled(rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, NOTHING);
+        let mut out = Self::filled(rows * (h + gap) - gap, columns * (w + gap) - gap, NOTHING);
         for (n, tile) in tiles.iter().enumerate() {
             assert_eq!(tile.size(), (h, w), "picture: tiles of one size");
-            let (top, left) = (n / columns * (h + GAP), n % columns * (w + GAP));
+            let (top, left) = (n / columns * (h + gap), n % columns * (w + gap));
             for (i, row) in tile.pixels.chunks_exact(w * CHANNELS).enumerate() {
                 let at = ((top + i) * out.width + left) * CHANNELS;
                 out.pixels[at..at + w * CHANNELS].copy_from_slice(row);
@@ -197,5 +206,14 @@ mod tests {
         assert_eq!(back.get_pixel(far, near).0, [0, 0, 0, 255]);
         assert_eq!(back.get_pixel(near + 2, near).0[3], 0);
         assert_eq!(back.get_pixel(far, far).0[3], 0);
+    }
+
+    #[test]
+    fn a_sheet_is_as_wide_as_a_full_row() {
+        let tiles = [1, 2, 3].map(|red| Picture::new(2, 3, [red, 0, 0]));
+        let sheet = Picture::sheet(&tiles, 2);
+        assert_eq!((sheet.size(), Picture::sheet(&tiles, 8).size()), ((4, 6), (2, 24)));
+        assert_eq!([0, 3].map(|x| sheet.pixels[x * CHANNELS]), [1, 2]);
+        assert_eq!(sheet.pixels[2 * 6 * CHANNELS], 3);
     }
 }

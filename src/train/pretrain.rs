@@ -283,6 +283,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
                 normalise: None,
                 masks: own_law.then_some(self.predict.masks),
                 replace: self.config.replace,
+                ratios: &[],
             },
         )?;
         Ok(vec![("original | masked | tokens decoded | predicted tokens decoded", picture)])

@@ -261,6 +261,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
                 normalise: None,
                 masks: None,
                 replace: Replace::MaskToken,
+                ratios: &[],
             },
         )?;
         Ok(vec![("original | tokens decoded", picture)])

@@ -1,5 +1,6 @@
 //! Values of arguments, and what is said where they are none.
 
+use crate::apply::pages::attention::ShownSize;
 use crate::config::Place;
 use crate::error::Error;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -21,6 +22,21 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| format!("want a number from 0 to 1, not {text}"))
+}
+
+/// A share above 0 and below 1.
+pub(super) fn part(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|s: &f64| *s > 0.0 && *s < 1.0);
+    share.ok_or_else(|| format!("want a number above 0 and below 1, not {text}"))
+}
+
+/// HEIGHT,WIDTH or the short side.
+pub(super) fn shown_size(text: &str) -> Result<ShownSize, String> {
+    let short = || text.parse().ok().filter(|side| *side > 0).map(ShownSize::Short);
+    let size = pair(text).ok().map(|(height, width)| ShownSize::Exact(height, width));
+    size.or_else(short).ok_or_else(|| {
+        format!("want HEIGHT,WIDTH, as in 480,640, or the short side, as in 480, not {text}")
+    })
 }
 
 /// Two numbers around a comma.
