@@ -184,7 +184,7 @@ impl FinetuneRun {
     /// How images are mixed, where they are.
     pub fn mixing(&self) -> Option<MixConfig> {
         let on = self.mix_prob > 0.0 && (self.mixup > 0.0 || self.cutmix > 0.0);
-        on.then(|| MixConfig {
+        on.then_some(MixConfig {
             mode: self.mix_mode,
             mixup_alpha: self.mixup,
             cutmix_alpha: self.cutmix,

@@ -237,7 +237,6 @@ impl LoadPlan {
 }
 
 /// One line per kind of fate: how many tensors, and which.
-
 impl fmt::Display for LoadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, word) in KINDS.iter().enumerate() {

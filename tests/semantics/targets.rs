@@ -227,7 +227,11 @@ fn every_ablation_is_the_sum_over_its_images_by_hand() {
         let task = Pretraining::<Bk>::new(&bk, &config).unwrap();
         let samples = task.collate(first_batch(&task, BATCH), START);
         let want = by_hand(&bk, &ablation, &config, &samples);
-        for parts in [vec![0..BATCH], vec![0..3, 3..BATCH]] {
+        for cut in [0, 3] {
+            let parts = [0..cut, cut..BATCH]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>();
             let got = gradient(&bk, &task, &samples, &parts);
             expect_gradient(&name, &got, &want);
             let token = of_mask_token(&bk, &config, &got);

@@ -3,22 +3,21 @@
 
 use super::maps::{OUTLINED, QuantisedRows, block_characters};
 use crate::apply::frozen::views;
+use crate::apply::opened::OpenedEncoder;
 use crate::data::augment::{centre_box, eval_crop};
 use crate::data::decode::{DecodeOptions, decode};
 use crate::data::pixels::Normalise;
 use crate::data::resize::{Filter, resize};
 use crate::data::{AugmentConfig, Image};
 use crate::error::{Error, Result};
-use crate::models::beit::MaskedImageModel;
-use crate::models::config::{BeitConfig, EncoderConfig};
+use crate::models::config::EncoderConfig;
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
-use crate::params::{Ctx, Params};
+use crate::params::Ctx;
 use crate::report::page::{LivePart, Page};
 use crate::report::picture::Picture;
 use crate::run::{not_interrupted, work_begins};
 use crate::tensor::Tensor;
-use crate::weights::{load_model, load_weights};
 use std::path::{Path, PathBuf};
 
 /// Characters of attention that a page may hold.
@@ -72,8 +71,8 @@ pub fn attention_pages<B: Backend>(
     task: &AttentionPages,
     mut write: impl FnMut(usize, Page) -> Result<()>,
 ) -> Result<()> {
-    let file = load_model(task.model)?;
-    let config = file.sizes::<BeitConfig>()?.encoder.clone();
+    let opened = OpenedEncoder::open(bk, task.model)?;
+    let config = opened.sizes().clone();
     let layers = layers(task.layers, config.depth)?;
     let images = task.images.iter().map(|path| decode(path, &DecodeOptions::default()));
     let images = images.collect::<Result<Vec<_>>>()?;
@@ -84,9 +83,7 @@ pub fn attention_pages<B: Backend>(
     for &image in &sizes {
         check(&EncoderConfig { image, ..config.clone() }, &layers, task.patch)?;
     }
-    let model = MaskedImageModel::new(bk, file.sizes()?);
-    let w = load_weights(bk, &file, &model.layout)?;
-    let normalise = task.normalise.or(file.normalise).unwrap_or(Normalise::Half);
+    let normalise = task.normalise.unwrap_or(opened.normalise);
     work_begins();
     for (n, (image, size)) in images.iter().zip(sizes).enumerate() {
         not_interrupted()?;
@@ -99,7 +96,7 @@ pub fn attention_pages<B: Backend>(
             }
         };
         let seen = ViewedImage { shown: &shown, name: &task.images[n], layers: &layers };
-        write(n, page(bk, (&model, &w), &augment, &seen, task.patch))?;
+        write(n, page(bk, &opened, &augment, &seen, task.patch))?;
     }
     Ok(())
 }
@@ -151,7 +148,7 @@ struct ViewedImage<'a> {
 
 fn page<B: Backend>(
     bk: &B,
-    (model, w): (&MaskedImageModel<B>, &Params<B>),
+    opened: &OpenedEncoder<B>,
     augment: &AugmentConfig,
     seen: &ViewedImage,
     patch: Option<(usize, usize)>,
@@ -159,9 +156,9 @@ fn page<B: Backend>(
     let ViewedImage { shown, name, layers } = seen;
     let (ih, iw) = (shown.height, shown.width);
     let images = Tensor::from_f32(bk, augment.normalise().apply(shown), &[1, ih, iw, 3]);
-    let (ctx, input) = (Ctx::new(bk, w), EncoderInput::of(&images));
-    let probs = model.encoder.attention_probs(ctx, &input, layers);
-    let sizes = &model.config.encoder;
+    let (ctx, input) = (Ctx::new(bk, &opened.w), EncoderInput::of(&images));
+    let probs = opened.encoder().attention_probs(ctx, &input, layers);
+    let sizes = opened.sizes();
     let mut rows = QuantisedRows::default();
     probs.iter().for_each(|probs| rows.push_block(&probs.to_f64(bk), sizes.heads));
     let grid = EncoderConfig { image: (ih, iw), ..sizes.clone() }.grid();

@@ -2,22 +2,21 @@
 
 use super::pca::{PrincipalAxes, principal_axes};
 use crate::apply::frozen::{spread, views};
+use crate::apply::opened::OpenedEncoder;
 use crate::data::augment::{centre_box, eval_view};
 use crate::data::loader::{BadImages, map_items};
 use crate::data::pixels::Normalise;
 use crate::data::resize::{Filter, resize};
 use crate::data::{AugmentConfig, Image, Source, SourceOptions, Split};
 use crate::error::{Error, Result};
-use crate::models::beit::MaskedImageModel;
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
-use crate::params::{Ctx, Params};
+use crate::params::Ctx;
 use crate::real::Float;
 use crate::report::page::{LivePart, Page};
 use crate::report::picture::Picture;
 use crate::run::{Progress, is_news, not_interrupted, note};
 use crate::tensor::Tensor;
-use crate::weights::{load_model, load_weights};
 use crate::words::words;
 use std::path::Path;
 
@@ -71,20 +70,18 @@ struct Embedded {
 
 /// The page.
 pub fn map_page<B: Backend>(bk: &B, task: &MapTask) -> Result<Page> {
-    let file = load_model(task.model)?;
-    let model = MaskedImageModel::new(bk, file.sizes()?);
-    let (size, depth) = (model.config.encoder.image, model.config.encoder.depth);
+    let opened = OpenedEncoder::open(bk, task.model)?;
+    let (size, depth) = (opened.sizes().image, opened.sizes().depth);
     let block = task.block.unwrap_or(depth);
     if !(1..=depth).contains(&block) {
         return Err(Error::config(format!("--block {block}: the model has blocks 1 to {depth}")));
     }
-    let w = load_weights(bk, &file, &model.layout)?;
     let source = Source::open_aloud(task.data, &SourceOptions::new(Split::Test, 0))?;
-    let normalise = task.normalise.or(file.normalise).unwrap_or(Normalise::Half);
+    let normalise = task.normalise.unwrap_or(opened.normalise);
     let augment = views(size, size, normalise);
     let tap = Tap { block, what: task.what };
-    let found = embedded(bk, (&model, &w), &source, &augment, &tap, task.images)?;
-    let axes = principal_axes(&found.points, model.config.encoder.width, 2);
+    let found = embedded(bk, &opened, &source, &augment, &tap, task.images)?;
+    let axes = principal_axes(&found.points, opened.sizes().width, 2);
     Ok(page(task, block, &source, &found, &axes))
 }
 
@@ -96,7 +93,7 @@ struct Tap {
 
 fn embedded<B: Backend>(
     bk: &B,
-    (model, w): (&MaskedImageModel<B>, &Params<B>),
+    opened: &OpenedEncoder<B>,
     source: &Source,
     augment: &AugmentConfig,
     tap: &Tap,
@@ -127,7 +124,7 @@ fn embedded<B: Backend>(
             pixels.extend(image.view);
         }
         let images = Tensor::from_f32(bk, pixels, &shape);
-        found.points.extend(features(bk, model, w, &images, tap));
+        found.points.extend(features(bk, opened, &images, tap));
     }
     progress.finish();
     if found.index.is_empty() {
@@ -139,13 +136,12 @@ fn embedded<B: Backend>(
 /// Rows `[B,C]`.
 fn features<B: Backend>(
     bk: &B,
-    model: &MaskedImageModel<B>,
-    w: &Params<B>,
+    opened: &OpenedEncoder<B>,
     images: &Tensor<B>,
     tap: &Tap,
 ) -> Vec<f64> {
-    let (ctx, input) = (Ctx::new(bk, w), EncoderInput::of(images));
-    let stream = model.encoder.features(ctx, &input, &[tap.block]).taps.remove(0); // [B,N,C]
+    let (ctx, input) = (Ctx::new(bk, &opened.w), EncoderInput::of(images));
+    let stream = opened.encoder().features(ctx, &input, &[tap.block]).taps.remove(0); // [B,N,C]
     match tap.what {
         MappedFeature::Mean => bk.mean_pool_forward(&stream).to_f64(bk),
         MappedFeature::Class => {

@@ -106,7 +106,7 @@ pub(super) fn views(
             Some(law) => Recolour::RandAugment(law),
             None => Recolour::Jitter(config.jitter),
         },
-        erasing: (config.erase > 0.0).then(|| Erasing {
+        erasing: (config.erase > 0.0).then_some(Erasing {
             probability: config.erase,
             fill: config.erase_fill,
             count: 1..=config.erase_count,
