@@ -251,7 +251,7 @@ const SCRATCH: &[&str] =
 
 const PIXELS: &[&str] = &[
     "--data=synthetic:64",
-    "--epochs=2",
+    "--epochs=10",
     "--batch=16",
     "--set=target=normalised_pixels",
     "--set=replace=random_patch",

@@ -7,7 +7,7 @@ mod beit;
 mod classifier;
 mod dvae;
 
-pub use beit::{BeitConfig, PatchHead, PixelValues};
+pub use beit::{BeitConfig, PatchHead, PixelValues, forward_flops};
 pub use classifier::{ClassifierConfig, Pooling};
 pub use dvae::DvaeConfig;
 
@@ -238,12 +238,6 @@ pub fn encoder_flops(config: &EncoderConfig) -> f64 {
     let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
     let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
     config.depth as f64 * block + patch
-}
-
-/// The same with the head on `masked` patches.
-pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
-    let head = 2.0 * (masked * config.outputs() * config.encoder.width) as f64;
-    encoder_flops(&config.encoder) + head
 }
 
 #[cfg(test)]

@@ -217,3 +217,26 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
         v.visit(LinearCase { instance, rows: 6304, input, output, bias: true });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gradients are added to what is there, of wide weights too.
+    #[test]
+    fn wide_gradients_are_added() {
+        let (bk, mut reg) = (Cpu::<f64>::new(), Registry::new());
+        let p = Linear::new(&mut reg, "l", 300, 2, Init::Constant(1.0));
+        let layout = reg.finish();
+        let w = Params::zeros(&bk, &layout);
+        let ones = vec![1.0; crate::params::arena_len(&layout)];
+        let mut g = Params::from_host(&bk, &layout, &ones);
+        let x = Tensor::from_f64(&bk, &vec![0.5; 3 * 300], &[3, 300]);
+        let dy = Tensor::from_f64(&bk, &[2.0; 6], &[3, 2]);
+        p.backward(&mut Grad::new(Ctx::new(&bk, &w), &mut g), &x, &dy);
+        let got = g.to_host(&bk);
+        let bias = p.expect_bias("test").range.clone();
+        assert!(got[p.weight.range.clone()].iter().all(|g| *g == 1.0 + 3.0 * 2.0 * 0.5));
+        assert!(got[bias].iter().all(|g| *g == 1.0 + 3.0 * 2.0));
+    }
+}

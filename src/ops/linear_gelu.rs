@@ -147,10 +147,13 @@ pub fn cases<V: Visitor>(v: &mut V) {
     ] {
         v.visit(LinearGeluCase { instance, rows, input, output });
     }
-    // 1024 rows of 16 numbers are a task.
-    for (instance, rows, input, output) in
-        [("task_and_one", 1025, 3, 16), ("many_tasks", 3079, 2, 16), ("sum_and_one", 513, 5, 3)]
-    {
+    // 1024 rows of 16 numbers are a task. The last is as wide as MLPs of real models.
+    for (instance, rows, input, output) in [
+        ("task_and_one", 1025, 3, 16),
+        ("many_tasks", 3079, 2, 16),
+        ("sum_and_one", 513, 5, 3),
+        ("broad", 2, 3, 2049),
+    ] {
         v.visit(Large(LinearGeluCase { instance, rows, input, output }));
     }
 }

@@ -313,6 +313,22 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
 mod tests {
     use super::*;
 
+    /// The first number of each patch, row by row, on a grid that is wider than high.
+    #[test]
+    fn patches_are_in_the_order_of_the_image() {
+        let (bk, mut registry) = (Cpu::<f64>::new(), Registry::new());
+        let p = PatchEmbed::new(&mut registry, 2, 1, Init::Constant(0.0));
+        let layout = registry.finish();
+        let mut values = vec![0.0; crate::params::arena_len(&layout)];
+        values[p.weight.range.start] = 1.0;
+        let w = Params::from_host(&bk, &layout, &values);
+        let pixels: Vec<f64> = (0..4 * 14 * 3).map(f64::from).collect();
+        let e = p.forward(Ctx::new(&bk, &w), &Tensor::from_f64(&bk, &pixels, &[1, 4, 14, 3]));
+        let first = |row: u32, col: u32| f64::from((2 * row * 14 + 2 * col) * 3);
+        let want: Vec<f64> = (0..14).map(|i| first(i / 7, i % 7)).collect();
+        assert_eq!(e.to_f64(&bk), want);
+    }
+
     #[test]
     #[should_panic(
         expected = "patch_embed: x is [1, 6, 8, 3], expected sides divisible by the patch side 4"

@@ -1,6 +1,6 @@
 //! Sizes of BEiT, and what its head says of a patch.
 
-use super::{EncoderConfig, affordable, within};
+use super::{EncoderConfig, affordable, encoder_flops, within};
 use crate::error;
 use crate::words::words;
 use serde::{Deserialize, Serialize};
@@ -138,4 +138,10 @@ impl TryFrom<BeitFields> for BeitConfig {
         };
         Ok(Self { encoder, head })
     }
+}
+
+/// The same with the head on `masked` patches.
+pub fn forward_flops(config: &BeitConfig, masked: usize) -> f64 {
+    let head = 2.0 * (masked * config.outputs() * config.encoder.width) as f64;
+    encoder_flops(&config.encoder) + head
 }
