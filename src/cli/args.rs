@@ -38,7 +38,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// The whole road on built-in images: tokenizer, pretraining, probe, report. About 4 minutes.
+    /// The whole road on built-in images: tokenizer, pretraining, probe, fine-tuning, report. About 4 minutes.
     #[command(after_help = "Example:\n  beit demo --out runs/demo")]
     Demo(DemoArgs),
     /// Train a visual tokenizer (discrete VAE) on a source of images.
