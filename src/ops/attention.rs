@@ -241,7 +241,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("head_17", [4, 3, 2, 17], true),
         ("head_63", [2, 5, 1, 63], true),
         ("two_in_a_group", [5, 3, 9, 2], true),
-        ("sixteen_groups", [40, 5, 1, 2], true),
+        ("sixteen_groups", [48, 5, 1, 2], true),
         ("many_heads", [2, 3, 25, 1], false),
     ] {
         v.visit(AttentionCase { instance, dims: Dims { batch, tokens, heads, head }, bias });
