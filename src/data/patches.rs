@@ -66,7 +66,7 @@ impl PatchGrid {
     }
 }
 
-/// Mean and deviation of a patch's numbers, the variance unbiased and [`EPS`] above itself.
+/// Mean and deviation of a patch's numbers, the variance unbiased and 1e-6 above itself.
 pub fn patch_moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
