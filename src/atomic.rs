@@ -9,6 +9,7 @@ pub(crate) mod record;
 
 use crate::error::{Error, Result};
 use layer::{PREFIX, RANDOM, SUFFIX, Temporary};
+use serde::Serialize;
 use std::fs::DirEntry;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,12 @@ use std::path::{Path, PathBuf};
 /// Writes `bytes` to `path`, replacing what was there in one step.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// Writes plain numbers and names as indented JSON with a line break at the end.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).expect("plain numbers and names");
+    write_atomic(path, format!("{text}\n").as_bytes())
 }
 
 /// Like [`write_atomic`] for content that is produced while it is written.

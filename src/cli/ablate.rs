@@ -7,7 +7,7 @@ use crate::cli::on_threads;
 use crate::config::{Layers, PrecisionChoice, Preset};
 use crate::error::Result;
 use crate::report::about::About;
-use crate::run::{claim, install_interrupt, write_atomic};
+use crate::run::{claim, install_interrupt, write_json};
 use crate::train::ablate::{Ablation, AblationMeasure, AblationSummary, chosen as rows};
 use std::time::Instant;
 use toml::Value;
@@ -49,8 +49,7 @@ pub fn ablate(args: &AblateArgs) -> Result<()> {
     install_interrupt()?;
     let _lock = claim(&args.out)?;
     let mut write = |summary: &AblationSummary| -> Result<()> {
-        let json = serde_json::to_string_pretty(summary).expect("plain numbers and names");
-        write_atomic(&args.out.join("ablation.json"), format!("{json}\n").as_bytes())?;
+        write_json(&args.out.join("ablation.json"), summary)?;
         let about = About {
             device: chosen.describe(),
             data: summary.sources.join(", "),

@@ -12,7 +12,7 @@ use crate::cli::on_threads;
 use crate::config::{Place, PrecisionChoice};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::run::{claim, write_atomic};
+use crate::run::{claim, write_atomic, write_json};
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub fn bench(command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::Data { data: source, preset, rate, json } => {
             let result = data::run(source, sizes(preset)?, *rate)?;
             say!("{}", result.table());
-            write_json(json.as_deref(), &result).and(done)
+            write_where(json.as_deref(), &result).and(done)
         }
     }
 }
@@ -64,7 +64,10 @@ fn ops_command(args: &OpsArgs) -> Result<()> {
     let [case, pass, median, runs, gflops, gbps] = columns;
     say!("{case:<44} {pass:<8} {median:>28} {runs:>5} {gflops:>8} {gbps:>8}  of the roof");
     rows.iter().for_each(say_op);
-    write_json(args.json.as_deref(), &OpsResult { device, emulated, preset, batch, ceilings, rows })
+    write_where(
+        args.json.as_deref(),
+        &OpsResult { device, emulated, preset, batch, ceilings, rows },
+    )
 }
 
 fn say_op(row: &OpTime) {
@@ -102,7 +105,7 @@ fn report_command(args: &ReportArgs) -> Result<ExitCode> {
     }
     let page = report::page(&report, &command);
     let file = |name: &str| args.out.join(name);
-    write_json(Some(&file("report.json")), &report)?;
+    write_json(&file("report.json"), &report)?;
     write_atomic(&file("report.md"), page.markdown().as_bytes())?;
     page.write(&file("report.html"))?;
     say!("report: {}", file("report.html").display());
@@ -190,11 +193,9 @@ fn step_command(args: &StepArgs) -> Result<()> {
     let (device, emulated) = (chosen.describe(), chosen.is_emulated());
     let preset = args.preset.as_str();
     let labelled = LabelledResult { device, emulated, peak_device_mib, preset, result: &r };
-    write_json(args.json.as_deref(), &labelled)
+    write_where(args.json.as_deref(), &labelled)
 }
 
-fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let text = serde_json::to_string_pretty(value).expect("plain numbers and names");
-    write_atomic(path, format!("{text}\n").as_bytes())
+fn write_where(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
+    path.map_or(Ok(()), |path| write_json(path, value))
 }

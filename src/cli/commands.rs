@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::report::about::About;
 use crate::report::page::Page;
-use crate::run::{claim, install_interrupt, write_atomic};
+use crate::run::{claim, install_interrupt, write_json};
 use crate::shown;
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
@@ -89,8 +89,7 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     })?;
     print_probe(&summary);
     if let Some(out) = &args.out {
-        let json = serde_json::to_string_pretty(&summary).expect("plain numbers and names");
-        write_atomic(&out.join("summary.json"), format!("{json}\n").as_bytes())?;
+        write_json(&out.join("summary.json"), &summary)?;
         let about = About {
             device: chosen.describe(),
             data: format!("{} to fit on, {} to measure on", config.train, config.test),
@@ -162,8 +161,7 @@ fn gradcheck_cuda(ordinal: usize, args: &GradcheckArgs) -> Result<ExitCode> {
                 "tokens_agree_percent": tokens,
                 "kernels_registers_shared_local": kernels,
             });
-            let json = serde_json::to_string_pretty(&json).expect("plain numbers and names");
-            write_atomic(path, format!("{json}\n").as_bytes())?;
+            write_json(path, &json)?;
         }
         rows.iter().all(Parity::passed)
     } else {

@@ -6,7 +6,7 @@ use crate::data::subset::held_out;
 use crate::data::survey::Survey;
 use crate::data::{Source, SourceOptions, Split};
 use crate::error::{Error, Result};
-use crate::run::write_atomic;
+use crate::run::write_json;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -102,8 +102,7 @@ pub fn data(command: &DataCommand) -> Result<ExitCode> {
     runs.iter().for_each(|run| say_run(run, survey.listed));
     if let Some(path) = &args.json {
         let report = DataReport { source: &args.source, survey: &survey, runs: &runs };
-        let text = serde_json::to_string_pretty(&report).expect("plain numbers and names");
-        write_atomic(path, format!("{text}\n").as_bytes())?;
+        write_json(path, &report)?;
     }
     verdict(args, &survey, &runs)
 }

@@ -8,8 +8,7 @@ use crate::cli::on_threads;
 use crate::config::PrecisionChoice;
 use crate::error::Result;
 use crate::report::about::About;
-use crate::run::{claim, write_atomic};
-use std::path::Path;
+use crate::run::{claim, write_json};
 use std::time::Instant;
 
 /// Measures, prints, writes.
@@ -36,10 +35,10 @@ pub fn elbo(args: &ElboArgs) -> Result<()> {
     })?;
     summary.lines().iter().for_each(|line| say!("{line}"));
     if let Some(path) = &args.json {
-        write_json(&summary, path)?;
+        write_json(path, &summary)?;
     }
     if let Some(out) = &args.out {
-        write_json(&summary, &out.join("summary.json"))?;
+        write_json(&out.join("summary.json"), &summary)?;
         let about = About {
             device: chosen.describe(),
             data: summary.data.clone(),
@@ -53,11 +52,6 @@ pub fn elbo(args: &ElboArgs) -> Result<()> {
         print_report(out);
     }
     Ok(())
-}
-
-fn write_json(summary: &BoundSummary, path: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(summary).expect("plain numbers and names");
-    write_atomic(path, format!("{json}\n").as_bytes())
 }
 
 /// What the figures depend on, as far as it can be given.

@@ -15,7 +15,7 @@ use crate::cli::on_threads;
 use crate::config::PrecisionChoice;
 use crate::error::{Error, Result};
 use crate::report::about::About;
-use crate::run::{PendingFile, claim, install_interrupt, write_atomic};
+use crate::run::{PendingFile, claim, install_interrupt, write_json};
 use crate::shown;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -168,10 +168,10 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     })?;
     print_evaluation(&summary);
     if let Some(path) = &args.json {
-        write_json(&summary, path)?;
+        write_json(path, &summary)?;
     }
     if let Some(out) = &args.out {
-        write_json(&summary, &out.join("summary.json"))?;
+        write_json(&out.join("summary.json"), &summary)?;
         let about = About {
             device: chosen.describe(),
             data: summary.data.clone(),
@@ -185,9 +185,4 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
         print_report(out);
     }
     Ok(())
-}
-
-fn write_json(summary: &EvaluationSummary, path: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(summary).expect("plain numbers and names");
-    write_atomic(path, format!("{json}\n").as_bytes())
 }

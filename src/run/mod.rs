@@ -16,7 +16,7 @@ mod metrics;
 #[cfg(test)]
 mod powerloss;
 
-pub use crate::atomic::{PendingFile, write_atomic, write_atomic_with};
+pub use crate::atomic::{PendingFile, write_atomic, write_atomic_with, write_json};
 pub use crate::progress::{Progress, is_news, note, note_with_work, work_begins};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
 pub use folder::{Begin, Lock, Opened, RunDir, claim};

@@ -23,7 +23,7 @@ use crate::models::beit::MaskedImageModel;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
 use crate::params::{Params, initial_values};
-use crate::run::{Begin, note, write_atomic};
+use crate::run::{Begin, note, write_json};
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
@@ -147,8 +147,7 @@ impl Ablation {
         };
         let seconds = started.elapsed().as_secs_f64();
         let cell = AblationCell { seed, accuracy, measured, seconds, settings };
-        let json = serde_json::to_string_pretty(&cell).expect("plain numbers");
-        write_atomic(&done, format!("{json}\n").as_bytes())?;
+        write_json(&done, &cell)?;
         Ok(cell)
     }
 
