@@ -182,6 +182,18 @@ pub struct Cost {
     pub elements_backward: f64,
 }
 
+impl Cost {
+    /// Of a whole model with so many parameters, whose backward pass is two products for each of the forward pass.
+    pub fn of_model(flops: f64, parameters: f64) -> Self {
+        Self {
+            flops_forward: flops,
+            flops_backward: 2.0 * flops,
+            elements_forward: parameters,
+            elements_backward: 2.0 * parameters,
+        }
+    }
+}
+
 /// How many roundings a number of the result has behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {

@@ -67,12 +67,7 @@ impl Case for BeitCase {
         let elements = crate::params::compact_len(
             &MaskedImageModel::new(&crate::cpu::Cpu::<f32>::new(), &self.config).layout,
         ) as f64;
-        Cost {
-            flops_forward: flops,
-            flops_backward: 2.0 * flops,
-            elements_forward: elements,
-            elements_backward: 2.0 * elements,
-        }
+        Cost::of_model(flops, elements)
     }
 }
 

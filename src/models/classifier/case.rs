@@ -57,12 +57,7 @@ impl Case for ClassifierCase {
         let encoder = EncoderConfig { image: self.image, ..self.config.encoder.clone() };
         let flops = Self::BATCH as f64 * encoder_flops(&encoder);
         let elements = self.config.parameters() as f64;
-        Cost {
-            flops_forward: flops,
-            flops_backward: 2.0 * flops,
-            elements_forward: elements,
-            elements_backward: 2.0 * elements,
-        }
+        Cost::of_model(flops, elements)
     }
 }
 

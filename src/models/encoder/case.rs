@@ -86,12 +86,7 @@ impl Case for EncoderCase {
         let config = EncoderConfig { image: self.image, ..self.config.clone() };
         let flops = Self::BATCH as f64 * encoder_flops(&config);
         let elements = config.parameters() as f64;
-        Cost {
-            flops_forward: flops,
-            flops_backward: 2.0 * flops,
-            elements_forward: elements,
-            elements_backward: 2.0 * elements,
-        }
+        Cost::of_model(flops, elements)
     }
 }
 
