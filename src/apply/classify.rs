@@ -6,7 +6,7 @@ mod page;
 
 pub use evaluation::{EvaluationSummary, evaluate};
 pub use figures::{CalibrationBin, ClassResult, ClassifierFigures, Confusion, wilson};
-pub use page::{add_figures, mistakes};
+pub use page::{add_figures, add_mistakes, mistakes};
 
 use crate::data::loader::{BadImages, map_items};
 use crate::data::{Dataset, Image, Labelled};

@@ -1,6 +1,6 @@
 //! What finished runs report: the figures of `summary.json`, as a page too.
 
-use crate::apply::classify::{ClassifierFigures, add_figures};
+use crate::apply::classify::{ClassifierFigures, add_figures, add_mistakes};
 use crate::apply::hard_codes::HardCodes;
 use crate::apply::masked::{PatchEvaluation, PatchFigures};
 use crate::ops::Backend;
@@ -171,13 +171,7 @@ impl FinetuneSummary {
         let page = Page::new("Fine-tuning").section(&heading);
         let page = if self.held_out { page.text(chosen) } else { page };
         let page = add_figures(page, &self.figures);
-        match &self.pictures {
-            Some(pictures) => page
-                .subsection("The most confident mistakes")
-                .picture("the most confident mistakes, in rows of four", pictures)
-                .list(&self.mistakes),
-            None => page,
-        }
+        add_mistakes(page, &self.mistakes, self.pictures.as_ref())
     }
 }
 

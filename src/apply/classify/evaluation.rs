@@ -1,7 +1,7 @@
 //! `beit evaluate`: what a classifier is worth on labelled images, from its weights alone.
 
 use super::figures::ClassifierFigures;
-use super::page::{add_figures, mistakes};
+use super::page::{add_figures, add_mistakes, mistakes};
 use super::{Judgement, judge};
 use crate::apply::opened::OpenedClassifier;
 use crate::apply::stream::Failures;
@@ -80,12 +80,6 @@ impl EvaluationSummary {
     pub fn page(&self) -> Page {
         let heading = format!("Figures on the central crops of {} images", self.figures.images);
         let page = add_figures(Page::new("Evaluation").section(&heading), &self.figures);
-        match &self.pictures {
-            Some(pictures) => page
-                .subsection("The most confident mistakes")
-                .picture("the most confident mistakes, in rows of four", pictures)
-                .list(&self.mistakes),
-            None => page,
-        }
+        add_mistakes(page, &self.mistakes, self.pictures.as_ref())
     }
 }

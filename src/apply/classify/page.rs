@@ -68,6 +68,14 @@ pub fn add_figures(page: Page, f: &ClassifierFigures) -> Page {
     page.subsection("Most frequent confusions").table(confusions)
 }
 
+/// The most confident mistakes: their pictures and a line about each.
+pub fn add_mistakes(page: Page, lines: &[String], pictures: Option<&Picture>) -> Page {
+    let Some(pictures) = pictures else { return page };
+    page.subsection("The most confident mistakes")
+        .picture("the most confident mistakes, in rows of four", pictures)
+        .list(lines)
+}
+
 /// The confusion matrix in colours.
 fn matrix(f: &ClassifierFigures) -> Option<Picture> {
     let n = f.per_class.len();
