@@ -150,7 +150,7 @@ pub fn embed<B: Backend>(
 }
 
 /// Features of a stream `[B,N,C]`.
-fn features_of<B: Backend>(bk: &B, stream: &Master<B>, kind: FeatureKind) -> Vec<f32> {
+pub(super) fn features_of<B: Backend>(bk: &B, stream: &Master<B>, kind: FeatureKind) -> Vec<f32> {
     if kind == FeatureKind::Mean {
         return Float::into_f32s(bk.mean_pool_forward(stream).to_vec(bk));
     }

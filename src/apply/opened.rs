@@ -75,7 +75,7 @@ impl<B: Backend> OpenedEncoder<B> {
     pub fn views(&self) -> ClassViewConfig {
         let views = class_views(self.sizes(), self.normalise);
         match &self.owner {
-            EncoderOwner::Masked(_) => ClassViewConfig { pad: None, ..views },
+            EncoderOwner::Masked(_) => ClassViewConfig { as_is: false, ..views },
             EncoderOwner::Classifier(_) => views,
         }
     }

@@ -73,6 +73,11 @@ run_config! {
         mixup: f64 = Real(0.0, 100.0);
         /// Both parameters of cutmix's Beta distribution; 0 is off (1 in the original).
         cutmix: f64 = Real(0.0, 100.0);
+        /// Smallest and largest side of the box of cutmix, in sides of the image, in place of an area that is drawn;
+        /// off where the largest is 0 (the original).
+        cutmix_min: f64 = Real(0.0, 1.0);
+        /// See cutmix_min.
+        cutmix_max: f64 = Real(0.0, 1.0);
         /// Probability that a batch, a pair or an image is mixed.
         mix_prob: f64 = Real(0.0, 1.0);
         /// Probability of cutmix where both are on.
@@ -148,6 +153,8 @@ impl FinetuneRun {
             smoothing: 0.1,
             mixup: 0.8,
             cutmix: 1.0,
+            cutmix_min: 0.0,
+            cutmix_max: 0.0,
             mix_prob: 1.0,
             mix_switch: 0.5,
             mix_mode: MixMode::Batch,
@@ -183,12 +190,13 @@ impl FinetuneRun {
 
     /// How images are mixed, where they are.
     pub fn mixing(&self) -> Option<MixConfig> {
-        let on = self.mix_prob > 0.0 && (self.mixup > 0.0 || self.cutmix > 0.0);
+        let sides = (self.cutmix_max > 0.0).then_some((self.cutmix_min, self.cutmix_max));
+        let on = self.mix_prob > 0.0 && (self.mixup > 0.0 || self.cutmix > 0.0 || sides.is_some());
         on.then_some(MixConfig {
             mode: self.mix_mode,
             mixup_alpha: self.mixup,
             cutmix_alpha: self.cutmix,
-            cutmix_minmax: None,
+            cutmix_minmax: sides,
             prob: self.mix_prob,
             switch_prob: self.mix_switch,
             box_rule: self.mix_box,

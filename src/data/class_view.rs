@@ -34,6 +34,8 @@ pub struct ClassViewConfig {
     /// Zeros on every side of a training image that has the view's size already, of which a window is taken in
     /// place of a resized crop. Without it, all are resized.
     pub pad: Option<usize>,
+    /// Whether evaluation takes an image of the view's size as it is, without resizing and cropping.
+    pub as_is: bool,
     /// Interpolation of resized crops and of operations that move pixels.
     pub interpolation: Interpolation,
     /// Probability of mirroring.
@@ -60,6 +62,7 @@ impl ClassViewConfig {
             width,
             crop: RandomCrop::default(),
             pad: (height.max(width) <= SMALL).then_some(4),
+            as_is: height.max(width) <= SMALL,
             interpolation: Interpolation::Bicubic,
             flip: 0.5,
             recolour: Recolour::RandAugment(RandAugment::default()),
@@ -158,10 +161,9 @@ pub fn train_view(cfg: &ClassViewConfig, image: &Image, draws: &mut impl Draws) 
 }
 
 /// The evaluation view `[Ih,Iw,3]`, normalised: resized as a whole, bicubic, and cropped at the centre
-/// ([`eval_crop`]); an image of the view's size, where that is 32 pixels or less, is taken as it is.
+/// ([`eval_crop`]), unless it is [taken as it is](ClassViewConfig::as_is).
 pub fn eval_view(cfg: &ClassViewConfig, image: &Image) -> Vec<f32> {
-    let size = (cfg.height, cfg.width);
-    if cfg.height.max(cfg.width) <= SMALL && (image.height, image.width) == size {
+    if cfg.as_is && (image.height, image.width) == (cfg.height, cfg.width) {
         return cfg.normalise().apply(image);
     }
     let view = eval_crop(image, cfg.height, cfg.width, Filter::Bicubic);
@@ -235,6 +237,12 @@ mod tests {
         assert_eq!((cfg.pad, ClassViewConfig::original(32, 33).pad), (Some(4), None));
         let image = noise(32, 32);
         assert_eq!(eval_view(&cfg, &image), cfg.normalise().apply(&image));
+        // Whether zeros are put around it in training has no part in that.
+        let never = ClassViewConfig { pad: None, ..cfg.clone() };
+        assert_eq!(eval_view(&never, &image), eval_view(&cfg, &image));
+        let cropped = ClassViewConfig { as_is: false, ..cfg.clone() };
+        let crop = eval_crop(&image, 32, 32, Filter::Bicubic);
+        assert_eq!(eval_view(&cropped, &image), cfg.normalise().apply(&crop));
         assert_eq!(padded_window(&image, 4, 4, 4), image);
         let corner = padded_window(&image, 4, 0, 8);
         for y in 0..32 {

@@ -9,8 +9,9 @@ use beit::models::kind::ModelConfig;
 use beit::params::{Params, initial_values};
 use beit::run::Begin;
 use beit::train::driver::train;
-use beit::train::finetune::Finetuning;
-use beit::train::task::Task;
+use beit::train::finetune::{ClassSample, Finetuning};
+use beit::train::length::Length;
+use beit::train::task::{At, Task};
 use beit::weights::{TensorFile, load_model, save_weights};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -186,4 +187,40 @@ fn what_cannot_be_fine_tuned_is_said() {
     let mut odd = config(folder.path(), "synthetic:32");
     odd.image_size = Some((10, 12).into());
     assert!(text(&odd).contains("image_size 10x12 is not divisible by patch_size 3"));
+}
+
+/// A batch of a run: each image is what its target says it is, its own view and its partner's in these shares.
+#[test]
+fn mixed_images_are_what_their_targets_say() {
+    let folder = TempDir::new().unwrap();
+    photos(folder.path(), &["fig", "lime", "plum"]);
+    let model = TempDir::new().unwrap();
+    encoder(model.path());
+    let mut config = config(model.path(), folder.path().to_str().unwrap());
+    (config.smoothing, config.cutmix, config.rand_augment) = (0.0, 0.0, String::new());
+    let task = Finetuning::new(&Bk::new(), &config).unwrap();
+    let data = Task::<Bk>::open(&task, "", beit::data::Split::Train).unwrap();
+    let make = Task::<Bk>::sampler(&task);
+    // Of the three classes in turn, so that no image has its own class for a partner.
+    let items = [0, 8, 16, 1, 17, 9].map(|i| beit::data::Dataset::item(&data, i).unwrap());
+    let plain: Vec<ClassSample> = items.into_iter().map(|item| make(item, 0)).collect();
+    let at = |step| At { step, length: Length { per_epoch: 3, total: 9 } };
+    let mixed = Task::<Bk>::collate(&task, plain.clone(), at(5));
+    let share = |i: usize| mixed[i].target[plain[i].label as usize];
+    for (i, sample) in mixed.iter().enumerate() {
+        let (own, partner) = (&plain[i], &plain[plain.len() - 1 - i]);
+        let mut target = vec![0.0; 3];
+        target[own.label as usize] += share(i);
+        target[partner.label as usize] += 1.0 - share(i);
+        assert!(own.label != partner.label && share(i) > 0.0 && share(i) < 1.0);
+        let near = |a: &[f32], b: Vec<f32>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(near(&sample.target, target), "{i}: {:?}", sample.target);
+        let of = |(a, b): (&f32, &f32)| share(i) * a + (1.0 - share(i)) * b;
+        let view = own.view.iter().zip(&partner.view).map(of).collect();
+        assert!(near(&sample.view, view), "image {i} at share {}", share(i));
+    }
+    // The draw is that of the step.
+    let again = Task::<Bk>::collate(&task, plain.clone(), at(5));
+    let other = Task::<Bk>::collate(&task, plain, at(6));
+    assert!(again[0].view == mixed[0].view && other[0].view != mixed[0].view);
 }

@@ -1,23 +1,23 @@
 //! `beit map`: the images of a data set as an encoder arranges them: the two principal axes of their embeddings.
 
 use super::pca::{PrincipalAxes, principal_axes};
-use crate::apply::frozen::{spread, views};
+use crate::apply::embed::{FeatureKind, block_of, features_of};
+use crate::apply::frozen::spread;
 use crate::apply::opened::OpenedEncoder;
-use crate::data::augment::{centre_box, eval_view};
+use crate::data::augment::centre_box;
+use crate::data::class_view::eval_view;
 use crate::data::loader::{BadImages, map_items};
 use crate::data::pixels::Normalise;
 use crate::data::resize::{Filter, resize};
-use crate::data::{AugmentConfig, Image, Source, SourceOptions, Split};
+use crate::data::{ClassViewConfig, Image, Source, SourceOptions, Split};
 use crate::error::{Error, Result};
 use crate::models::encoder::EncoderInput;
 use crate::ops::Backend;
 use crate::params::Ctx;
-use crate::real::Float;
 use crate::report::page::{LivePart, Page};
 use crate::report::picture::Picture;
 use crate::run::{Progress, is_news, not_interrupted, note};
 use crate::tensor::Tensor;
-use crate::words::words;
 use std::path::Path;
 
 /// Images that go through the encoder together.
@@ -25,16 +25,6 @@ const TOGETHER: usize = 64;
 /// Longest side of a picture, and pictures in a row of their sheet.
 const SIDE: usize = 48;
 const COLUMNS: usize = 64;
-
-words! {
-    /// What of a block's output stands for an image.
-    MappedFeature {
-        /// The mean of the patch tokens.
-        Mean = "mean",
-        /// The class token.
-        Class = "class",
-    }
-}
 
 /// What is drawn.
 pub struct MapTask<'a> {
@@ -47,7 +37,7 @@ pub struct MapTask<'a> {
     /// Block, counted from 1; the last where `None`.
     pub block: Option<usize>,
     /// What stands for an image.
-    pub what: MappedFeature,
+    pub what: FeatureKind,
     /// Mean and deviation of the views; where `None`, those that the model was trained with.
     pub normalise: Option<Normalise>,
 }
@@ -71,16 +61,15 @@ struct Embedded {
 /// The page.
 pub fn map_page<B: Backend>(bk: &B, task: &MapTask) -> Result<Page> {
     let opened = OpenedEncoder::open(bk, task.model)?;
-    let (size, depth) = (opened.sizes().image, opened.sizes().depth);
-    let block = task.block.unwrap_or(depth);
-    if !(1..=depth).contains(&block) {
-        return Err(Error::config(format!("--block {block}: the model has blocks 1 to {depth}")));
+    let block = block_of(&opened, task.block)?;
+    if task.what == FeatureKind::Patches {
+        return Err(Error::config("a map has one point for an image: its class token or mean"));
     }
     let source = Source::open_aloud(task.data, &SourceOptions::new(Split::Test, 0))?;
-    let normalise = task.normalise.unwrap_or(opened.normalise);
-    let augment = views(size, size, normalise);
+    let mut shown = opened.views();
+    (shown.mean, shown.std) = task.normalise.unwrap_or(opened.normalise).moments();
     let tap = Tap { block, what: task.what };
-    let found = embedded(bk, &opened, &source, &augment, &tap, task.images)?;
+    let found = embedded(bk, &opened, &source, &shown, &tap, task.images)?;
     let axes = principal_axes(&found.points, opened.sizes().width, 2);
     Ok(page(task, block, &source, &found, &axes))
 }
@@ -88,25 +77,25 @@ pub fn map_page<B: Backend>(bk: &B, task: &MapTask) -> Result<Page> {
 /// Where an encoder is read.
 struct Tap {
     block: usize,
-    what: MappedFeature,
+    what: FeatureKind,
 }
 
 fn embedded<B: Backend>(
     bk: &B,
     opened: &OpenedEncoder<B>,
     source: &Source,
-    augment: &AugmentConfig,
+    shown: &ClassViewConfig,
     tap: &Tap,
     most: usize,
 ) -> Result<Embedded> {
     let (indices, mut found) = (spread(source, most), Embedded::default());
-    let size = thumbnail(augment.height, augment.width);
+    let size = thumbnail(shown.height, shown.width);
     let mut progress = Progress::new("embeddings", indices.len() as u64, 0, "images");
     for chunk in indices.chunks(TOGETHER) {
         not_interrupted()?;
         let (seen, unread) = map_items(source, chunk, |item| MappedImage {
             index: item.index,
-            view: eval_view(augment, &item.image),
+            view: eval_view(shown, &item.image),
             picture: pictured(&item.image, size),
         });
         let lines = unread.values().map(|reason| format!("skipped: {reason}"));
@@ -116,7 +105,7 @@ fn embedded<B: Backend>(
         if seen.is_empty() {
             continue;
         }
-        let shape = [seen.len(), augment.height, augment.width, 3];
+        let shape = [seen.len(), shown.height, shown.width, 3];
         let mut pixels = Vec::with_capacity(shape.iter().product());
         for (_, image) in seen {
             found.index.push(image.index);
@@ -142,14 +131,7 @@ fn features<B: Backend>(
 ) -> Vec<f64> {
     let (ctx, input) = (Ctx::new(bk, &opened.w), EncoderInput::of(images));
     let stream = opened.encoder().features(ctx, &input, &[tap.block]).taps.remove(0); // [B,N,C]
-    match tap.what {
-        MappedFeature::Mean => bk.mean_pool_forward(&stream).to_f64(bk),
-        MappedFeature::Class => {
-            let (n, c) = (stream.shape()[1], stream.cols());
-            let all = stream.to_vec(bk);
-            all.chunks_exact(n * c).flat_map(|s| s[..c].iter().map(|x| x.to_f64())).collect()
-        }
-    }
+    features_of(bk, &stream, tap.what).into_iter().map(f64::from).collect()
 }
 
 /// Height and width of a picture of a view: as large, but for the longest side.
@@ -198,8 +180,8 @@ fn page(
     let shares = axes.shares();
     let percent = |i: usize| 100.0 * shares.get(i).copied().unwrap_or(0.0);
     let what = match task.what {
-        MappedFeature::Mean => "mean of the patch tokens",
-        MappedFeature::Class => "class token",
+        FeatureKind::Class => "class token",
+        _ => "mean of the patch tokens",
     };
     let page = Page::new("Map of a data set")
         .text(&format!(

@@ -1,8 +1,8 @@
 //! Arguments of the commands that make pictures and pages.
 
 use super::values::{pair, part, shown_size, word};
+use crate::apply::embed::FeatureKind;
 use crate::apply::pages::attention::ShownSize;
-use crate::apply::pages::map::MappedFeature;
 use crate::config::Place;
 use crate::data::pixels::Normalise;
 use clap::Args;
@@ -111,8 +111,8 @@ pub struct MapArgs {
     #[arg(long, value_name = "N")]
     pub block: Option<usize>,
     /// What stands for an image: the class token, or the mean of the patches.
-    #[arg(long, default_value = "mean", value_parser = word::<MappedFeature>(MappedFeature::WORDS))]
-    pub what: MappedFeature,
+    #[arg(long, default_value = "mean", value_parser = word::<FeatureKind>(&["mean", "class"]))]
+    pub what: FeatureKind,
     /// Mean and deviation of the views [default: those of the model's pretraining].
     #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
     pub normalise: Option<Normalise>,
