@@ -36,3 +36,27 @@ pub fn kinds() -> Vec<Kind> {
         kinds.push(Kind { name, width, height, pixels, file });
     }
 }
+
+/// A zip file of entries that are stored as they are, with the sizes in both of its headers.
+pub fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in entries {
+        let [length, size] = [name.len(), content.len()].map(|n| n as u32);
+        let at = file.len() as u32;
+        let mut common = vec![10, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
+        for number in [crc32fast::hash(content), size, size] {
+            common.extend(number.to_le_bytes());
+        }
+        common.extend(length.to_le_bytes());
+        file.extend([b"PK\x03\x04", &common[..], name.as_bytes(), content].concat());
+        directory.extend([b"PK\x01\x02\x0a\0", &common[..], &[0; 10]].concat());
+        directory.extend([&at.to_le_bytes(), name.as_bytes()].concat());
+    }
+    let (at, count) = (file.len() as u32, entries.len() as u16);
+    file.extend(&directory);
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    file.extend([count, count].map(u16::to_le_bytes).concat());
+    file.extend([directory.len() as u32, at].map(u32::to_le_bytes).concat());
+    file.extend([0; 2]);
+    file
+}

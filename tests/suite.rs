@@ -20,6 +20,7 @@ mod layout;
 mod model_files;
 mod papers;
 mod precision;
+mod pth;
 mod real;
 mod semantics;
 mod shapes;

@@ -1,7 +1,8 @@
 //! Trained numbers in files: the format, the names, and what becomes of a file in a model.
 //!
-//! Three things are kept apart because they change for different reasons. [`TensorFile`] and
-//! [`write_tensors`] know bytes and nothing of models: checkpoints use them too. A [`Naming`] knows
+//! Three things are kept apart because they change for different reasons. [`TensorFile`], which reads
+//! safetensors files and PyTorch checkpoints, and [`write_tensors`] know bytes and nothing of models:
+//! checkpoints use them too. A [`Naming`] knows
 //! what a project calls a parameter and how it lays it out, as data; a layer says only what its
 //! parameter is ([`Form`](crate::params::Form)), so that another project's names touch no layer.
 //! A [`LoadPlan`] decides what becomes of every tensor before one is read: all that is not an exact
@@ -11,15 +12,21 @@
 //! Given up: a file is read whole before its tensors are taken from it, so that loading needs its
 //! size in memory besides the model.
 
+mod file;
+mod info;
 mod model;
 mod names;
+mod open;
 mod plan;
+mod pth;
 mod safetensors;
 
+pub use file::TensorFile;
+pub use info::{Dtype, TensorInfo};
 pub use model::{Checksums, Model, load_model, locate_model, save_model};
 pub use names::{Entry, NamedTensor, Naming, ORIGINAL, Rows, Rule};
 pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
-pub use safetensors::{Dtype, Slice, TensorFile, TensorInfo, View, encode, write_tensors};
+pub use safetensors::{Slice, View, encode, write_tensors};
 pub(crate) use safetensors::{checksum_of, refuse_non_finite};
 
 use crate::data::pixels::Normalise;

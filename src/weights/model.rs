@@ -6,9 +6,9 @@
 
 mod fields;
 
-use super::safetensors::{
-    TensorFile, TensorInfo, View, hex, refuse_non_finite, with_checksums, write_tensors,
-};
+use super::file::TensorFile;
+use super::info::TensorInfo;
+use super::safetensors::{View, hex, refuse_non_finite, with_checksums, write_tensors};
 use crate::atomic::{write_atomic, write_atomic_with};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};

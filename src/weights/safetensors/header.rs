@@ -6,9 +6,9 @@
 //! its size, lets the last of two tensors of one name win, and names the tensor in one of its errors
 //! only. Here the first entry that cannot be right ends the reading, and is named.
 
-use super::Dtype;
 use crate::error::{Error, Result};
 use crate::shown;
+use crate::weights::info::{MAX_AXES, TensorInfo};
 use safetensors::tensor::{Dtype as AnyDtype, Metadata, TensorInfo as Entry};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -23,34 +23,8 @@ use std::path::Path;
 /// values are read.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// Most axes of a tensor.
-const MAX_AXES: usize = 16;
-
 /// The key of the header that is no tensor.
 const METADATA: &str = "__metadata__";
-
-/// What a file says about one tensor, checked.
-#[derive(Clone, Debug)]
-pub struct TensorInfo {
-    /// Extents, outermost first.
-    pub shape: Vec<usize>,
-    /// Element type; nothing for one that this crate does not read.
-    pub dtype: Option<Dtype>,
-    pub(super) range: Range<usize>,
-    stored: AnyDtype,
-}
-
-impl TensorInfo {
-    /// Number of values.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    pub(super) fn described<'a>(&'a self, name: &'a str) -> HeaderLine<'a> {
-        let (dtype, range) = (self.stored.to_string(), self.range.clone());
-        HeaderLine { name, dtype, shape: &self.shape, range }
-    }
-}
 
 /// One tensor as the header describes it.
 pub(super) struct HeaderLine<'a> {
@@ -58,6 +32,13 @@ pub(super) struct HeaderLine<'a> {
     pub(super) dtype: String,
     pub(super) shape: &'a [usize],
     pub(super) range: Range<usize>,
+}
+
+impl<'a> HeaderLine<'a> {
+    pub(super) fn of(name: &'a str, info: &'a TensorInfo) -> Self {
+        let (dtype, range) = (info.stored.to_string(), info.range.clone());
+        Self { name, dtype, shape: &info.shape, range }
+    }
 }
 
 pub(super) fn bounded_header(path: &Path, prefix: [u8; 8], file_length: u64) -> Result<usize> {
@@ -262,7 +243,7 @@ fn checked(entry: HeaderEntry, data_length: u64) -> Result<TensorInfo, String> {
     if !bits.is_some_and(|bits| bits.is_multiple_of(8) && bits / 8 == end - start) {
         return Err(format!("shape {shape:?} of {dtype} does not take {} bytes", end - start));
     }
-    Ok(TensorInfo { shape, dtype: Dtype::of(dtype), range: start..end, stored: dtype })
+    Ok(TensorInfo::new(dtype, shape, start..end, None))
 }
 
 #[cfg(test)]

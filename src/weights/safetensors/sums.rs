@@ -8,8 +8,9 @@
 //! Each sum is eight hexadecimal digits. Between the two of them a flipped bit has nowhere to hide: one of
 //! the keys promises the other. A file with neither is somebody else's, or older, and is read unchecked.
 
-use super::header::{HeaderLine, TensorInfo};
+use super::header::HeaderLine;
 use crate::shown;
+use crate::weights::info::TensorInfo;
 use std::collections::BTreeMap;
 
 const TENSORS: &str = "crc32c_tensors";
@@ -49,7 +50,7 @@ pub(super) fn verify(
         _ => return Err(format!("has only one of {TENSORS} and {HEADER}; {ADVICE}")),
     };
     let mut described: Vec<HeaderLine> =
-        tensors.iter().map(|(n, info)| info.described(n)).collect();
+        tensors.iter().map(|(n, info)| HeaderLine::of(n, info)).collect();
     described.sort_by_key(|t| (t.range.start, t.range.end));
     if *header != header_sum(&described, metadata) {
         return Err(format!("its header does not fit its checksum; {ADVICE}"));

@@ -2,8 +2,9 @@
 
 use super::header::HeaderLine;
 use super::sums::with_sums;
-use super::{Dtype, checksum};
 use crate::error::{Error, Result};
+use crate::weights::file::checksum;
+use crate::weights::info::Dtype;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;

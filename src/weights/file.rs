@@ -1,0 +1,190 @@
+//! A file of tensors in memory, decoded on request.
+
+use super::info::{Dtype, TensorInfo};
+use crate::error::{Error, Result};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A file in memory whose description of its tensors was found consistent; values are decoded on request.
+#[derive(Debug)]
+pub struct TensorFile {
+    pub(super) path: PathBuf,
+    pub(super) tensors: BTreeMap<String, TensorInfo>,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// What the ranges of the tensors point into.
+    pub(super) bytes: Vec<u8>,
+    pub(super) verified: bool,
+}
+
+impl TensorFile {
+    /// True where the file has checksums; it fits them, or it would not have been read.
+    pub fn verified(&self) -> bool {
+        self.verified
+    }
+
+    /// Where it was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// The shape of every tensor by name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.tensors.iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect()
+    }
+
+    /// The text entries of the header.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Shape and values of a tensor of real numbers, all of them finite.
+    pub fn f32s(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (shape, values) = self.reals(name, |x| x, |x| x as f32)?;
+        self.finite(name, values.iter().position(|x| !x.is_finite()))?;
+        Ok((shape, values))
+    }
+
+    /// Shape and values of a tensor of real numbers, all of them finite, in double precision.
+    pub fn f64s(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        let (shape, values) = self.reals(name, f64::from, |x| x)?;
+        self.finite(name, values.iter().position(|x| !x.is_finite()))?;
+        Ok((shape, values))
+    }
+
+    /// Shape and values of a tensor of `u32`.
+    pub fn u32s(&self, name: &str) -> Result<(Vec<usize>, Vec<u32>)> {
+        let (info, bytes) = self.raw(name, &[Dtype::U32])?;
+        Ok((info.shape.clone(), decode(&bytes, u32::from_le_bytes)))
+    }
+
+    /// Shape and values of a tensor of `i64`.
+    pub fn i64s(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>)> {
+        let (info, bytes) = self.raw(name, &[Dtype::I64])?;
+        Ok((info.shape.clone(), decode(&bytes, i64::from_le_bytes)))
+    }
+
+    /// Shape and values of a tensor of bytes.
+    pub fn u8s(&self, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
+        let (info, bytes) = self.raw(name, &[Dtype::U8])?;
+        Ok((info.shape.clone(), bytes.into_owned()))
+    }
+
+    /// Checksum of names, types, shapes, values and of `seed`, a text kept in the metadata.
+    pub(crate) fn checksum(&self, seed: &str) -> u32 {
+        let entries = self.tensors.iter().map(|(name, t)| {
+            let size = t.stored.bitsize() / 8;
+            (name.as_str(), t.dtype, t.shape.as_slice(), self.gathered(t, size))
+        });
+        checksum(seed, entries)
+    }
+
+    fn reals<T>(
+        &self,
+        name: &str,
+        single: impl Fn(f32) -> T,
+        double: impl Fn(f64) -> T,
+    ) -> Result<(Vec<usize>, Vec<T>)> {
+        let real = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::BF16];
+        let (info, bytes) = self.raw(name, &real)?;
+        let values = match info.dtype {
+            Some(Dtype::F64) => decode(&bytes, |b| double(f64::from_le_bytes(b))),
+            Some(Dtype::F16) => decode(&bytes, |b| single(half::f16::from_le_bytes(b).to_f32())),
+            Some(Dtype::BF16) => decode(&bytes, |b| single(half::bf16::from_le_bytes(b).to_f32())),
+            _ => decode(&bytes, |b| single(f32::from_le_bytes(b))),
+        };
+        Ok((info.shape.clone(), values))
+    }
+
+    fn raw(&self, name: &str, wanted: &[Dtype]) -> Result<(&TensorInfo, Cow<'_, [u8]>)> {
+        let Some(info) = self.tensors.get(name) else {
+            return Err(Error::format(&self.path, format!("tensor {name} is missing")));
+        };
+        match info.dtype {
+            Some(dtype) if wanted.contains(&dtype) => {
+                Ok((info, self.gathered(info, dtype.bytes())))
+            }
+            other => {
+                let other = other.map_or("of an unknown type".to_owned(), |d| format!("{d:?}"));
+                let text = format!("tensor {name} is {other}, want one of {wanted:?}");
+                Err(Error::format(&self.path, text))
+            }
+        }
+    }
+
+    /// The elements row by row, each of `size` bytes.
+    fn gathered(&self, info: &TensorInfo, size: usize) -> Cow<'_, [u8]> {
+        let stored = &self.bytes[info.range.clone()];
+        match &info.strides {
+            None => Cow::Borrowed(stored),
+            Some(strides) => Cow::Owned(gather(stored, &info.shape, strides, size)),
+        }
+    }
+
+    fn finite(&self, name: &str, bad: Option<usize>) -> Result<()> {
+        match bad {
+            None => Ok(()),
+            Some(index) => Err(Error::format(
+                &self.path,
+                format!("tensor {name} holds a non-finite value at index {index}"),
+            )),
+        }
+    }
+}
+
+fn decode<T, const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| value(*chunk)).collect()
+}
+
+/// Elements of `size` bytes in row-major order of their axes; `strides` are in elements, from the first byte.
+fn gather(stored: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u8> {
+    let elements: usize = shape.iter().product();
+    let mut out = Vec::with_capacity(elements * size);
+    let (mut at, mut index) = (0, vec![0; shape.len()]);
+    for _ in 0..elements {
+        out.extend_from_slice(&stored[at * size..][..size]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            at += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            at -= shape[axis] * strides[axis];
+            index[axis] = 0;
+        }
+    }
+    out
+}
+
+/// Checksum of names, types, shapes, values (entries in the order of their names) and of `seed`, a
+/// text kept in the metadata.
+pub(super) fn checksum<'a, B: AsRef<[u8]>>(
+    seed: &str,
+    entries: impl IntoIterator<Item = (&'a str, Option<Dtype>, &'a [usize], B)>,
+) -> u32 {
+    let mut sum = crc32c::crc32c(seed.as_bytes());
+    for (name, dtype, shape, bytes) in entries {
+        sum = crc32c::crc32c_append(sum, format!("{name} {dtype:?} {shape:?}").as_bytes());
+        sum = crc32c::crc32c_append(sum, bytes.as_ref());
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_are_honoured() {
+        let stored: Vec<u8> = (0..12).collect();
+        assert_eq!(gather(&stored, &[3, 2], &[1, 3], 2), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        assert_eq!(gather(&stored, &[2, 2, 2], &[3, 0, 1], 1), [0, 1, 0, 1, 3, 4, 3, 4]);
+        assert_eq!(gather(&stored, &[], &[], 4), [0, 1, 2, 3]);
+        assert_eq!(gather(&stored, &[2, 0], &[1, 1], 4), []);
+    }
+}

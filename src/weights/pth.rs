@@ -1,0 +1,50 @@
+//! Checkpoints of PyTorch, as `torch.save` writes them, read without running anything.
+//!
+//! Such a file is a pickle, a program for a small machine that makes objects and may call any function,
+//! and beside it the numbers of the tensors. Here the machine ([`pickle`]) makes nothing but inert
+//! nodes: whatever the program asks to be called is written down and not called, and only the names that
+//! files of weights need may be asked for at all ([`names`]). [`walk`] finds the tensors among the nodes,
+//! [`element`] holds each against the numbers that are there, and [`zip`] and [`legacy`] are the two
+//! forms of the file.
+//!
+//! | in the file | becomes |
+//! | --- | --- |
+//! | a dict, or the dict under its key `model`, `module`, `state_dict` or `weights` | tensors, names joined with dots |
+//! | a whole module | its parameters, buffers and children |
+//! | a number that is a field of a module | metadata under its dotted path |
+//! | the class of the outermost module | metadata `module` |
+//! | the key that was taken, or nothing | metadata `root` |
+//! | anything else | left out |
+//!
+//! All that a file can ask for is bounded beforehand: see [`Bounds`].
+
+mod bounds;
+mod element;
+mod graph;
+mod legacy;
+mod names;
+mod pickle;
+mod walk;
+mod zip;
+
+use super::file::TensorFile;
+use crate::error::{Error, Result};
+use bounds::Bounds;
+use std::path::Path;
+
+/// True for the first bytes of a file that may be a checkpoint of either form.
+pub(super) fn is_checkpoint(prefix: &[u8]) -> bool {
+    zip::begins(prefix) || legacy::begins(prefix)
+}
+
+/// Reads and checks a checkpoint of either form.
+pub(super) fn read(path: &Path) -> Result<TensorFile> {
+    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+    let bounds = Bounds::of(bytes.len());
+    let found = match legacy::begins(&bytes) {
+        true => legacy::tensors(&bytes, bounds),
+        false => zip::tensors(&bytes, bounds),
+    };
+    let walk::Contents { tensors, metadata } = found.map_err(|text| Error::format(path, text))?;
+    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, bytes, verified: false })
+}

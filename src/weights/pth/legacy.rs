@@ -1,0 +1,107 @@
+//! The form before PyTorch 1.6: five pickles and the numbers behind them.
+//!
+//! A number that names the format, its version, a dict about the machine, the object, the list of the keys
+//! of its numbers; then for each key of the list the count of elements in eight bytes and the elements.
+
+use super::bounds::{Bounds, PICKLE};
+use super::element::StorageType;
+use super::graph::{Datum, Graph, PickleNode};
+use super::pickle::{Followed, follow};
+use super::walk::{self, Contents};
+use crate::shown;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// The first pickle, of the whole number 0x1950a86a20f9469cfc6c.
+const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// The second one, of the version 1001.
+const VERSION: &[u8] = b"\x80\x02M\xe9\x03.";
+
+pub(super) fn begins(prefix: &[u8]) -> bool {
+    prefix.starts_with(MAGIC)
+}
+
+/// The tensors of a file of this form.
+pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> {
+    if !bytes[MAGIC.len()..].starts_with(VERSION) {
+        return Err("is of a version of the old form of PyTorch that is not known here".into());
+    }
+    let mut at = MAGIC.len() + VERSION.len();
+    let mut next = |bounds: Bounds| {
+        let rest = &bytes[at..];
+        let described = follow(&rest[..rest.len().min(PICKLE)], bounds)?;
+        at += described.length;
+        Ok::<_, String>((described, at))
+    };
+    little_endian(&next(bounds)?.0)?;
+    let (Followed { graph, root, .. }, _) = next(bounds)?;
+    let (keys, end) = next(Bounds { cells: graph.left(), ..bounds })?;
+    let places = places(&graph, &keys, bytes, end)?;
+    let mut locate = |_: StorageType, key: &str, _: u64| {
+        let place = places.get(key).cloned();
+        place.ok_or_else(|| format!("the numbers of the key {} are missing", shown::name(key)))
+    };
+    walk::tensors(&graph, root, &mut locate, bounds)
+}
+
+fn little_endian(about: &Followed) -> Result<(), String> {
+    let Datum::PickleNode(root) = about.root else { return Err(ABOUT.into()) };
+    let PickleNode::Dict(dict) = about.graph.node(root) else { return Err(ABOUT.into()) };
+    match about.graph.get(dict, "little_endian")? {
+        Some(Datum::Bool(true)) => Ok(()),
+        Some(Datum::Bool(false)) => Err(super::zip::BIG_ENDIAN.into()),
+        _ => Err(ABOUT.into()),
+    }
+}
+
+const ABOUT: &str = "does not say in which order its bytes are";
+
+/// Where the numbers of each key lie; those that nobody asks for are passed over by their types, too.
+fn places<'a>(
+    graph: &Graph<'a>,
+    keys: &Followed<'a>,
+    bytes: &[u8],
+    mut at: usize,
+) -> Result<HashMap<&'a str, Range<usize>>, String> {
+    let mut claimed = HashMap::new();
+    for node in graph.nodes() {
+        if let PickleNode::Numbers { element, key, count } = *node {
+            let key = graph.text(key);
+            if *claimed.entry(key).or_insert((element, count)) != (element, count) {
+                return Err(format!("key {}: two types or two lengths", shown::name(key)));
+            }
+        }
+    }
+    let Datum::PickleNode(list) = keys.root else { return Err("has no list of keys".into()) };
+    let PickleNode::List(list) = keys.graph.node(list) else {
+        return Err("has no list of keys".into());
+    };
+    let mut places = HashMap::new();
+    for key in keys.graph.items(list) {
+        let Datum::Text(key) = key else { return Err("has a key that is no text".into()) };
+        let key = keys.graph.text(key);
+        let wrong = |text: String| format!("key {}: {text}", shown::name(key));
+        let Some((element, count)) = claimed.get(key) else {
+            return Err(wrong("is listed and of no type".into()));
+        };
+        let stored = bytes[at..].first_chunk().map(|count| u64::from_le_bytes(*count));
+        if stored != Some(*count) {
+            let stored = stored.map_or("nothing".to_owned(), |stored| stored.to_string());
+            return Err(wrong(format!(
+                "want {count} elements, the file has {stored} (cut short?)"
+            )));
+        }
+        let end = element.bytes(*count).map_err(wrong)?.checked_add(at + 8);
+        let Some(end) = end.filter(|end| *end <= bytes.len()) else {
+            return Err(wrong(format!("{count} elements are more than follow (cut short?)")));
+        };
+        if places.insert(key, at + 8..end).is_some() {
+            return Err(wrong("is listed twice".into()));
+        }
+        at = end;
+    }
+    match bytes.len() - at {
+        0 => Ok(places),
+        more => Err(format!("{more} bytes follow its end")),
+    }
+}
