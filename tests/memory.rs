@@ -1,15 +1,20 @@
-//! What decoding takes of memory, counted by the allocator; a program of its own, so that nobody else allocates.
+//! What reading takes of memory, counted by the allocator; a program of its own, so that nobody else allocates.
 
 mod fixtures;
 
 use beit::data::Image;
 use beit::data::decode::{DecodeOptions, decode_bytes};
-use fixtures::{fixture, kinds};
+use beit::weights::TensorFile;
+use fixtures::{fixture, kinds, zip_of};
 use peak_alloc::PeakAlloc;
 use std::path::Path;
+use std::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Held by the test that runs.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Kilobytes that were taken at most while `bytes` were decoded with a budget of so many megabytes, and the outcome.
 fn decoded(bytes: &[u8], memory: usize) -> (usize, Result<Image, String>) {
@@ -54,6 +59,7 @@ fn with_chunk(png: &[u8], name: &[u8; 4], content: &[u8]) -> Vec<u8> {
 
 #[test]
 fn decoding_takes_no_more_than_it_claims() {
+    let _alone = ALONE.lock().unwrap();
     let kinds = kinds();
     // The first use of anything that is made once.
     decoded(&kinds[0].file, 0).1.unwrap();
@@ -110,4 +116,65 @@ fn decoding_takes_no_more_than_it_claims() {
         let smaller = if kind.name.starts_with("JPEG") { &[250, 500][..] } else { &[] };
         assert_eq!(widths, [smaller, &[kind.width]].concat(), "{} high {}", kind.name, kind.height);
     }
+}
+
+/// Pickles whose parts take many times their length, and files with nothing but a directory.
+fn bombs() -> Vec<(&'static str, Vec<u8>)> {
+    let pickle = |begin: &[u8], part: &[u8], times: usize| {
+        let pickle = [&b"\x80\x02"[..], begin, &part.repeat(times), b"."].concat();
+        zip_of(&[("a/data.pkl", &pickle)])
+    };
+    let slots: Vec<u8> =
+        (0..1u32 << 20).flat_map(|slot| [&b"r"[..], &slot.to_le_bytes()].concat()).collect();
+    let names: Vec<String> = (0..60_000).map(|i| format!("a/{i}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (&**name, &[][..])).collect();
+    let deep = [&100_000u64.to_le_bytes()[..], &[b'['; 100_000]].concat();
+    vec![
+        ("tuples", pickle(b"]", b")", 20 << 20)),
+        ("lists in lists", pickle(b"]", b"]a", 5 << 20)),
+        ("marks", pickle(b"]", b"(", 20 << 20)),
+        ("an empty memo", pickle(b"Nr\xff\xff\xff\x7f", b"", 1)),
+        ("a full memo", pickle(b"]", &slots, 1)),
+        ("dicts", pickle(b"}q\0", b"}K\x01Ns", 4 << 20)),
+        ("keys", pickle(b"}", b"K\x01Ns", 4 << 20)),
+        ("dicts in a dict", pickle(b"}(", b"N}", 4 << 20)),
+        ("entries", zip_of(&entries)),
+        ("tuples in a small file", pickle(b"]", b")", 200_000)),
+        ("brackets", deep),
+    ]
+}
+
+#[test]
+fn files_of_weights_take_no_more_than_twice_their_length() {
+    let _alone = ALONE.lock().unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(fixture("15_weights/hostile")).unwrap().collect();
+    files.extend(std::fs::read_dir(fixture("15_weights")).unwrap());
+    let mut files: Vec<_> = files.into_iter().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
+    for (name, bytes) in bombs() {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        files.push(folder.path().join(name));
+    }
+    for path in files {
+        let length = path.metadata().unwrap().len() as usize;
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let outcome = TensorFile::read_any(&path);
+        let taken = ALLOCATOR.peak_usage() - before;
+        let refused = outcome.err().map(|e| e.to_string());
+        eprintln!("{}: {length} bytes, {taken} taken", path.display());
+        // A small file may take 8 MB.
+        assert!(taken < length + length.max(8 << 20), "{}: {taken} of {length}", path.display());
+        assert_eq!(
+            refused.is_some(),
+            path.starts_with(&folder) || is_hostile(&path),
+            "{refused:?}"
+        );
+    }
+}
+
+fn is_hostile(path: &Path) -> bool {
+    let inside = path.parent().unwrap().ends_with("hostile");
+    inside && !path.file_name().unwrap().to_str().unwrap().starts_with("ok")
 }

@@ -185,6 +185,6 @@ mod tests {
         assert_eq!(gather(&stored, &[3, 2], &[1, 3], 2), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
         assert_eq!(gather(&stored, &[2, 2, 2], &[3, 0, 1], 1), [0, 1, 0, 1, 3, 4, 3, 4]);
         assert_eq!(gather(&stored, &[], &[], 4), [0, 1, 2, 3]);
-        assert_eq!(gather(&stored, &[2, 0], &[1, 1], 4), []);
+        assert!(gather(&stored, &[2, 0], &[1, 1], 4).is_empty());
     }
 }

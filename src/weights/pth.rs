@@ -48,3 +48,6 @@ pub(super) fn read(path: &Path) -> Result<TensorFile> {
     let walk::Contents { tensors, metadata } = found.map_err(|text| Error::format(path, text))?;
     Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, bytes, verified: false })
 }
+
+#[cfg(test)]
+mod tests;

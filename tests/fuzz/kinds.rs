@@ -1,8 +1,11 @@
 //! The kinds of files: how many are changed, how, and how they are read.
 
 use crate::fixtures::fixture;
-use crate::mutate::{mutated, mutated_checkpoint, mutated_tensors, seal_png, seal_records};
-use crate::seeds::{self, PICTURE, RUN, Seed, TOKENIZER};
+use crate::mutate::{
+    mutated, mutated_checkpoint, mutated_pickle, mutated_tensors, mutated_zip, seal_png,
+    seal_records,
+};
+use crate::seeds::{self, PICTURE, RUN, Seed, TOKENIZER, WEIGHTS};
 use beit::bench::report::{against, peer};
 use beit::config::{Layers, PretrainRun, RunConfig, TokenizerRun};
 use beit::cpu::Cpu;
@@ -63,6 +66,8 @@ pub const KINDS: &[FuzzKind] = &[
     kind("cifar_records", 60, seeds::cifar_records, binary, read_all),
     kind("cifar_names", 20, seeds::cifar_names, text, read_all),
     kind("model.safetensors", 200, seeds::weights, mutated_tensors, info),
+    kind("zip.pth", 160, seeds::zip_checkpoints, mutated_zip, read_weights),
+    kind("legacy.pth", 80, seeds::legacy_checkpoints, mutated_pickle, read_weights),
     kind("config.json", 140, seeds::model_configs, text, info),
     kind("checkpoint", 120, seeds::checkpoints, mutated_checkpoint, go_on),
     kind("config.toml", 80, seeds::run_settings, text, resume),
@@ -157,6 +162,17 @@ fn info(folder: &Path, _: usize) -> bool {
     let initial = initial_values(&layout, 0);
     let started = start_from(&model, &layout, initial).is_ok();
     beit(&["info", model.to_str().expect("a name")]) || started
+}
+
+/// A file of weights and all its tensors.
+fn read_weights(folder: &Path, _: usize) -> bool {
+    let Ok(file) = TensorFile::read_any(&folder.join(WEIGHTS)) else { return false };
+    for (name, info) in file.tensors() {
+        let read =
+            [file.f64s(name).map(|read| read.1.len()), file.i64s(name).map(|read| read.1.len())];
+        assert!(read.into_iter().flatten().all(|length| length == info.elements()));
+    }
+    true
 }
 
 /// Resumes a run and makes its last steps, most times with a checkpoint whose checksum fits.

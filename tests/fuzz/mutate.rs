@@ -1,5 +1,6 @@
 //! Changes to the content of a file, drawn by lot.
 
+use crate::fixtures::zip_of;
 use beit::rng::Philox;
 use serde_json::Value;
 
@@ -138,6 +139,60 @@ pub fn mutated_checkpoint(seed: &[u8], other: &[u8], random: &mut Philox) -> Vec
     *state = Value::from(String::from_utf8_lossy(&mutated(text, text, true, random)).into_owned());
     let header = header.to_string().into_bytes();
     [&(header.len() as u64).to_le_bytes()[..], &header, values].concat()
+}
+
+/// The same for pickles, every second time with instructions where others were.
+pub fn mutated_pickle(seed: &[u8], other: &[u8], random: &mut Philox) -> Vec<u8> {
+    if random.integer(1) == 0 {
+        return mutated(seed, other, false, random);
+    }
+    let mut bytes = seed.to_vec();
+    for _ in 0..[1, 1, 2, 4][random.integer(3)] {
+        // The numbers of the longest seed are far behind its pickle.
+        let at = random.integer(bytes.len().min(12_000) - 1);
+        let code = INSTRUCTIONS[random.integer(INSTRUCTIONS.len() - 1)];
+        match random.integer(2) {
+            0 => bytes[at] = code,
+            1 => bytes.insert(at, code),
+            _ => drop(bytes.splice(at..at, [code].repeat(1 + random.integer(200)))),
+        }
+    }
+    bytes
+}
+
+/// Those of protocol 2.
+const INSTRUCTIONS: &[u8] = b"}])(tuseabRcQqhjrXUKJMGN.\x80\x81\x85\x86\x87\x88\x89\x8a";
+
+/// The same for a zip file, every second time in one of its entries, whose checksum then fits.
+pub fn mutated_zip(seed: &[u8], other: &[u8], random: &mut Philox) -> Vec<u8> {
+    if random.integer(1) == 0 {
+        return mutated(seed, other, false, random);
+    }
+    let mut entries = entries(seed);
+    // Most times in the first one, the pickle.
+    let last = if random.integer(3) > 0 { 0 } else { entries.len() - 1 };
+    let entry = random.integer(last);
+    let content = mutated_pickle(&entries[entry].1, &entries[0].1, random);
+    entries[entry].1 = content;
+    let entries: Vec<_> = entries.iter().map(|(name, content)| (&**name, &**content)).collect();
+    zip_of(&entries)
+}
+
+/// Names and contents, by the directory at the end.
+fn entries(zip: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let number = |at: usize, width: usize| {
+        zip[at..at + width].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let end = zip.len() - 22;
+    let (mut at, mut all) = (number(end + 16, 4), Vec::new());
+    for _ in 0..number(end + 10, 2) {
+        let (length, header) = (number(at + 28, 2), number(at + 42, 4));
+        let name = String::from_utf8(zip[at + 46..at + 46 + length].to_vec()).expect("a seed");
+        let from = header + 30 + number(header + 26, 2) + number(header + 28, 2);
+        all.push((name, zip[from..from + number(at + 24, 4)].to_vec()));
+        at += 46 + length + number(at + 30, 2) + number(at + 32, 2);
+    }
+    all
 }
 
 /// Makes the checksums of a PNG's chunks fit, as far as chunks can be found.

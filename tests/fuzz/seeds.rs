@@ -3,7 +3,7 @@
 #[path = "../fixtures/jpeg_layouts.rs"]
 mod jpeg_layouts;
 
-use crate::fixtures::{Kind, fixture, kinds};
+use crate::fixtures::{Kind, fixture, kinds, zip_of};
 use beit::bench::columns::Columns;
 use beit::bench::report::{BenchReport, FORMAT, Machine, Plan};
 use beit::config::{Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document};
@@ -22,6 +22,8 @@ pub const PICTURE: &str = "picture";
 pub const RUN: &str = "run";
 /// The tokenizer of a run that needs one.
 pub const TOKENIZER: &str = "tokenizer";
+/// Name of a file of weights.
+pub const WEIGHTS: &str = "weights";
 /// Steps of [`made_run`], and that of the checkpoint from which it is resumed.
 const STEPS: (u64, u64) = (4, 3);
 
@@ -150,6 +152,39 @@ pub fn weights(_: &Path) -> Vec<Seed> {
 
 pub fn model_configs(_: &Path) -> Vec<Seed> {
     models(&format!("{RUN}/config.json"))
+}
+
+fn stored_weights(names: &[&str]) -> Vec<Seed> {
+    let stored = |name: &&str| std::fs::read(fixture(&format!("15_weights/{name}"))).unwrap();
+    names.iter().map(|name| Seed::new(WEIGHTS, stored(name))).collect()
+}
+
+/// Checkpoints of PyTorch, and the module of a linear map as it writes whole modules.
+pub fn zip_checkpoints(_: &Path) -> Vec<Seed> {
+    let mut all = stored_weights(&[
+        "hostile/ok_opaque_namespace.pth",
+        "hostile/ok_transposed.pth",
+        "odd_tensors.pth",
+        "unilm_mim_with_args.pth",
+    ]);
+    let text =
+        |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let numbers = [b"((", &text("storage")[..], b"ctorch\nFloatStorage\n", &text("0")].concat();
+    let numbers =
+        [&numbers, &text("cpu")[..], b"K\x06tQK\x01K\x02K\x02\x86K\x02K\x01\x86\x89"].concat();
+    let tensor = [b"ctorch._utils\n_rebuild_tensor_v2\n", &numbers[..], b"}tR"].concat();
+    let fields =
+        [b"}(", &text("n_in")[..], b"K\x02", &text("_buffers"), b"}", &text("_modules")].concat();
+    let fields =
+        [&fields, &b"}"[..], &text("_parameters"), b"}", &text("w"), &tensor, b"su"].concat();
+    let pickle = [b"\x80\x02cdall_e.utils\nConv2d\n)\x81", &fields[..], b"b."].concat();
+    let entries: [(&str, &[u8]); 2] = [("m/data.pkl", &pickle), ("m/data/0", &[0; 24])];
+    all.push(Seed::new(WEIGHTS, zip_of(&entries)));
+    all
+}
+
+pub fn legacy_checkpoints(_: &Path) -> Vec<Seed> {
+    stored_weights(&["odd_tensors_legacy.pth", "odd_tensors_legacy.pth", "unilm_mim_legacy.pth"])
 }
 
 /// Files of settings for three commands, whose names they have.

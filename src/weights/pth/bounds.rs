@@ -9,7 +9,7 @@ pub(super) struct Bounds {
     pub cells: usize,
     /// Instructions of one pickle.
     pub steps: usize,
-    /// Bytes of what is kept of the tensors, and entries of dicts that are looked at.
+    /// Bytes of what is kept of the tensors.
     pub kept: usize,
     /// Entries that are looked at, however often they are shared.
     pub visits: usize,
@@ -26,7 +26,7 @@ const CELL: usize = 96;
 pub(super) const PICKLE: usize = 64 << 20;
 /// Longest text.
 pub(super) const TEXT: usize = 1 << 20;
-/// Longest joined name of a tensor.
+/// Longest key, and longest name that keys are joined to.
 pub(super) const NAME: usize = 1 << 10;
 /// Deepest nesting.
 pub(super) const DEPTH: usize = 64;
@@ -34,8 +34,8 @@ pub(super) const DEPTH: usize = 64;
 impl Bounds {
     pub(super) fn of(length: usize) -> Self {
         let bytes = length.max(LEAST);
-        let most = 1 << 20;
-        Self { cells: (bytes / 4 * 3 / CELL).min(most), steps: most, kept: bytes / 4, visits: most }
+        let cells = (bytes / 4 * 3 / CELL).min(1 << 20);
+        Self { cells, steps: 1 << 20, kept: bytes / 4, visits: 1 << 18 }
     }
 }
 

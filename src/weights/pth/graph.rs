@@ -3,7 +3,7 @@
 //! Nodes point at each other by their numbers and lie in one vector, so that neither making nor dropping them
 //! recurses, whatever a file nests. Texts stay where they are in the pickle.
 
-use super::bounds::{DEPTH, TOO_MUCH};
+use super::bounds::{DEPTH, NAME, TOO_MUCH};
 use super::element::StorageType;
 
 /// Text in the pickle.
@@ -23,7 +23,7 @@ pub(super) enum Datum {
     Long,
     Float(f64),
     Text(Span),
-    PickleNode(u32),
+    Node(u32),
 }
 
 /// The end of a chain.
@@ -34,10 +34,11 @@ pub(super) const NIL: u32 = u32::MAX;
 pub(super) struct Chain {
     pub first: u32,
     last: u32,
+    pub length: u32,
 }
 
 impl Chain {
-    pub(super) const EMPTY: Self = Self { first: NIL, last: NIL };
+    pub(super) const EMPTY: Self = Self { first: NIL, last: NIL, length: 0 };
 }
 
 /// A thing with parts.
@@ -102,12 +103,12 @@ impl<'a> Graph<'a> {
         self.take(1)?;
         self.nodes.push(node);
         self.depths.push(depth as u8);
-        Ok(Datum::PickleNode(self.nodes.len() as u32 - 1))
+        Ok(Datum::Node(self.nodes.len() as u32 - 1))
     }
 
     pub(super) fn depth(&self, item: Datum) -> usize {
         match item {
-            Datum::PickleNode(node) => self.depths[node as usize].into(),
+            Datum::Node(node) => self.depths[node as usize].into(),
             _ => 0,
         }
     }
@@ -131,18 +132,19 @@ impl<'a> Graph<'a> {
             last => self.links[last as usize].1 = new,
         }
         chain.last = new;
+        chain.length += 1;
         Ok(())
     }
 
     /// Adds items to a dict or a list.
     pub(super) fn extend(&mut self, to: Datum, items: &[Datum], dict: bool) -> Result<(), String> {
-        let Datum::PickleNode(number) = to else { return Err("adds to what holds nothing".into()) };
+        let Datum::Node(number) = to else { return Err("adds to what holds nothing".into()) };
         let mut chain = match (self.node(number), dict) {
             (PickleNode::Dict(chain), true) | (PickleNode::List(chain), false) => chain,
             _ => return Err("adds to what is neither a dict nor a list".into()),
         };
         for &item in items {
-            if matches!(item, Datum::PickleNode(same) if same == number) {
+            if matches!(item, Datum::Node(same) if same == number) {
                 return Err("puts a dict or a list into itself".into());
             }
             self.link(&mut chain, item)?;
@@ -155,7 +157,7 @@ impl<'a> Graph<'a> {
 
     /// The fields of an object; those of a dict are left out.
     pub(super) fn set_state(&mut self, of: Datum, item: Datum) -> Result<(), String> {
-        let Datum::PickleNode(number) = of else {
+        let Datum::Node(number) = of else {
             return Err("gives fields to a plain value".into());
         };
         match self.node(number) {
@@ -202,16 +204,24 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// A text, which was found to be UTF-8 when it was met.
-    pub(super) fn text(&self, span: Span) -> &'a str {
-        let bytes = &self.text[span.at as usize..][..span.length as usize];
-        std::str::from_utf8(bytes).unwrap_or_default()
+    fn bytes(&self, span: Span) -> &'a [u8] {
+        &self.text[span.at as usize..][..span.length as usize]
+    }
+
+    /// A text that is a name; none may be long, for one may be looked at often.
+    pub(super) fn text(&self, span: Span) -> Result<&'a str, String> {
+        if span.length as usize > NAME {
+            return Err(format!("has a name of {} bytes, at most {NAME} are read", span.length));
+        }
+        Ok(std::str::from_utf8(self.bytes(span)).map_err(|_| "has a text that is not UTF-8")?)
     }
 
     /// Module and name of a node that is a name.
     pub(super) fn named(&self, number: u32) -> Option<(&'a str, &'a str)> {
         match self.node(number) {
-            PickleNode::Named { module, name } => Some((self.text(module), self.text(name))),
+            PickleNode::Named { module, name } => {
+                Some((self.text(module).ok()?, self.text(name).ok()?))
+            }
             _ => None,
         }
     }
@@ -220,7 +230,7 @@ impl<'a> Graph<'a> {
     pub(super) fn get(&self, dict: Chain, key: &str) -> Result<Option<Datum>, String> {
         let (mut found, mut items) = (None, self.items(dict));
         while let (Some(name), Some(value)) = (items.next(), items.next()) {
-            let same = matches!(name, Datum::Text(span) if self.text(span) == key);
+            let same = matches!(name, Datum::Text(span) if self.bytes(span) == key.as_bytes());
             if same && found.replace(value).is_some() {
                 return Err(format!("has the key {key} twice in a dict"));
             }

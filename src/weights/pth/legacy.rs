@@ -45,7 +45,7 @@ pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> 
 }
 
 fn little_endian(about: &Followed) -> Result<(), String> {
-    let Datum::PickleNode(root) = about.root else { return Err(ABOUT.into()) };
+    let Datum::Node(root) = about.root else { return Err(ABOUT.into()) };
     let PickleNode::Dict(dict) = about.graph.node(root) else { return Err(ABOUT.into()) };
     match about.graph.get(dict, "little_endian")? {
         Some(Datum::Bool(true)) => Ok(()),
@@ -66,20 +66,20 @@ fn places<'a>(
     let mut claimed = HashMap::new();
     for node in graph.nodes() {
         if let PickleNode::Numbers { element, key, count } = *node {
-            let key = graph.text(key);
+            let key = graph.text(key)?;
             if *claimed.entry(key).or_insert((element, count)) != (element, count) {
                 return Err(format!("key {}: two types or two lengths", shown::name(key)));
             }
         }
     }
-    let Datum::PickleNode(list) = keys.root else { return Err("has no list of keys".into()) };
+    let Datum::Node(list) = keys.root else { return Err("has no list of keys".into()) };
     let PickleNode::List(list) = keys.graph.node(list) else {
         return Err("has no list of keys".into());
     };
     let mut places = HashMap::new();
     for key in keys.graph.items(list) {
         let Datum::Text(key) = key else { return Err("has a key that is no text".into()) };
-        let key = keys.graph.text(key);
+        let key = keys.graph.text(key)?;
         let wrong = |text: String| format!("key {}: {text}", shown::name(key));
         let Some((element, count)) = claimed.get(key) else {
             return Err(wrong("is listed and of no type".into()));

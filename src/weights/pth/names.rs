@@ -4,7 +4,7 @@ use super::element::StorageType;
 
 /// Module and names in it. The functions build tensors, the classes stand in parts that are left out,
 /// such as the state of an optimizer.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("collections", &["OrderedDict", "Counter"]),
     (
         "torch._utils",
@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "_rebuild_parameter_with_state",
         ],
     ),
-    ("torch.nn.parameter", &["Parameter", "Buffer"]),
+    ("torch.nn.parameter", &["Parameter"]),
     ("torch", &["Size", "Tensor", "device"]),
     ("argparse", &["Namespace"]),
     ("__builtin__", &["set", "complex", "bytearray"]),
@@ -23,7 +23,6 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("numpy", &["dtype", "ndarray"]),
     ("numpy.core.multiarray", &["scalar", "_reconstruct"]),
     ("numpy._core.multiarray", &["scalar", "_reconstruct"]),
-    ("torch.serialization", &["_get_layout"]),
 ];
 
 /// Names of element types, which stand among settings.

@@ -246,20 +246,18 @@ impl<'a> Unpickler<'a> {
         let length = rest.iter().take(256).position(|byte| *byte == b'\n');
         let span = self.span(length.ok_or("asks for a name that does not end")? as u32)?;
         self.at += 1;
-        std::str::from_utf8(&self.bytes[span.at as usize..][..span.length as usize])
-            .map_err(|_| "asks for a name that is not UTF-8")?;
         Ok(span)
     }
 
     fn global(&mut self) -> Result<(), String> {
         let (module, name) = (self.line()?, self.line()?);
-        names::check(self.graph.text(module), self.graph.text(name))?;
+        names::check(self.graph.text(module)?, self.graph.text(name)?)?;
         self.make(PickleNode::Named { module, name }, 1)
     }
 
     fn call(&mut self) -> Result<(), String> {
         let (arguments, named) = (self.pop()?, self.pop()?);
-        let (Datum::PickleNode(arguments), Datum::PickleNode(named)) = (arguments, named) else {
+        let (Datum::Node(arguments), Datum::Node(named)) = (arguments, named) else {
             return Err("calls what is no name".into());
         };
         let Some(of) = self.graph.named(named) else { return Err("calls what is no name".into()) };
@@ -272,24 +270,23 @@ impl<'a> Unpickler<'a> {
             }
             return self.make(PickleNode::Dict(Chain::EMPTY), 1);
         }
-        let depth = self.graph.depth(Datum::PickleNode(arguments)) + 1;
+        let depth = self.graph.depth(Datum::Node(arguments)) + 1;
         self.make(PickleNode::Call { named, arguments, state: NIL }, depth)
     }
 
     /// Numbers that lie outside of the pickle, or a class with its source.
     fn persistent(&mut self) -> Result<(), String> {
         let wrong = "refers to what is neither numbers nor a class";
-        let Datum::PickleNode(tuple) = self.pop()? else { return Err(wrong.into()) };
+        let Datum::Node(tuple) = self.pop()? else { return Err(wrong.into()) };
         let PickleNode::Tuple(chain) = self.graph.node(tuple) else { return Err(wrong.into()) };
         let items: Vec<Datum> = self.graph.items(chain).take(7).collect();
-        let (Some(Datum::Text(kind)), Some(Datum::PickleNode(class))) =
-            (items.first(), items.get(1))
+        let (Some(Datum::Text(kind)), Some(Datum::Node(class))) = (items.first(), items.get(1))
         else {
             return Err(wrong.into());
         };
         let Some((module, name)) = self.graph.named(*class) else { return Err(wrong.into()) };
-        match (self.graph.text(*kind), &items[2..]) {
-            ("module", [Datum::Text(_), Datum::Text(_)]) => self.push(Datum::PickleNode(*class)),
+        match (self.graph.text(*kind)?, &items[2..]) {
+            ("module", [Datum::Text(_), Datum::Text(_)]) => self.push(Datum::Node(*class)),
             ("storage", [Datum::Text(key), _, count, view @ ..]) => {
                 let element = StorageType::of_storage(name).filter(|_| module == "torch");
                 let element =

@@ -5,7 +5,8 @@ use super::element::{Laid, StorageType};
 use super::graph::{Chain, Datum, Graph, NIL, PickleNode};
 use crate::shown;
 use crate::weights::info::{MAX_AXES, TensorInfo};
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Keys under which the weights of a training checkpoint lie.
@@ -28,7 +29,7 @@ pub(super) fn tensors(
     locate: &mut Locate,
     bounds: Bounds,
 ) -> Result<Contents, String> {
-    let Datum::PickleNode(root) = root else {
+    let Datum::Node(root) = root else {
         return Err("holds one value, not a dict of tensors".into());
     };
     let (key, node) = taken(graph, root)?;
@@ -57,7 +58,7 @@ pub(super) fn tensors(
 fn taken(graph: &Graph, root: u32) -> Result<(&'static str, u32), String> {
     if let PickleNode::Dict(chain) = graph.node(root) {
         for key in ROOTS {
-            if let Some(Datum::PickleNode(node)) = graph.get(chain, key)?
+            if let Some(Datum::Node(node)) = graph.get(chain, key)?
                 && (matches!(graph.node(node), PickleNode::Dict(_))
                     || fields(graph, node)?.is_some())
             {
@@ -74,14 +75,19 @@ fn taken(graph: &Graph, root: u32) -> Result<(&'static str, u32), String> {
 
 /// The fields of a module; nothing for another node.
 fn fields(graph: &Graph, node: u32) -> Result<Option<Chain>, String> {
-    let PickleNode::Call { state, .. } = graph.node(node) else { return Ok(None) };
-    if state == NIL {
-        return Ok(None);
-    }
-    let Datum::PickleNode(state) = graph.at(state).0 else { return Ok(None) };
-    let PickleNode::Dict(fields) = graph.node(state) else { return Ok(None) };
+    let Some(fields) = state(graph, node) else { return Ok(None) };
     let module = graph.get(fields, "_parameters")?.is_some();
     Ok(module.then_some(fields))
+}
+
+/// The fields of an object.
+fn state(graph: &Graph, node: u32) -> Option<Chain> {
+    let PickleNode::Call { state, .. } = graph.node(node) else { return None };
+    let Datum::Node(state) = (state != NIL).then(|| graph.at(state).0)? else { return None };
+    match graph.node(state) {
+        PickleNode::Dict(fields) => Some(fields),
+        _ => None,
+    }
 }
 
 /// A dict that is being walked.
@@ -103,7 +109,7 @@ struct Walk<'w, 'a> {
     visits: usize,
 }
 
-impl Walk<'_, '_> {
+impl<'a> Walk<'_, 'a> {
     fn run(&mut self) -> Result<(), String> {
         while let Some(OpenDict { next, path, .. }) = self.frames.last_mut() {
             self.path.truncate(*path);
@@ -120,7 +126,7 @@ impl Walk<'_, '_> {
     }
 
     fn visit(&mut self, key: Datum, value: Datum) -> Result<(), String> {
-        let (Some(key), Datum::PickleNode(node)) = (self.key(key), value) else { return Ok(()) };
+        let (Some(key), Datum::Node(node)) = (self.key(key)?, value) else { return Ok(()) };
         self.join(&key)?;
         match self.tensor(node) {
             Ok(Some(info)) => self.keep(info),
@@ -130,12 +136,12 @@ impl Walk<'_, '_> {
     }
 
     /// A key as a part of a name; nothing for keys that are none.
-    fn key(&self, key: Datum) -> Option<String> {
-        match key {
-            Datum::Text(span) => Some(self.graph.text(span).to_owned()),
-            Datum::Int(number) => Some(number.to_string()),
+    fn key(&self, key: Datum) -> Result<Option<Cow<'a, str>>, String> {
+        Ok(match key {
+            Datum::Text(span) => Some(self.graph.text(span)?.into()),
+            Datum::Int(number) => Some(number.to_string().into()),
             _ => None,
-        }
+        })
     }
 
     fn join(&mut self, key: &str) -> Result<(), String> {
@@ -167,11 +173,14 @@ impl Walk<'_, '_> {
         if let PickleNode::Dict(chain) = self.graph.node(node) {
             return self.begin(node, chain);
         }
+        if let Some(fields) = state(self.graph, node) {
+            self.look(fields.length)?;
+        }
         let Some(fields) = fields(self.graph, node)? else { return Ok(()) };
         self.count(fields)?;
         self.numbers(fields)?;
         for part in ["_modules", "_buffers", "_parameters"] {
-            if let Some(Datum::PickleNode(dict)) = self.graph.get(fields, part)?
+            if let Some(Datum::Node(dict)) = self.graph.get(fields, part)?
                 && let PickleNode::Dict(chain) = self.graph.node(dict)
             {
                 self.begin(dict, chain)?;
@@ -185,7 +194,7 @@ impl Walk<'_, '_> {
         if self.frames.iter().any(|frame| frame.dict == dict) {
             return Err(format!("the dict {inside:?} lies within itself"));
         }
-        if self.frames.len() == 3 * DEPTH {
+        if self.frames.len() == DEPTH {
             return Err(format!("the dict {inside:?} nests deeper than {DEPTH}"));
         }
         self.count(chain)?;
@@ -193,19 +202,29 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    fn look(&mut self, entries: u32) -> Result<(), String> {
+        let left = self.visits.checked_sub(entries as usize);
+        self.visits = left.ok_or_else(|| format!("shares {TOO_MUCH}"))?;
+        Ok(())
+    }
+
     /// Counts the entries of a dict, none of whose keys may be there twice.
     fn count(&mut self, dict: Chain) -> Result<(), String> {
-        let mut seen = HashSet::new();
-        for item in self.graph.items(dict).step_by(2) {
-            self.visits = self.visits.checked_sub(1).ok_or_else(|| format!("shares {TOO_MUCH}"))?;
-            if let Datum::Text(span) = item
-                && !seen.insert(self.graph.text(span))
-            {
-                let (key, inside) = (shown::name(self.graph.text(span)), shown::name(&self.path));
-                return Err(format!("the dict {inside:?} has the key {key} twice"));
+        self.look(dict.length)?;
+        let mut keys = Vec::with_capacity(dict.length as usize / 2);
+        for key in self.graph.items(dict).step_by(2) {
+            if let Datum::Text(span) = key {
+                keys.push(self.graph.text(span)?);
             }
         }
-        Ok(())
+        keys.sort_unstable();
+        match keys.windows(2).find(|two| two[0] == two[1]) {
+            None => Ok(()),
+            Some(two) => {
+                let (key, inside) = (shown::name(two[0]), shown::name(&self.path));
+                Err(format!("the dict {inside:?} has the key {key} twice"))
+            }
+        }
     }
 
     /// Keeps the numbers among the fields of a module.
@@ -220,8 +239,9 @@ impl Walk<'_, '_> {
                 Datum::Float(value) => format!("{value:?}"),
                 _ => continue,
             };
-            if !graph.text(span).starts_with('_') {
-                self.join(graph.text(span))?;
+            let field = graph.text(span)?;
+            if !field.starts_with('_') {
+                self.join(field)?;
                 self.spend(128 + self.path.len() + text.len())?;
                 self.found.metadata.insert(self.path.clone(), text);
                 self.path.truncate(length);
@@ -247,7 +267,7 @@ impl Walk<'_, '_> {
                     ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
                     | ("torch.nn.parameter", "Parameter" | "Buffer"),
                 ) => match self.graph.items(arguments).next() {
-                    Some(Datum::PickleNode(inner)) => at = inner,
+                    Some(Datum::Node(inner)) => at = inner,
                     _ => return Err("is a parameter without a tensor".into()),
                 },
                 _ => return Ok(None),
@@ -259,12 +279,8 @@ impl Walk<'_, '_> {
     fn laid(&mut self, arguments: Chain) -> Result<TensorInfo, String> {
         let graph = self.graph;
         let items: Vec<Datum> = graph.items(arguments).take(4).collect();
-        let &[
-            Datum::PickleNode(numbers),
-            Datum::Int(offset),
-            Datum::PickleNode(shape),
-            Datum::PickleNode(strides),
-        ] = &items[..]
+        let &[Datum::Node(numbers), Datum::Int(offset), Datum::Node(shape), Datum::Node(strides)] =
+            &items[..]
         else {
             return Err("its description is not that of a tensor".into());
         };
@@ -281,7 +297,7 @@ impl Walk<'_, '_> {
         let (Some(shape), Some(strides)) = (whole(shape), whole(strides)) else {
             return Err(format!("its shape is not of at most {MAX_AXES} numbers"));
         };
-        let range = (self.locate)(element, graph.text(key), count)?;
+        let range = (self.locate)(element, graph.text(key)?, count)?;
         Laid { offset, shape, strides }.within(element, range.len() / element.size(), range)
     }
 }

@@ -28,13 +28,13 @@ pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, String> {
         return Err("its directory is longer than its entries".into());
     }
     members.sort_unstable_by_key(|member| (member.header, member.place.end));
-    if let Some([_, second]) = members.array_windows().find(|[a, b]| b.header < a.place.end) {
+    if let Some([_, second]) = members.windows(2).find(|two| two[1].header < two[0].place.end) {
         return Err(format!("entry {} lies within another", shown::name(second.name)));
     }
     members.sort_unstable_by_key(|member| member.name);
-    match members.array_windows().find(|[a, b]| a.name == b.name) {
+    match members.windows(2).find(|two| two[0].name == two[1].name) {
         None => Ok(members),
-        Some([twice, _]) => Err(format!("entry {} is there twice", shown::name(twice.name))),
+        Some(two) => Err(format!("entry {} is there twice", shown::name(two[0].name))),
     }
 }
 
