@@ -4,9 +4,10 @@
 //! folder that `BEIT_FIXTURES` names, or `../shared/fixtures`, where they are.
 
 use crate::fixtures::{fixture, zip_of};
-use beit::weights::{Dtype, TensorFile};
+use beit::weights::{Dtype, PthTensor, TensorFile, write_pth};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -207,5 +208,53 @@ fn whole_modules_are_read_without_their_classes() {
         }
         // Four groups of one block: 1 / 4².
         assert_eq!(metadata["blocks.group_1.block_1.post_gain"], "0.0625");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_and_lies_at_multiples_of_64() {
+    let shapes: [(&str, &[usize], Dtype); 4] = [
+        ("blocks.0.w", &[2, 3], Dtype::F32),
+        ("index", &[4], Dtype::I64),
+        ("scalar", &[], Dtype::F32),
+        ("empty", &[0, 3], Dtype::F32),
+    ];
+    let tensors = shapes.map(|(name, shape, dtype)| PthTensor { name, shape, dtype });
+    let floats: Vec<f32> = (0..6).map(|i| 0.1 * i as f32).collect();
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let contents = [
+        bytes(&floats),
+        [3i64, -1, 1 << 40, 0].iter().flat_map(|x| x.to_le_bytes()).collect(),
+        bytes(&[2.5]),
+        vec![],
+    ];
+    let mut file = Vec::new();
+    let write = |number: usize, to: &mut dyn Write| {
+        contents[number].chunks(5).try_for_each(|chunk| to.write_all(chunk))
+    };
+    write_pth(&mut file, &tensors, write).unwrap();
+    for content in &contents[..3] {
+        let at = file.windows(content.len()).position(|bytes| bytes == content).unwrap();
+        assert_eq!(at % 64, 0);
+    }
+
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.pth");
+    std::fs::write(&path, &file).unwrap();
+    if let Some(copy) = std::env::var_os("BEIT_TEST_PTH") {
+        std::fs::write(copy, &file).unwrap();
+    }
+    let read = TensorFile::read_any(&path).unwrap();
+    assert_eq!(read.metadata()["root"], "model");
+    assert_eq!(read.tensors().len(), 4);
+    assert_eq!(read.f32s("blocks.0.w").unwrap(), (vec![2, 3], floats));
+    assert_eq!(read.i64s("index").unwrap(), (vec![4], vec![3, -1, 1 << 40, 0]));
+    assert_eq!(read.f32s("scalar").unwrap(), (vec![], vec![2.5]));
+    assert_eq!(read.f32s("empty").unwrap(), (vec![0, 3], vec![]));
+
+    // One byte more or less anywhere behind the contents is found.
+    for cut in 1..200 {
+        std::fs::write(&path, &file[..file.len() - cut]).unwrap();
+        assert!(TensorFile::read_any(&path).is_err(), "{cut}");
     }
 }

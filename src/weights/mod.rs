@@ -26,6 +26,7 @@ pub use info::{Dtype, TensorInfo};
 pub use model::{Checksums, Model, load_model, locate_model, save_model};
 pub use names::{Entry, NamedTensor, Naming, ORIGINAL, Rows, Rule};
 pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
+pub use pth::{PthTensor, write_pth};
 pub use safetensors::{Slice, View, encode, write_tensors};
 pub(crate) use safetensors::{checksum_of, refuse_non_finite};
 

@@ -25,7 +25,10 @@ mod legacy;
 mod names;
 mod pickle;
 mod walk;
+mod write;
 mod zip;
+
+pub use write::{PthTensor, write_pth};
 
 use super::file::TensorFile;
 use crate::error::{Error, Result};

@@ -143,7 +143,7 @@ pub fn mutated_checkpoint(seed: &[u8], other: &[u8], random: &mut Philox) -> Vec
 
 /// The same for pickles, every second time with instructions where others were.
 pub fn mutated_pickle(seed: &[u8], other: &[u8], random: &mut Philox) -> Vec<u8> {
-    if random.integer(1) == 0 {
+    if seed.is_empty() || random.integer(1) == 0 {
         return mutated(seed, other, false, random);
     }
     let mut bytes = seed.to_vec();
