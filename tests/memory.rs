@@ -1,19 +1,24 @@
-//! What reading takes of memory, counted by the allocator; a program of its own, so that nobody else allocates.
+//! What reading and exporting take of memory, counted by the allocator; a program of its own, so that nobody else
+//! allocates.
 
 mod fixtures;
 
+use beit::cpu::Cpu;
 use beit::data::Image;
 use beit::data::decode::{DecodeOptions, decode_bytes};
-use beit::weights::TensorFile;
+use beit::models::config::EncoderConfig;
+use beit::models::kind::ModelConfig;
+use beit::weights::{ORIGINAL, TensorFile, save_onnx};
 use fixtures::{fixture, kinds, zip_of};
 use peak_alloc::PeakAlloc;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Held by the test that runs.
+/// Held by the one test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Kilobytes that were taken at most while `bytes` were decoded with a budget of so many megabytes, and the outcome.
@@ -59,7 +64,7 @@ fn with_chunk(png: &[u8], name: &[u8; 4], content: &[u8]) -> Vec<u8> {
 
 #[test]
 fn decoding_takes_no_more_than_it_claims() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let kinds = kinds();
     // The first use of anything that is made once.
     decoded(&kinds[0].file, 0).1.unwrap();
@@ -118,6 +123,27 @@ fn decoding_takes_no_more_than_it_claims() {
     }
 }
 
+#[test]
+fn an_onnx_file_takes_two_of_its_tensors() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let sizes = EncoderConfig { depth: 10, ..EncoderConfig::small() }.with_width(192);
+    let config = ModelConfig::Beit(sizes.with_vocab(2));
+    let entries = config.layout(&Cpu::<f32>::new());
+    let entries = entries.iter().flat_map(|p| ORIGINAL.entries(p));
+    let elements: BTreeMap<String, usize> =
+        entries.map(|e| (e.name, e.shape.iter().product())).collect();
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("model.onnx");
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    save_onnx(&path, &config, None, &|name| Ok(vec![0.5; elements[name]])).unwrap();
+    let taken = ALLOCATOR.peak_usage() - before;
+    let (largest, file) = (4 * elements.values().max().unwrap(), path.metadata().unwrap().len());
+    assert!(file > 17 << 20 && largest < 1 << 20);
+    // Besides: pieces of the file, and all nodes.
+    assert!(taken < 2 * largest + (1 << 20), "{taken} bytes for {file} with tensors of {largest}");
+}
+
 /// Pickles whose parts take many times their length, and files with nothing but a directory.
 fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     let pickle = |begin: &[u8], part: &[u8], times: usize| {
@@ -146,7 +172,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn files_of_weights_take_no_more_than_twice_their_length() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::TempDir::new().unwrap();
     let mut files: Vec<_> = std::fs::read_dir(fixture("15_weights/hostile")).unwrap().collect();
     files.extend(std::fs::read_dir(fixture("15_weights")).unwrap());
