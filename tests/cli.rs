@@ -9,6 +9,8 @@ mod ablations;
 mod bound;
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/exchange.rs"]
+mod exchange;
 #[path = "cli/live.rs"]
 mod live;
 #[path = "cli/pages.rs"]
@@ -322,6 +324,7 @@ fn folder() -> &'static Path {
                 let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
                 assert!(output.status.success(), "{line}: {}", text(&output));
             }
+            exchange::prepare(path);
             dir
         })
         .path()
@@ -533,5 +536,6 @@ fn main() {
     trials.extend(examples::trials());
     trials.extend(pages::trials());
     trials.extend(uses::trials());
+    trials.extend(exchange::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

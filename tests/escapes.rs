@@ -27,14 +27,14 @@ fn tensor_names_and_summaries() {
     let model = load_model(&fixture).unwrap();
     let values: Vec<_> = model
         .tensors
-        .tensors()
-        .keys()
-        .map(|name| (name.as_str(), model.tensors.f32s(name).unwrap()))
-        .chain([(HOSTILE, (vec![1], vec![1.0]))])
+        .shapes()
+        .into_keys()
+        .map(|name| (name.clone(), model.tensors.f32s(&name).unwrap()))
+        .chain([(HOSTILE.to_owned(), (vec![1], vec![1.0]))])
         .collect();
     let views: Vec<View> = values
         .iter()
-        .map(|(name, (shape, values))| View::new(*name, shape, Slice::F32(values)))
+        .map(|(name, (shape, values))| View::new(name, shape, Slice::F32(values)))
         .collect();
     save_model(folder.path(), &model.config, None, &views).unwrap();
     for summary in [HOSTILE.to_owned(), serde_json::json!({ HOSTILE: HOSTILE }).to_string()] {

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-const INPUTS: usize = 2_240;
+const INPUTS: usize = 2_400;
 /// Files that one process reads.
 const PER_PROCESS: usize = 100;
 /// Address space of a process in kB; pictures may take a quarter of it, and what else is read nothing

@@ -36,6 +36,9 @@ mod relpos;
 #[path = "reference/replay.rs"]
 mod replay;
 
+#[path = "reference/weights.rs"]
+mod weights;
+
 fn main() {
     let dir = std::env::var_os("BEIT_FIXTURES").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"),
@@ -55,6 +58,7 @@ fn main() {
         mixing::trials,
         class_view::trials,
         pixels::trials,
+        weights::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

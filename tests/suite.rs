@@ -14,6 +14,7 @@ mod decode;
 mod double;
 mod encoder;
 mod escapes;
+mod exchange;
 mod fixtures;
 mod floors;
 mod layout;

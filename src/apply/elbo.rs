@@ -31,7 +31,7 @@ use crate::models::beit::MaskedImageModel;
 use crate::ops::Backend;
 use crate::params::Params;
 use crate::run::{Progress, interrupted, is_news};
-use crate::weights::{load_model, load_weights, locate_model};
+use crate::weights::{load_model, load_weights};
 use std::path::Path;
 
 /// Numbers of a batch's logits, at most: 16 MiB in f32, of which a few copies are held at once.
@@ -76,7 +76,7 @@ impl BoundTask<'_> {
         let tokenizer = Tokenizer::load(bk, self.tokenizer)?;
         let file = load_model(self.model)?;
         let model = MaskedImageModel::new(bk, predicts_tokens(&file)?);
-        tokenizer.fits(&model.config)?;
+        let tokenizer = tokenizer.fitted(&model.config)?;
         let w = load_weights(bk, &file, &model.layout)?;
         let normalise = self.normalise.or(file.normalise).unwrap_or(Normalise::Half);
         Ok(OpenedBound {
@@ -181,10 +181,13 @@ impl<B: Backend> OpenedBound<'_, B> {
 /// τ as given, or as the tokenizer's run ended. A tokenizer that its run trained without a likelihood is
 /// refused.
 fn temperature(task: &BoundTask) -> Result<f64> {
-    let (weights, _) = locate_model(task.tokenizer)?;
-    let settings = weights.with_file_name("config.toml");
+    let tokenizer = task.tokenizer;
+    let settings = match tokenizer.is_file() {
+        true => tokenizer.with_file_name("config.toml"),
+        false => tokenizer.join("config.toml"),
+    };
     if settings.exists() {
-        let folder = weights.parent().unwrap_or(Path::new(""));
+        let folder = settings.parent().unwrap_or(Path::new(""));
         let run: TokenizerRun = Layers::default().resolve_in(folder)?;
         if run.recon != Recon::LogitLaplace {
             let text = "recon = mse leaves ln b untrained, so that there is no likelihood: train the tokenizer with \
@@ -196,6 +199,6 @@ fn temperature(task: &BoundTask) -> Result<f64> {
     task.temperature.ok_or_else(|| {
         let text = "has no config.toml beside it that says which temperature its training ended with: give \
                     --temperature (1/16 = 0.0625 in DALL-E)";
-        Error::format(&weights, text)
+        Error::format(tokenizer, text)
     })
 }

@@ -11,7 +11,7 @@ use crate::params::{Ctx, Param, Params};
 use crate::real::Float;
 use crate::run::{is_news, note};
 use crate::tensor::{Ids, Tensor};
-use crate::weights::{Model, load_model, load_weights};
+use crate::weights::{Model, Project, load_model, load_weights};
 use std::path::{Path, PathBuf};
 
 /// A frozen tokenizer.
@@ -23,6 +23,8 @@ pub struct Tokenizer<B: Backend> {
     /// Checksum of its file's tensors.
     pub checksum: u32,
     path: PathBuf,
+    /// Whether its files say which size its images have.
+    sized: bool,
 }
 
 impl<B: Backend> Tokenizer<B> {
@@ -31,11 +33,18 @@ impl<B: Backend> Tokenizer<B> {
         let file = load_model(path)?;
         let dvae = Dvae::new(file.sizes()?);
         let w = load_weights(bk, &file, &dvae.layout)?;
-        Ok(Self { dvae, w, checksum: file.tensors.checksum(""), path: path.to_path_buf() })
+        let (checksum, path) = (file.tensors.checksum(), path.to_path_buf());
+        let sized = file.origin.is_none_or(|origin| origin.project != Project::Dalle);
+        Ok(Self { dvae, w, checksum, path, sized })
     }
 
-    /// Refuses an encoder whose grid or vocabulary is another. Its head is over tokens.
-    pub fn fits(&self, encoder: &BeitConfig) -> Result<()> {
+    /// The same for an encoder, whose head is over tokens; refuses one whose grid or vocabulary is another. One of
+    /// DALL-E's files, which say nothing of a size, is shown images of the size that makes the encoder's grid.
+    pub fn fitted(mut self, encoder: &BeitConfig) -> Result<Self> {
+        if !self.sized {
+            let ((h, w), factor) = (encoder.encoder.grid(), self.dvae.config.factor());
+            self.dvae.config.image = (h * factor, w * factor);
+        }
         let (own, sizes) = (&self.dvae.config, encoder);
         if own.grid() != sizes.encoder.grid() {
             let ((a, b), (c, d)) = (own.grid(), sizes.encoder.grid());
@@ -54,7 +63,7 @@ impl<B: Backend> Tokenizer<B> {
                 format!("the tokenizer has {a} tokens, the encoder's head {b}; set vocab={a}"),
             ));
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Tokens of mapped pixels `[B,H,W,3]`, image by image, row-major.

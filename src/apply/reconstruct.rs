@@ -135,18 +135,18 @@ pub fn reconstruction_page<B: Backend>(bk: &B, task: &Reconstruction) -> Result<
 }
 
 fn reconstructed<B: Backend>(bk: &B, task: &Reconstruction) -> Result<Vec<ReconstructedImage>> {
-    let tokenizer = Tokenizer::load(bk, task.tokenizer)?;
-    let (size, grid) = (tokenizer.dvae.config.image, tokenizer.dvae.config.grid());
+    let mut tokenizer = Tokenizer::load(bk, task.tokenizer)?;
     let (mut encoder, mut trained) = (None, None);
     if let Some(path) = task.model {
         let file = load_model(path)?;
         let model = MaskedImageModel::new(bk, predicts_tokens(&file)?);
-        tokenizer.fits(&model.config)?;
+        tokenizer = tokenizer.fitted(&model.config)?;
         let w = load_weights(bk, &file, &model.layout)?;
         (encoder, trained) = (Some(Predictor { model, w }), file.normalise);
     } else if !task.ratios.is_empty() {
         return Err(Error::config("--ratios hides patches from an encoder: give --model"));
     }
+    let (size, grid) = (tokenizer.dvae.config.image, tokenizer.dvae.config.grid());
     let source = Source::open_aloud(task.data, &SourceOptions::new(task.split, task.seed))?;
     let seen_size = encoder.as_ref().map_or(size, |e| e.model.config.encoder.image);
     let augment = views(seen_size, size, task.normalise.or(trained).unwrap_or(Normalise::Half));

@@ -3,6 +3,7 @@
 mod ablate;
 mod bench;
 mod elbo;
+mod exchange;
 mod pages;
 mod settings;
 mod uses;
@@ -11,6 +12,7 @@ mod values;
 pub use ablate::AblateArgs;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
+pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
 pub use uses::{
@@ -131,6 +133,20 @@ pub enum Command {
                             photos/ --out bound"
     )]
     Elbo(ElboArgs),
+    /// Make a model of this program of another project's: transformers, unilm, timm, DALL-E.
+    #[command(
+        after_help = "Examples:\n  beit import beit-base-patch16-224-pt22k/ --out runs/base\n  beit import \
+                      beit_base_patch16_224_pt22k.pth --out runs/base\n  beit import dalle/ --out runs/tokenizer\n\nAll \
+                      commands that take a model take such files too. Of a PyTorch file tensors are read and nothing \
+                      is executed."
+    )]
+    Import(ImportArgs),
+    /// Write a model as files of another project: transformers, unilm, timm, DALL-E, ONNX.
+    #[command(
+        after_help = "Examples:\n  beit export --model runs/classifier --format hf --out classifier-hf\n  beit export \
+                      --model runs/tokenizer --format onnx --out tokenizer-onnx"
+    )]
+    Export(ExportArgs),
     /// Check every hand-written gradient against differences and exact derivatives in f64.
     #[command(after_help = "Examples:\n  beit gradcheck\n  beit gradcheck attention --json \
                             a.json\n  beit gradcheck --device cuda --parity")]
@@ -202,7 +218,7 @@ pub struct GradcheckArgs {
 /// Arguments of `info`.
 #[derive(Args)]
 pub struct InfoArgs {
-    /// A run folder or a .safetensors file.
+    /// A run folder or a file of weights, also another project's.
     #[arg(value_name = "RUN|FILE")]
     pub path: PathBuf,
 }

@@ -19,7 +19,7 @@ use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
 use crate::train::summary::{FinetuneSummary, PretrainSummary, TokenizerSummary};
 use crate::train::tokenizer::TokenizerTraining;
-use crate::weights::{load_model, load_weights};
+use crate::weights::{Model, Stated, load_model_as, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -181,14 +181,15 @@ fn gradcheck_cuda(_: usize, _: &GradcheckArgs) -> Result<ExitCode> {
 
 /// `beit info`
 pub fn info(args: &InfoArgs) -> Result<()> {
-    let model = load_model(&args.path)?;
+    let model = load_model_as(&args.path, &Stated::default())?;
     say!("{}", model.config.describe());
     say!("  {}", model.checksums);
+    print_origin(&model);
     // Reading every tensor shows that the file fits its configuration and holds only finite numbers.
     let bk = Cpu::<f32>::new();
     load_weights(&bk, &model, &model.config.layout(&bk))?;
-    for (name, tensor) in model.tensors.tensors() {
-        say!("  {} {:?}", shown::name(name), tensor.shape);
+    for (name, shape) in model.tensors.shapes() {
+        say!("  {} {shape:?}", shown::name(&name));
     }
     if let Ok(text) = std::fs::read_to_string(args.path.join("summary.json")) {
         // Written anew, so that no line of it is but JSON.
@@ -198,6 +199,14 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a model of another project is from, and what became of its tensors.
+pub(super) fn print_origin(model: &Model) {
+    let Some(origin) = &model.origin else { return };
+    say!("files of {}", origin.project);
+    origin.notes.iter().for_each(|note| say!("  {}", shown::line(note)));
+    say!("{}", origin.plan.to_string().trim_end());
 }
 
 /// The lines about a tokenizer.

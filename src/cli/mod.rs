@@ -14,6 +14,7 @@ mod data;
 mod demo;
 mod device;
 mod elbo;
+mod exchange;
 mod pages;
 mod presets;
 mod threads;
@@ -78,6 +79,8 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Atlas(args) => pages::atlas(&args).and(done),
         Command::Map(args) => pages::map(&args).and(done),
         Command::Elbo(args) => elbo::elbo(&args).and(done),
+        Command::Import(args) => exchange::import_model(&args).and(done),
+        Command::Export(args) => exchange::export_model(&args).and(done),
         Command::Gradcheck(args) => commands::gradcheck(&args),
         Command::Bench(command) => bench::bench(&command),
         Command::Data(command) => data::data(&command),

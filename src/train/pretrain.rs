@@ -297,9 +297,7 @@ fn tokenizer<B: Backend>(bk: &B, config: &PretrainRun, sizes: &BeitConfig) -> Re
             "target=tokens needs a tokenizer: give --tokenizer RUN|FILE, or --set target=pixels, which needs none",
         ));
     }
-    let tokenizer = Tokenizer::load(bk, Path::new(&config.tokenizer))?;
-    tokenizer.fits(sizes)?;
-    Ok(tokenizer)
+    Tokenizer::load(bk, Path::new(&config.tokenizer))?.fitted(sizes)
 }
 
 /// Patches that the masks of a step hide; none would leave the step without a loss.

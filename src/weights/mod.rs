@@ -9,28 +9,40 @@
 //! fit (a table copied, positions resized, a head left as it starts) happens where the caller has
 //! allowed it and nowhere else, and can be printed.
 //!
+//! Files of other projects are brought to our names when they are opened ([`exchange`]), so that nobody above
+//! knows of them; they are written tensor by tensor, as are ONNX files ([`save_onnx`]).
+//!
 //! Given up: a file is read whole before its tensors are taken from it, so that loading needs its
 //! size in memory besides the model.
 
+pub mod exchange;
 mod file;
+mod import_plan;
 mod info;
+mod load;
 mod model;
 mod names;
 mod onnx;
 mod open;
+mod origin;
 mod plan;
 mod pth;
 mod safetensors;
+mod tensors;
 
 pub use file::TensorFile;
+pub use import_plan::{ImportPlan, Taken};
 pub use info::{Dtype, TensorInfo};
-pub use model::{Checksums, Model, load_model, locate_model, save_model};
+pub use load::{load_model, load_model_as};
+pub use model::{Checksums, Model, locate_model, save_model};
 pub use names::{Entry, NamedTensor, Naming, ORIGINAL, Rows, Rule};
 pub use onnx::save_onnx;
+pub use origin::{Origin, Project, Stated};
 pub use plan::{Allow, Fate, LoadPlan, Planned, Regrid, Shapes};
 pub use pth::{PthTensor, write_pth};
-pub use safetensors::{Slice, View, encode, write_tensors};
+pub use safetensors::{ByteSink, Slice, View, encode, stream_tensors, write_tensors};
 pub(crate) use safetensors::{checksum_of, refuse_non_finite};
+pub use tensors::{ModelTensors, TensorPlace};
 
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};

@@ -8,13 +8,18 @@ mod fields;
 
 use super::file::TensorFile;
 use super::info::TensorInfo;
-use super::safetensors::{View, hex, refuse_non_finite, with_checksums, write_tensors};
+use super::origin::Origin;
+use super::safetensors::{
+    ByteSink, View, hex, refuse_non_finite, stream_tensors, with_checksums, write_tensors,
+};
+use super::tensors::ModelTensors;
 use crate::atomic::{write_atomic, write_atomic_with};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::kind::{ModelConfig, ModelKind};
 use crate::progress::note;
 use fields::{EDITED, Fields, Understood, VERSION};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -35,12 +40,14 @@ pub struct Model {
     /// Mean and deviation of the views that an encoder was trained with.
     pub normalise: Option<Normalise>,
     /// Weights.
-    pub tensors: TensorFile,
+    pub tensors: ModelTensors,
     /// What the checksums said.
     pub checksums: Checksums,
     /// What only a newer version of this program understands: fields of the configuration, keys of the
     /// metadata. Empty for files of this version and older ones, where an unknown field is an error.
     pub left_out: Vec<String>,
+    /// Where it is from, where that is another project.
+    pub origin: Option<Origin>,
 }
 
 /// What the checksums of a model said; a model that does not fit them is not read.
@@ -83,14 +90,27 @@ pub fn save_model(
     let path = folder.join(CONFIG);
     let fields = Fields::of(&path, config, normalise);
     write_atomic(&path, fields.text().as_bytes())?;
+    let metadata = with_checksums(tensors, &metadata(&fields));
+    write_atomic_with(&folder.join(WEIGHTS), |file| write_tensors(file, tensors, &metadata))
+}
+
+/// Writes the model that was read from other files as [`save_model`] writes one, tensor by tensor.
+pub(super) fn save_read(folder: &Path, model: &Model) -> Result<()> {
+    let path = folder.join(CONFIG);
+    let fields = Fields::of(&path, &model.config, model.normalise);
+    write_atomic(&path, fields.text().as_bytes())?;
+    let metadata = metadata(&fields);
+    let mut bytes = |name: &str, to: ByteSink| model.tensors.f32_bytes(name, to);
+    stream_tensors(&folder.join(WEIGHTS), &model.tensors.shapes(), &metadata, true, &mut bytes)
+}
+
+fn metadata(fields: &Fields) -> BTreeMap<String, String> {
     let metadata = [
         ("format", "pt".to_owned()),
         (VERSION_KEY, VERSION.to_string()),
         (CONFIG_SUM, hex(fields.sum())),
     ];
-    let metadata = metadata.map(|(key, text)| (key.to_owned(), text)).into();
-    let metadata = with_checksums(tensors, &metadata);
-    write_atomic_with(&folder.join(WEIGHTS), |file| write_tensors(file, tensors, &metadata))
+    metadata.map(|(key, text)| (key.to_owned(), text)).into()
 }
 
 /// The weights and the configuration that `RUN|FILE` on the command line means.
@@ -105,17 +125,22 @@ pub fn locate_model(path: &Path) -> Result<(PathBuf, PathBuf)> {
     }
     let config = weights.with_file_name(CONFIG);
     if !config.exists() {
-        return Err(Error::format(&weights, format!("has no {CONFIG} beside it")));
+        return Err(Error::format(
+            &weights,
+            format!(
+                "has no {CONFIG} beside it, and its tensors are those of no model that needs none"
+            ),
+        ));
     }
     Ok((weights, config))
 }
 
-/// Reads the model that `RUN|FILE` means. What a newer version of this program wrote and this one does
-/// not understand is named on standard error.
+/// Reads a model of this program. What a newer version wrote and this one does not understand is named on standard
+/// error.
 ///
 /// The sizes are believed only when the file has that many values: whoever builds the model next
 /// allocates what they say.
-pub fn load_model(path: &Path) -> Result<Model> {
+pub(super) fn load_own(path: &Path) -> Result<Model> {
     let (weights, config_path) = locate_model(path)?;
     let tensors = TensorFile::read(&weights)?;
     let fields = Fields::read(&config_path)?;
@@ -136,7 +161,8 @@ pub fn load_model(path: &Path) -> Result<Model> {
             left_out.join(", ")
         ));
     }
-    Ok(Model { config, normalise, tensors, checksums, left_out })
+    let (tensors, origin) = (ModelTensors::of(tensors), None);
+    Ok(Model { config, normalise, tensors, checksums, left_out, origin })
 }
 
 /// Keys of the metadata that a newer version added.

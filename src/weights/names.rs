@@ -145,7 +145,7 @@ impl Entry {
 }
 
 /// What each `*` of `pattern` stands for in `name`, where it fits; as short as possible.
-fn texts<'a>(pattern: &str, name: &'a str) -> Option<Vec<&'a str>> {
+pub(super) fn texts<'a>(pattern: &str, name: &'a str) -> Option<Vec<&'a str>> {
     let Some((first, pattern)) = pattern.split_once('*') else {
         return (pattern == name).then(Vec::new);
     };
@@ -162,7 +162,7 @@ fn texts<'a>(pattern: &str, name: &'a str) -> Option<Vec<&'a str>> {
 }
 
 /// `name` with its stars replaced by `texts`, in order.
-fn filled(name: &str, texts: &[&str]) -> String {
+pub(super) fn filled(name: &str, texts: &[&str]) -> String {
     texts.iter().fold(name.to_owned(), |name, text| name.replacen('*', text, 1))
 }
 

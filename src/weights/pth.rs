@@ -33,11 +33,22 @@ pub use write::{PthTensor, write_pth};
 use super::file::TensorFile;
 use crate::error::{Error, Result};
 use bounds::Bounds;
+use std::io::Read;
 use std::path::Path;
+
+/// Bytes that tell a checkpoint from other files.
+const PREFIX: u64 = 64;
 
 /// True for the first bytes of a file that may be a checkpoint of either form.
 pub(super) fn is_checkpoint(prefix: &[u8]) -> bool {
     zip::begins(prefix) || legacy::begins(prefix)
+}
+
+/// True for a file that may be a checkpoint of either form.
+pub(super) fn is_at(path: &Path) -> bool {
+    let mut prefix = Vec::new();
+    let file = std::fs::File::open(path).map(|file| file.take(PREFIX));
+    file.is_ok_and(|mut file| file.read_to_end(&mut prefix).is_ok()) && is_checkpoint(&prefix)
 }
 
 /// Reads and checks a checkpoint of either form.

@@ -69,6 +69,8 @@ pub const KINDS: &[FuzzKind] = &[
     kind("zip.pth", 160, seeds::zip_checkpoints, mutated_zip, read_weights),
     kind("legacy.pth", 80, seeds::legacy_checkpoints, mutated_pickle, read_weights),
     kind("config.json", 140, seeds::model_configs, text, info),
+    kind("hf_config.json", 100, seeds::foreign_configs, text, read_foreign),
+    kind("index.json", 60, seeds::indices, text, read_foreign),
     kind("checkpoint", 120, seeds::checkpoints, mutated_checkpoint, go_on),
     kind("config.toml", 80, seeds::run_settings, text, resume),
     kind("metrics.jsonl", 60, seeds::metrics, text, resume),
@@ -173,6 +175,12 @@ fn read_weights(folder: &Path, _: usize) -> bool {
         assert!(read.into_iter().flatten().all(|length| length == info.elements()));
     }
     true
+}
+
+/// A folder of transformers, and all tensors of its model.
+fn read_foreign(folder: &Path, _: usize) -> bool {
+    let Ok(model) = load_model(&folder.join(RUN)) else { return false };
+    model.tensors.shapes().keys().all(|name| model.tensors.f32s(name).is_ok())
 }
 
 /// Resumes a run and makes its last steps, most times with a checkpoint whose checksum fits.

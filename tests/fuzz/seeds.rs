@@ -9,9 +9,11 @@ use beit::bench::report::{BenchReport, FORMAT, Machine, Plan};
 use beit::config::{Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document};
 use beit::data::decode::{DecodeOptions, decode_bytes};
 use beit::models::config::BeitConfig;
+use beit::weights::{Slice, TensorFile, View, encode};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -332,4 +334,36 @@ pub fn peers(_: &Path) -> Vec<Seed> {
         format!("{line}\n")
     });
     vec![Seed::new("peer.jsonl", lines.collect::<String>())]
+}
+
+/// Configurations of models of transformers, with their weights.
+pub fn foreign_configs(_: &Path) -> Vec<Seed> {
+    let folder = |name| files(&fixture(&format!("15_weights/{name}")), RUN);
+    let seed = |name| Seed::among(&folder(name), &format!("{RUN}/config.json"));
+    vec![seed("hf_cls"), seed("hf_mim")]
+}
+
+/// Indices of a model in two files, of which one has but a few tensors.
+pub fn indices(_: &Path) -> Vec<Seed> {
+    let mut all = files(&fixture("15_weights/hf_mim"), RUN);
+    let weights = format!("{RUN}/model.safetensors");
+    let whole = TensorFile::read(&fixture("15_weights/hf_mim/model.safetensors")).unwrap();
+    all.retain(|(name, _)| *name != weights);
+    let mut map = serde_json::Map::new();
+    for (file, first) in [("a.safetensors", true), ("b.safetensors", false)] {
+        let names: Vec<&String> = match first {
+            true => whole.tensors().keys().take(3).collect(),
+            false => whole.tensors().keys().skip(3).collect(),
+        };
+        let values: Vec<_> = names.iter().map(|name| (name, whole.f32s(name).unwrap())).collect();
+        let views = values
+            .iter()
+            .map(|(name, (shape, values))| View::new(name.as_str(), shape, Slice::F32(values)));
+        let bytes = encode(&views.collect::<Vec<_>>(), &BTreeMap::new());
+        map.extend(names.iter().map(|name| ((*name).clone(), json!(file))));
+        all.push((format!("{RUN}/{file}"), bytes));
+    }
+    let place = format!("{RUN}/model.safetensors.index.json");
+    all.push((place.clone(), json!({ "weight_map": map }).to_string().into_bytes()));
+    vec![Seed::among(&all, &place)]
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Arguments of `elbo`.
 #[derive(Args)]
 pub struct ElboArgs {
-    /// The tokenizer: a run folder or a .safetensors file.
+    /// The tokenizer: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub tokenizer: PathBuf,
     /// The encoder that was pretrained on its tokens.

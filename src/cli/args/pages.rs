@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Arguments of `attention`.
 #[derive(Args)]
 pub struct AttentionArgs {
-    /// The encoder: a run folder or a .safetensors file.
+    /// The encoder: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
     /// The image; for pages also several, each of which gets a page of its own: X-1.html, X-2.html, ...
@@ -42,7 +42,7 @@ pub struct AttentionArgs {
 /// Arguments of `reconstruct`.
 #[derive(Args)]
 pub struct ReconstructArgs {
-    /// The tokenizer: a run folder or a .safetensors file.
+    /// The tokenizer: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub tokenizer: PathBuf,
     /// An encoder, to predict the tokens of the masked patches.
@@ -75,7 +75,7 @@ pub struct ReconstructArgs {
 /// Arguments of `atlas`.
 #[derive(Args)]
 pub struct AtlasArgs {
-    /// The tokenizer: a run folder or a .safetensors file.
+    /// The tokenizer: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub tokenizer: PathBuf,
     /// Images.
@@ -98,7 +98,7 @@ pub struct AtlasArgs {
 /// Arguments of `map`.
 #[derive(Args)]
 pub struct MapArgs {
-    /// The encoder: a run folder or a .safetensors file.
+    /// The encoder: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
     /// Images; folders of a folder are classes, which colour the marks.

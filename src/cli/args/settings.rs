@@ -112,7 +112,7 @@ pub struct TrainArgs {
     /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
     #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
     data: Option<String>,
-    /// Weights to start from: a run folder or a .safetensors file.
+    /// Weights to start from: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     init: Option<String>,
     /// Everything else.
@@ -130,7 +130,7 @@ impl TrainArgs {
 /// Arguments of `pretrain`.
 #[derive(Args)]
 pub struct PretrainArgs {
-    /// The tokenizer: a run folder or a .safetensors file with its config.json beside it. Not needed with --set
+    /// The tokenizer: a run folder or file, also another project's. Not needed with --set
     /// target=pixels or normalised_pixels.
     #[arg(long, value_name = "RUN|FILE")]
     tokenizer: Option<String>,
@@ -154,7 +154,7 @@ impl PretrainArgs {
 /// Arguments of `finetune`.
 #[derive(Args)]
 pub struct FinetuneArgs {
-    /// What to start from: a run folder or a .safetensors file of an encoder or a classifier, or scratch.
+    /// What to start from: a run folder or file, also another project's of an encoder or a classifier, or scratch.
     #[arg(long, value_name = "RUN|FILE|scratch", required_unless_present_any = ["print_config", "resume"])]
     model: Option<String>,
     /// Labelled images: a folder with a folder per class, a CIFAR-10/100 binary file or folder, or

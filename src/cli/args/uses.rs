@@ -36,7 +36,7 @@ pub struct StreamArgs {
 /// Arguments of `predict`.
 #[derive(Args)]
 pub struct PredictArgs {
-    /// The classifier: a run folder or a .safetensors file.
+    /// The classifier: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
     /// Images: files, folders, CIFAR-10/100 binary files or folders, synthetic[:COUNT], in any mixture.
@@ -80,7 +80,7 @@ pub struct ArrayArgs {
 /// Arguments of `embed`.
 #[derive(Args)]
 pub struct EmbedArgs {
-    /// The encoder, of a pretraining or a classifier: a run folder or a .safetensors file.
+    /// The encoder, of a pretraining or a classifier: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
     /// Block whose output is taken, counted from 1 as in the table of a probe [default: the last].
@@ -97,7 +97,7 @@ pub struct EmbedArgs {
 /// Arguments of `tokenize`.
 #[derive(Args)]
 pub struct TokenizeArgs {
-    /// The tokenizer: a run folder or a .safetensors file.
+    /// The tokenizer: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub tokenizer: PathBuf,
     /// Everything else.
@@ -108,7 +108,7 @@ pub struct TokenizeArgs {
 /// Arguments of `evaluate`.
 #[derive(Args)]
 pub struct EvaluateArgs {
-    /// The classifier: a run folder or a .safetensors file.
+    /// The classifier: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
     /// Labelled images: a folder with a folder per class, a CIFAR-10/100 binary file or folder, or

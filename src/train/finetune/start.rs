@@ -66,7 +66,7 @@ impl StartModel {
 
     /// Tells the model from others; nothing where there is none.
     pub(super) fn checksum(&self) -> Option<u32> {
-        self.model.as_ref().map(|model| model.tensors.checksum(""))
+        self.model.as_ref().map(|model| model.tensors.checksum())
     }
 
     /// Mean and deviation of the views.

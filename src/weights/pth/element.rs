@@ -1,4 +1,4 @@
-//! StorageType types of PyTorch, and one tensor held against the numbers that it points into.
+//! Storage types of PyTorch, and one tensor held against the numbers that it points into.
 
 use crate::weights::info::TensorInfo;
 use safetensors::tensor::Dtype as AnyDtype;

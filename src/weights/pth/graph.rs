@@ -68,7 +68,7 @@ pub(super) enum PickleNode {
 }
 
 /// All nodes of a pickle.
-pub(super) struct Graph<'a> {
+pub(super) struct PickleGraph<'a> {
     text: &'a [u8],
     nodes: Vec<PickleNode>,
     depths: Vec<u8>,
@@ -77,7 +77,7 @@ pub(super) struct Graph<'a> {
     left: usize,
 }
 
-impl<'a> Graph<'a> {
+impl<'a> PickleGraph<'a> {
     pub(super) fn new(text: &'a [u8], cells: usize) -> Self {
         let (nodes, depths, links) = (Vec::new(), Vec::new(), Vec::new());
         Self { text, nodes, depths, links, left: cells }

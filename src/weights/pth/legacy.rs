@@ -5,7 +5,7 @@
 
 use super::bounds::{Bounds, PICKLE};
 use super::element::StorageType;
-use super::graph::{Datum, Graph, PickleNode};
+use super::graph::{Datum, PickleGraph, PickleNode};
 use super::pickle::{Followed, follow};
 use super::walk::{self, Contents};
 use crate::shown;
@@ -58,7 +58,7 @@ const ABOUT: &str = "does not say in which order its bytes are";
 
 /// Where the numbers of each key lie; those that nobody asks for are passed over by their types, too.
 fn places<'a>(
-    graph: &Graph<'a>,
+    graph: &PickleGraph<'a>,
     keys: &Followed<'a>,
     bytes: &[u8],
     mut at: usize,

@@ -2,12 +2,12 @@
 
 use super::bounds::{Bounds, TEXT, TOO_MUCH};
 use super::element::StorageType;
-use super::graph::{Chain, Datum, Graph, NIL, PickleNode, Span};
+use super::graph::{Chain, Datum, NIL, PickleGraph, PickleNode, Span};
 use super::names;
 
 /// What a pickle describes.
 pub(super) struct Followed<'a> {
-    pub graph: Graph<'a>,
+    pub graph: PickleGraph<'a>,
     pub root: Datum,
     /// Length of the pickle; more may follow it.
     pub length: usize,
@@ -18,7 +18,7 @@ pub(super) fn follow(bytes: &[u8], bounds: Bounds) -> Result<Followed<'_>, Strin
     let mut machine = Unpickler {
         bytes,
         at: 0,
-        graph: Graph::new(bytes, bounds.cells),
+        graph: PickleGraph::new(bytes, bounds.cells),
         stack: Vec::new(),
         deepest: 0,
         marks: Vec::new(),
@@ -40,7 +40,7 @@ pub(super) fn follow(bytes: &[u8], bounds: Bounds) -> Result<Followed<'_>, Strin
 struct Unpickler<'a> {
     bytes: &'a [u8],
     at: usize,
-    graph: Graph<'a>,
+    graph: PickleGraph<'a>,
     stack: Vec<Datum>,
     /// Places of the stack that were taken from the cells.
     deepest: usize,

@@ -2,7 +2,7 @@
 
 use super::bounds::{Bounds, DEPTH, NAME, TOO_MUCH};
 use super::element::{Laid, StorageType};
-use super::graph::{Chain, Datum, Graph, NIL, PickleNode};
+use super::graph::{Chain, Datum, NIL, PickleGraph, PickleNode};
 use crate::shown;
 use crate::weights::info::{MAX_AXES, TensorInfo};
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub(super) type Locate<'l> = dyn FnMut(StorageType, &str, u64) -> Result<Range<u
 
 /// All tensors below the root.
 pub(super) fn tensors(
-    graph: &Graph,
+    graph: &PickleGraph,
     root: Datum,
     locate: &mut Locate,
     bounds: Bounds,
@@ -55,7 +55,7 @@ pub(super) fn tensors(
 }
 
 /// What is walked: the dict or module under one of [`ROOTS`] and its key, or the root.
-fn taken(graph: &Graph, root: u32) -> Result<(&'static str, u32), String> {
+fn taken(graph: &PickleGraph, root: u32) -> Result<(&'static str, u32), String> {
     if let PickleNode::Dict(chain) = graph.node(root) {
         for key in ROOTS {
             if let Some(Datum::Node(node)) = graph.get(chain, key)?
@@ -74,14 +74,14 @@ fn taken(graph: &Graph, root: u32) -> Result<(&'static str, u32), String> {
 }
 
 /// The fields of a module; nothing for another node.
-fn fields(graph: &Graph, node: u32) -> Result<Option<Chain>, String> {
+fn fields(graph: &PickleGraph, node: u32) -> Result<Option<Chain>, String> {
     let Some(fields) = state(graph, node) else { return Ok(None) };
     let module = graph.get(fields, "_parameters")?.is_some();
     Ok(module.then_some(fields))
 }
 
 /// The fields of an object.
-fn state(graph: &Graph, node: u32) -> Option<Chain> {
+fn state(graph: &PickleGraph, node: u32) -> Option<Chain> {
     let PickleNode::Call { state, .. } = graph.node(node) else { return None };
     let Datum::Node(state) = (state != NIL).then(|| graph.at(state).0)? else { return None };
     match graph.node(state) {
@@ -100,7 +100,7 @@ struct OpenDict {
 }
 
 struct Walk<'w, 'a> {
-    graph: &'w Graph<'a>,
+    graph: &'w PickleGraph<'a>,
     locate: &'w mut Locate<'w>,
     found: Contents,
     path: String,

@@ -7,10 +7,12 @@
 
 mod header;
 mod read;
+mod stream;
 mod sums;
 mod write;
 
 pub(super) use read::read;
+pub use stream::{ByteSink, stream_tensors};
 pub(super) use sums::hex;
 pub(super) use write::with_checksums;
 pub use write::{Slice, View, encode, write_tensors};

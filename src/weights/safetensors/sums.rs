@@ -20,14 +20,15 @@ const HEADER: &str = "crc32c_header";
 const ADVICE: &str = "damaged: take it from a copy (if another program rewrote it, let it leave out \
                       the metadata whose names begin with crc32c_)";
 
-/// `metadata` and the checksums of a file of these tensors, which are in the order of their places.
-pub(super) fn with_sums<'a>(
+/// `metadata` and the checksums of a file of these tensors, which are in the order of their places, with the
+/// CRC32C of each one's bytes.
+pub(super) fn with_sums(
     tensors: &[HeaderLine],
-    bytes: impl Iterator<Item = &'a [u8]>,
+    sums: &[u32],
     metadata: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut metadata = metadata.clone();
-    let sums: Vec<String> = bytes.map(|bytes| hex(crc32c::crc32c(bytes))).collect();
+    let sums: Vec<String> = sums.iter().map(|sum| hex(*sum)).collect();
     metadata.insert(TENSORS.to_owned(), sums.join(" "));
     metadata.insert(HEADER.to_owned(), header_sum(tensors, &metadata));
     metadata

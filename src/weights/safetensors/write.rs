@@ -79,21 +79,27 @@ pub fn write_tensors(
     metadata: &BTreeMap<String, String>,
 ) -> std::io::Result<()> {
     let sorted = in_order(tensors);
+    file.write_all(&header_bytes(&described(&sorted), metadata))?;
+    sorted.iter().try_for_each(|view| file.write_all(view.values.bytes()))
+}
+
+/// The bytes before the values: the header's length and the header.
+pub(super) fn header_bytes(tensors: &[HeaderLine], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let mut header = Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), json!(metadata));
     }
-    for HeaderLine { name, dtype, shape, range } in described(&sorted) {
+    for HeaderLine { name, dtype, shape, range } in tensors {
         let offsets = [range.start, range.end];
         let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets });
-        let twice = header.insert(name.to_owned(), entry).is_some();
+        let twice = header.insert((*name).to_owned(), entry).is_some();
         assert!(!twice, "{name}: two tensors of this name");
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    sorted.iter().try_for_each(|view| file.write_all(view.values.bytes()))
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut header);
+    bytes
 }
 
 fn in_order<'a>(tensors: &'a [View<'a>]) -> Vec<&'a View<'a>> {
@@ -121,7 +127,8 @@ pub(in crate::weights) fn with_checksums(
     metadata: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let sorted = in_order(tensors);
-    with_sums(&described(&sorted), sorted.iter().map(|v| v.values.bytes()), metadata)
+    let sums: Vec<u32> = sorted.iter().map(|v| crc32c::crc32c(v.values.bytes())).collect();
+    with_sums(&described(&sorted), &sums, metadata)
 }
 
 /// The bytes that [`write_tensors`] writes.

@@ -1,0 +1,118 @@
+//! A model's tensors, in however many files and under whatever names they lie.
+
+use super::{Regrid, TensorFile};
+use crate::error::{Error, Result};
+use crate::layers::position::resize_bias_table;
+use crate::shown;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A tensor's place: the tensors of files that hold its rows, one behind the other.
+#[derive(Clone, Debug)]
+pub struct TensorPlace {
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Number of the file and name there.
+    pub parts: Vec<(usize, String)>,
+    /// How a table of relative positions has to be resized to mean here what it means there.
+    pub regrid: Option<Regrid>,
+}
+
+/// The tensors of a model under the original project's names.
+#[derive(Debug)]
+pub struct ModelTensors {
+    path: PathBuf,
+    files: Vec<TensorFile>,
+    places: BTreeMap<String, TensorPlace>,
+}
+
+impl ModelTensors {
+    /// Those of one file under their own names.
+    pub(super) fn of(file: TensorFile) -> Self {
+        let place = |(name, info): (&String, &super::TensorInfo)| {
+            let (shape, parts) = (info.shape.clone(), vec![(0, name.clone())]);
+            (name.clone(), TensorPlace { shape, parts, regrid: None })
+        };
+        let places = file.tensors().iter().map(place).collect();
+        Self { path: file.path().to_path_buf(), files: vec![file], places }
+    }
+
+    /// Those of several files, at these places.
+    pub(super) fn at(
+        path: &Path,
+        files: Vec<TensorFile>,
+        places: BTreeMap<String, TensorPlace>,
+    ) -> Self {
+        Self { path: path.to_path_buf(), files, places }
+    }
+
+    /// What was named to read them.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The shape of every tensor by name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.places.iter().map(|(name, place)| (name.clone(), place.shape.clone())).collect()
+    }
+
+    /// Shape and values of a tensor of real numbers, all of them finite.
+    pub fn f32s(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        if self.places.get(name).is_some_and(|place| place.regrid.is_some()) {
+            let (shape, values) = self.f64s(name)?;
+            return Ok((shape, values.into_iter().map(|x| x as f32).collect()));
+        }
+        self.joined(name, TensorFile::f32s)
+    }
+
+    /// Shape and values of a tensor of real numbers, all of them finite, in double precision.
+    pub fn f64s(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        let (shape, values) = self.joined(name, TensorFile::f64s)?;
+        match self.places[name].regrid {
+            None => Ok((shape, values)),
+            Some(Regrid { from, to, method }) => {
+                let values = resize_bias_table(&values, shape[1], from, to, method)?;
+                Ok((shape, values))
+            }
+        }
+    }
+
+    /// Gives the values of a tensor as little-endian f32 to `each`, in pieces.
+    pub(super) fn f32_bytes(
+        &self,
+        name: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self.places.get(name) {
+            Some(TensorPlace { parts, regrid: None, .. }) => {
+                parts.iter().try_for_each(|(file, part)| self.files[*file].f32_bytes(part, each))
+            }
+            _ => each(bytemuck::cast_slice(&self.f32s(name)?.1)),
+        }
+    }
+
+    fn joined<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&TensorFile, &str) -> Result<(Vec<usize>, Vec<T>)>,
+    ) -> Result<(Vec<usize>, Vec<T>)> {
+        let Some(place) = self.places.get(name) else {
+            let text = format!("tensor {} is missing", shown::name(name));
+            return Err(Error::format(&self.path, text));
+        };
+        let mut parts = place.parts.iter();
+        let (file, first) = parts.next().expect("a tensor has a part");
+        let (_, mut values) = read(&self.files[*file], first)?;
+        for (file, part) in parts {
+            values.extend(read(&self.files[*file], part)?.1);
+        }
+        Ok((place.shape.clone(), values))
+    }
+
+    /// Checksum of the names, types, shapes and values of its files, to tell one model from another.
+    pub(crate) fn checksum(&self) -> u32 {
+        let mut sums = self.files.iter().map(|file| file.checksum(""));
+        let first = sums.next().unwrap_or_default();
+        sums.fold(first, |sum, next| crc32c::crc32c_append(sum, &next.to_le_bytes()))
+    }
+}
