@@ -438,6 +438,72 @@ fn sizes_are_read_off_the_shapes_as_far_as_they_go() {
     assert!(read(own, image((6, 10))).unwrap_err().contains("is no multiple of"));
 }
 
+/// One entry of it exchanged for another.
+#[test]
+fn an_index_of_another_grid_is_refused() {
+    let (own, theirs, _) = three();
+    let encoder = EncoderConfig { image: (9, 9), ..EncoderConfig::test() };
+    saved(own.path(), &ModelConfig::Beit(encoder.with_vocab(13)));
+    export(&load_model(own.path()).unwrap(), ExportFormat::Unilm, theirs.path()).unwrap();
+    let path = theirs.path().join("model.pth");
+    let file = TensorFile::read_any(&path).unwrap();
+    let stated = Stated { image: Some((9, 9)), ..Stated::default() };
+    for wrong in [false, true] {
+        let mut bytes = Vec::new();
+        let named: Vec<_> = file.tensors().iter().collect();
+        let tensors = named.iter().map(|(name, info)| PthTensor {
+            name,
+            shape: &info.shape,
+            dtype: info.dtype.unwrap(),
+        });
+        write_pth(&mut bytes, &tensors.collect::<Vec<_>>(), |i, to| match named[i] {
+            (name, info) if info.dtype == Some(Dtype::I64) => {
+                let mut index = file.i64s(name).unwrap().1;
+                index[13] += i64::from(wrong);
+                index.iter().try_for_each(|value| to.write_all(&value.to_le_bytes()))
+            }
+            (name, _) => {
+                let values = file.f32s(name).unwrap().1;
+                values.iter().try_for_each(|value| to.write_all(&value.to_le_bytes()))
+            }
+        })
+        .unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        match load_model_as(&path, &stated) {
+            Ok(_) => assert!(!wrong),
+            Err(e) => {
+                assert!(wrong && e.to_string().contains("is not the index of its grid"), "{e}")
+            }
+        }
+    }
+}
+
+/// What transformers makes of a table on a grid of 1 x 5, whose plane of offsets is 1 x 9: it takes it for 9 x 1, and
+/// of nine rows made one the middle one is left.
+#[test]
+fn a_table_of_a_rectangle_is_read_as_transformers_computes_it() {
+    let (own, theirs, _) = three();
+    let test = EncoderConfig { shared_rel_pos_bias: true, ..EncoderConfig::test() };
+    // The table of 2 x 2 patches has as many rows.
+    let square = EncoderConfig { image: (6, 6), ..test };
+    saved(own.path(), &ModelConfig::Beit(square.with_vocab(13)));
+    let model = load_model(own.path()).unwrap();
+    export(&model, ExportFormat::HuggingFace, theirs.path()).unwrap();
+    let path = theirs.path().join("config.json");
+    let mut fields: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    fields["image_size"] = json!([3, 15]);
+    std::fs::write(&path, fields.to_string()).unwrap();
+    let found = load_model(theirs.path()).unwrap();
+    let name = "rel_pos_bias.relative_position_bias_table";
+    let table = |model: &Model| model.tensors.f32s(name).unwrap();
+    let ((shape, there), (_, here)) = (table(&model), table(&found));
+    assert_eq!(shape, [12, 2]);
+    let middle: Vec<f32> = (0..9).flat_map(|_| there[8..10].to_vec()).collect();
+    assert_eq!(here, [&middle[..], &there[18..]].concat());
+    let resized = found.origin.unwrap().plan.taken.into_iter().filter(|t| t.regrid.is_some());
+    assert_eq!(resized.map(|taken| taken.own).collect::<Vec<_>>(), [name]);
+}
+
 /// A checkpoint is what it is, whatever lies beside it, and says which of its dicts was read.
 #[test]
 fn a_checkpoint_lies_beside_anything() {
