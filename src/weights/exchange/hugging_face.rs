@@ -281,13 +281,8 @@ pub(super) fn preprocessor_of(image: (usize, usize), normalise: Normalise) -> Va
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
-        "image_mean": mean.map(tidy),
-        "image_std": std.map(tidy),
+        "image_mean": mean.map(json::decimal),
+        "image_std": std.map(json::decimal),
         "do_reduce_labels": false,
     })
-}
-
-/// The decimal that was meant by an `f32`.
-fn tidy(x: f32) -> f64 {
-    x.to_string().parse().expect("a number")
 }

@@ -90,3 +90,8 @@ impl ForeignFields<'_> {
         })
     }
 }
+
+/// The decimal that was meant by an `f32`.
+pub(super) fn decimal(x: f32) -> f64 {
+    x.to_string().parse().expect("a number")
+}

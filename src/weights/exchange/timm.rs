@@ -1,5 +1,6 @@
 //! Folders of timm: the architecture and what of it is other than in the one of that name.
 
+use super::json::decimal;
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::config::{EncoderConfig, Pooling};
@@ -24,7 +25,6 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
     };
     refuse_other_eps(encoder, "timm's BEiT")?;
     let (mean, std) = model.normalise.unwrap_or(Normalise::Half).moments();
-    let number = |x: f32| -> f64 { x.to_string().parse().expect("a number") };
     let classes_count = classes.map_or(0, |classes| classes.len());
     let (h, w) = encoder.image;
     let mut pretrained = json!({
@@ -34,8 +34,8 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
         "fixed_input_size": true,
         "interpolation": "bicubic",
         "crop_pct": if h.max(w) <= 32 { 1.0 } else { 0.875 },
-        "mean": mean.map(number),
-        "std": std.map(number),
+        "mean": mean.map(decimal),
+        "std": std.map(decimal),
         "first_conv": "patch_embed.proj",
         "classifier": "head",
     });
