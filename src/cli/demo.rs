@@ -81,11 +81,6 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         ("data", PROBE_TRAIN.into()),
         ("model", enc.to_string_lossy().as_ref().into()),
         ("steps", FINETUNE_STEPS.into()),
-        // Mixed images are for longer runs: of so few steps nothing is learnt from them.
-        ("mixup", 0.into()),
-        ("cutmix", 0.into()),
-        ("lr", 4e-3.into()),
-        ("layer_decay", 0.9.into()),
     ])
     .resolve_in(&classifier)?;
     let settings = DemoSettings { t, p, q, f };

@@ -43,7 +43,6 @@ pub fn train<B: Backend, T: Task<B>>(
     }
     let initial = || task.start(initial_values(task.layout(), common.seed));
     let start = || {
-        memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
         memory::check_fixed(bk, task.layout(), recipe.ema > 0.0)?;
         Ok(Carried::new(bk, &task, &inputs, &initial()?, recipe.ema))
     };
@@ -58,6 +57,7 @@ pub fn train<B: Backend, T: Task<B>>(
     if RunDir::is_new(out, begin)? {
         let mut carried = start()?;
         fit(&mut carried)?;
+        memory::check_disk(task.layout(), recipe.ema > 0.0, out)?;
         ready = Some(carried);
     }
     let (mut run, checkpoint) = match RunDir::open(out, begin, config, |line| note(&line))? {

@@ -11,6 +11,9 @@ folder=$1
 packages=(torch transformers timm onnx onnxruntime numpy safetensors)
 python=$folder/bin/python
 if [ ! -e "$folder/installed" ]; then
+  mkdir -p "$folder"
+  free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1048576) }')
+  [ "$free" -ge 9 ] || { echo "skipped: the libraries take 6 GB of disk, and $free GB are free"; exit 0; }
   {
     "${PYTHON:-python3}" -m venv "$folder" &&
       timeout 900 "$python" -m pip install -q --no-cache-dir "${packages[@]}" &&
