@@ -1,8 +1,10 @@
 //! Files that appear complete or not at all, whatever happens in between.
 //!
 //! Temporary file in the same folder, sync, rename, sync of the folder: after a crash the name
-//! leads to the old content or to the new, and after the call returns it leads to the new.
+//! leads to the old content or to the new, and after the call returns it leads to the new. What is large is
+//! synced while it is written, too.
 
+mod early;
 pub(crate) mod layer;
 #[cfg(test)]
 pub(crate) mod record;

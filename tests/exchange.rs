@@ -445,8 +445,8 @@ fn an_index_of_another_grid_is_refused() {
     let encoder = EncoderConfig { image: (9, 9), ..EncoderConfig::test() };
     saved(own.path(), &ModelConfig::Beit(encoder.with_vocab(13)));
     export(&load_model(own.path()).unwrap(), ExportFormat::Unilm, theirs.path()).unwrap();
-    let path = theirs.path().join("model.pth");
-    let file = TensorFile::read_any(&path).unwrap();
+    let file = TensorFile::read_any(&theirs.path().join("model.pth")).unwrap();
+    let path = theirs.path().join("other.pth");
     let stated = Stated { image: Some((9, 9)), ..Stated::default() };
     for wrong in [false, true] {
         let mut bytes = Vec::new();

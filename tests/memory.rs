@@ -8,7 +8,9 @@ use beit::data::Image;
 use beit::data::decode::{DecodeOptions, decode_bytes};
 use beit::models::config::EncoderConfig;
 use beit::models::kind::ModelConfig;
-use beit::weights::{ORIGINAL, TensorFile, save_onnx};
+use beit::params::{Params, initial_values};
+use beit::weights::exchange::{ExportFormat, export, save_imported};
+use beit::weights::{ORIGINAL, TensorFile, load_model, save_onnx, save_weights};
 use fixtures::{fixture, kinds, zip_of};
 use peak_alloc::PeakAlloc;
 use std::collections::BTreeMap;
@@ -142,6 +144,52 @@ fn an_onnx_file_takes_two_of_its_tensors() {
     assert!(file > 17 << 20 && largest < 1 << 20);
     // Besides: pieces of the file, and all nodes.
     assert!(taken < 2 * largest + (1 << 20), "{taken} bytes for {file} with tensors of {largest}");
+}
+
+/// Whatever the size of the file, what is taken is a piece of it and what its header says.
+#[test]
+fn models_go_in_and_out_without_being_in_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let sizes = EncoderConfig { depth: 10, ..EncoderConfig::small() }.with_width(192);
+    let config = ModelConfig::Beit(sizes.with_vocab(2));
+    let folder = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let bk = Cpu::<f32>::new();
+    let layout = config.layout(&bk);
+    let w = Params::from_host(&bk, &layout, &initial_values(&layout, 1));
+    save_weights(&bk, &at("own"), &config, None, &w).unwrap();
+    drop(w);
+    let measured = |what: &str, work: &dyn Fn()| {
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        work();
+        let taken = ALLOCATOR.peak_usage() - before;
+        assert!(taken < 1 << 20, "{what}: {taken} bytes");
+    };
+    let into = |from: &str, format: ExportFormat, to: &str| {
+        let model = load_model(&folder.path().join(from)).unwrap();
+        export(&model, format, &at(to)).unwrap();
+    };
+    let import = |from: &str, to: &str| {
+        let model = load_model(&folder.path().join(from)).unwrap();
+        save_imported(&at(to), &model).unwrap();
+    };
+    measured("to hf", &|| into("own", ExportFormat::HuggingFace, "hf"));
+    measured("to unilm", &|| into("own", ExportFormat::Unilm, "unilm"));
+    measured("from hf", &|| import("hf", "from-hf"));
+    measured("from unilm", &|| import("unilm/model.pth", "from-unilm"));
+    let file = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let own = file("own/model.safetensors");
+    assert!(own.len() > 17 << 20);
+    for back in ["from-hf", "from-unilm"] {
+        let back = file(&format!("{back}/model.safetensors"));
+        // The header has the checksum of the configuration.
+        assert!(back.len() == own.len() && back[1 << 16..] == own[1 << 16..]);
+    }
 }
 
 /// Pickles whose parts take many times their length, and files with nothing but a directory.

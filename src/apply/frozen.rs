@@ -33,7 +33,7 @@ impl<B: Backend> Tokenizer<B> {
         let file = load_model(path)?;
         let dvae = Dvae::new(file.sizes()?);
         let w = load_weights(bk, &file, &dvae.layout)?;
-        let (checksum, path) = (file.tensors.checksum(), path.to_path_buf());
+        let (checksum, path) = (file.tensors.checksum()?, path.to_path_buf());
         let sized = file.origin.is_none_or(|origin| origin.project != Project::Dalle);
         Ok(Self { dvae, w, checksum, path, sized })
     }

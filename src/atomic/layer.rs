@@ -1,6 +1,7 @@
 //! The operations on files by which a run folder changes: nothing is created over something else, no link
 //! leads out of the folder, and what was created is synced. Tests have a record of them all.
 
+use super::early::EarlySync;
 #[cfg(test)]
 use super::record::{FileOp, done};
 use crate::error::{Error, Result};
@@ -17,7 +18,11 @@ pub(super) const SUFFIX: &str = ".tmp";
 pub(super) const RANDOM: usize = 16;
 
 /// A new file under a name that nobody can foresee; it is removed unless it gets another.
-pub(super) struct Temporary(NamedTempFile);
+pub(super) struct Temporary {
+    /// Ends before the file is removed.
+    early: EarlySync,
+    file: NamedTempFile,
+}
 
 impl Temporary {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
@@ -29,21 +34,22 @@ impl Temporary {
         let file = builder.tempfile_in(folder)?;
         #[cfg(test)]
         done(FileOp::Create(file.path().into()));
-        Ok(Self(file))
+        Ok(Self { early: EarlySync::default(), file })
     }
 
     /// Writes over its first bytes; nothing of a run folder is written so, and no record is made of it.
     pub(super) fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.seek(SeekFrom::Start(0))?;
-        self.0.write_all(bytes)
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(bytes)
     }
 
     /// Makes the content durable and gives it the name `path`, replacing what had that name.
-    pub(super) fn rename(self, path: &Path) -> io::Result<()> {
-        self.0.as_file().sync_all()?;
+    pub(super) fn rename(mut self, path: &Path) -> io::Result<()> {
+        self.early.finish()?;
+        self.file.as_file().sync_all()?;
         #[cfg(test)]
-        let own = self.0.path().to_path_buf();
-        self.0.persist(path).map_err(|e| e.error)?;
+        let own = self.file.path().to_path_buf();
+        self.file.persist(path).map_err(|e| e.error)?;
         #[cfg(test)]
         {
             done(FileOp::Sync(own.clone()));
@@ -55,14 +61,15 @@ impl Temporary {
 
 impl Write for Temporary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.0.write(bytes)?;
+        let count = self.file.write(bytes)?;
         #[cfg(test)]
-        done(FileOp::Write(self.0.path().into(), bytes[..count].into()));
+        done(FileOp::Write(self.file.path().into(), bytes[..count].into()));
+        self.early.written(self.file.as_file(), count)?;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 

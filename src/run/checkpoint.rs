@@ -44,7 +44,7 @@ impl Checkpoint {
         let damaged = || Error::format(path, "damaged: its checksum does not fit");
         let state = tensors.metadata().get("state").ok_or_else(damaged)?;
         let stored = tensors.metadata().get("crc32c").ok_or_else(damaged)?;
-        if *stored != format!("{:08x}", tensors.checksum(state)) {
+        if *stored != format!("{:08x}", tensors.checksum(state)?) {
             return Err(damaged());
         }
         let state: Value = serde_json::from_str(state).map_err(|_| damaged())?;

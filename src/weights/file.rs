@@ -1,19 +1,21 @@
-//! A file of tensors in memory, decoded on request.
+//! A file of tensors, read and decoded on request.
 
 use super::info::{Dtype, TensorInfo};
+use super::stored::StoredBytes;
 use crate::error::{Error, Result};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 
-/// A file in memory whose description of its tensors was found consistent; values are decoded on request.
+/// A file whose description of its tensors was found consistent; values are read on request, of the file that was
+/// opened, which is kept open and must not change.
 #[derive(Debug)]
 pub struct TensorFile {
-    pub(super) path: PathBuf,
     pub(super) tensors: BTreeMap<String, TensorInfo>,
     pub(super) metadata: BTreeMap<String, String>,
-    /// What the ranges of the tensors point into.
-    pub(super) bytes: Vec<u8>,
+    pub(super) stored: StoredBytes,
+    /// Byte of the file that the ranges of the tensors count from.
+    pub(super) base: usize,
     pub(super) verified: bool,
 }
 
@@ -25,7 +27,7 @@ impl TensorFile {
 
     /// Where it was read.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.stored.path()
     }
 
     /// Every tensor by name.
@@ -72,39 +74,52 @@ impl TensorFile {
     /// Shape and values of a tensor of bytes.
     pub fn u8s(&self, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
         let (info, bytes) = self.raw(name, &[Dtype::U8])?;
-        Ok((info.shape.clone(), bytes.into_owned()))
+        Ok((info.shape.clone(), bytes))
     }
 
-    /// Gives the bytes of a tensor of real numbers as little-endian f32, row-major, to `each` in pieces: those of the
-    /// file where they are that already. All of them are finite.
+    /// Gives so many elements of a tensor of real numbers as little-endian f32, row-major, to `each` in pieces: the
+    /// bytes of the file where they are that already. All of them are finite.
     pub(super) fn f32_bytes(
         &self,
         name: &str,
+        elements: Range<usize>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (_, bytes) = match self.tensors.get(name) {
-            Some(TensorInfo { dtype: Some(Dtype::F32), .. }) => self.raw(name, &[Dtype::F32])?,
-            _ => {
-                let (_, values) = self.f32s(name)?;
-                return each(bytemuck::cast_slice(&values));
-            }
+        let Some(TensorInfo { dtype: Some(Dtype::F32), strides: None, range, .. }) =
+            self.tensors.get(name)
+        else {
+            let (_, values) = self.f32s(name)?;
+            return each(bytemuck::cast_slice(&values[elements]));
         };
-        let bad = |b: &[u8; 4]| !f32::from_le_bytes(*b).is_finite();
-        let values = bytes.as_chunks::<4>().0;
-        // Without a way out of the loop, which makes it many times faster.
-        if values.iter().fold(false, |any, value| any | bad(value)) {
-            self.finite(name, values.iter().position(bad))?;
-        }
-        each(&bytes)
+        let first = self.base + range.start;
+        let mut index = elements.start;
+        self.stored.pieces(first + 4 * elements.start..first + 4 * elements.end, &mut |bytes| {
+            let bad = |b: &[u8; 4]| !f32::from_le_bytes(*b).is_finite();
+            let values = bytes.as_chunks::<4>().0;
+            // Without a way out of the loop, which makes it many times faster.
+            if values.iter().fold(false, |any, value| any | bad(value)) {
+                self.finite(name, values.iter().position(bad).map(|at| index + at))?;
+            }
+            index += values.len();
+            each(bytes)
+        })
     }
 
-    /// Checksum of names, types, shapes, values and of `seed`, a text kept in the metadata.
-    pub(crate) fn checksum(&self, seed: &str) -> u32 {
-        let entries = self.tensors.iter().map(|(name, t)| {
-            let size = t.stored.bitsize() / 8;
-            (name.as_str(), t.dtype, t.shape.as_slice(), self.gathered(t, size))
-        });
-        checksum(seed, entries)
+    /// Checksum of names, types, shapes, values (in the order of the names) and of `seed`, a text kept in the metadata.
+    pub(crate) fn checksum(&self, seed: &str) -> Result<u32> {
+        let mut sum = Checksum::new(seed);
+        for (name, info) in &self.tensors {
+            sum.describe(name, info.dtype, &info.shape);
+            let mut add = |bytes: &[u8]| {
+                sum.add(bytes);
+                Ok(())
+            };
+            match info.strides {
+                None => self.stored.pieces(self.place(info), &mut add)?,
+                Some(_) => add(&self.gathered(info, info.stored.bitsize() / 8)?)?,
+            }
+        }
+        Ok(sum.0)
     }
 
     fn reals<T>(
@@ -124,36 +139,41 @@ impl TensorFile {
         Ok((info.shape.clone(), values))
     }
 
-    fn raw(&self, name: &str, wanted: &[Dtype]) -> Result<(&TensorInfo, Cow<'_, [u8]>)> {
+    fn raw(&self, name: &str, wanted: &[Dtype]) -> Result<(&TensorInfo, Vec<u8>)> {
         let Some(info) = self.tensors.get(name) else {
-            return Err(Error::format(&self.path, format!("tensor {name} is missing")));
+            return Err(Error::format(self.path(), format!("tensor {name} is missing")));
         };
         match info.dtype {
             Some(dtype) if wanted.contains(&dtype) => {
-                Ok((info, self.gathered(info, dtype.bytes())))
+                Ok((info, self.gathered(info, dtype.bytes())?))
             }
             other => {
                 let other = other.map_or("of an unknown type".to_owned(), |d| format!("{d:?}"));
                 let text = format!("tensor {name} is {other}, want one of {wanted:?}");
-                Err(Error::format(&self.path, text))
+                Err(Error::format(self.path(), text))
             }
         }
     }
 
+    /// Where the bytes of a tensor are in the file.
+    fn place(&self, info: &TensorInfo) -> Range<usize> {
+        self.base + info.range.start..self.base + info.range.end
+    }
+
     /// The elements row by row, each of `size` bytes.
-    fn gathered(&self, info: &TensorInfo, size: usize) -> Cow<'_, [u8]> {
-        let stored = &self.bytes[info.range.clone()];
-        match &info.strides {
-            None => Cow::Borrowed(stored),
-            Some(strides) => Cow::Owned(gather(stored, &info.shape, strides, size)),
-        }
+    fn gathered(&self, info: &TensorInfo, size: usize) -> Result<Vec<u8>> {
+        let stored = self.stored.part(self.place(info))?;
+        Ok(match &info.strides {
+            None => stored,
+            Some(strides) => gather(&stored, &info.shape, strides, size),
+        })
     }
 
     fn finite(&self, name: &str, bad: Option<usize>) -> Result<()> {
         match bad {
             None => Ok(()),
             Some(index) => Err(Error::format(
-                &self.path,
+                self.path(),
                 format!("tensor {name} holds a non-finite value at index {index}"),
             )),
         }
@@ -184,18 +204,21 @@ fn gather(stored: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec
     out
 }
 
-/// Checksum of names, types, shapes, values (entries in the order of their names) and of `seed`, a
-/// text kept in the metadata.
-pub(super) fn checksum<'a, B: AsRef<[u8]>>(
-    seed: &str,
-    entries: impl IntoIterator<Item = (&'a str, Option<Dtype>, &'a [usize], B)>,
-) -> u32 {
-    let mut sum = crc32c::crc32c(seed.as_bytes());
-    for (name, dtype, shape, bytes) in entries {
-        sum = crc32c::crc32c_append(sum, format!("{name} {dtype:?} {shape:?}").as_bytes());
-        sum = crc32c::crc32c_append(sum, bytes.as_ref());
+/// Checksum of tensors, of each what it is and then its bytes, and of a text kept in the metadata.
+pub(super) struct Checksum(pub(super) u32);
+
+impl Checksum {
+    pub(super) fn new(seed: &str) -> Self {
+        Self(crc32c::crc32c(seed.as_bytes()))
     }
-    sum
+
+    pub(super) fn describe(&mut self, name: &str, dtype: Option<Dtype>, shape: &[usize]) {
+        self.add(format!("{name} {dtype:?} {shape:?}").as_bytes());
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+    }
 }
 
 #[cfg(test)]

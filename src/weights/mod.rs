@@ -12,8 +12,8 @@
 //! Files of other projects are brought to our names when they are opened ([`exchange`]), so that nobody above
 //! knows of them; they are written tensor by tensor, as are ONNX files ([`save_onnx`]).
 //!
-//! Given up: a file is read whole before its tensors are taken from it, so that loading needs its
-//! size in memory besides the model.
+//! A file is opened, checked as a whole, and read piece by piece from then on, so that no command needs its size in
+//! memory besides the model. Given up: whoever writes to it meanwhile ends the command, which says so.
 
 pub mod exchange;
 mod file;
@@ -28,6 +28,7 @@ mod origin;
 mod plan;
 mod pth;
 mod safetensors;
+mod stored;
 mod tensors;
 
 pub use file::TensorFile;

@@ -31,6 +31,7 @@ mod zip;
 pub use write::{PthTensor, write_pth};
 
 use super::file::TensorFile;
+use super::stored::StoredBytes;
 use crate::error::{Error, Result};
 use bounds::Bounds;
 use std::io::Read;
@@ -51,16 +52,17 @@ pub(super) fn is_at(path: &Path) -> bool {
     file.is_ok_and(|mut file| file.read_to_end(&mut prefix).is_ok()) && is_checkpoint(&prefix)
 }
 
-/// Reads and checks a checkpoint of either form.
+/// Opens and checks a checkpoint of either form.
 pub(super) fn read(path: &Path) -> Result<TensorFile> {
-    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-    let bounds = Bounds::of(bytes.len());
-    let found = match legacy::begins(&bytes) {
-        true => legacy::tensors(&bytes, bounds),
-        false => zip::tensors(&bytes, bounds),
+    let stored = StoredBytes::open(path)?;
+    let bounds = Bounds::of(stored.length());
+    let prefix = stored.part(0..stored.length().min(PREFIX as usize))?;
+    let found = match legacy::begins(&prefix) {
+        true => legacy::tensors(&stored, bounds),
+        false => zip::tensors(&stored, bounds),
     };
     let walk::Contents { tensors, metadata } = found.map_err(|text| Error::format(path, text))?;
-    Ok(TensorFile { path: path.to_path_buf(), tensors, metadata, bytes, verified: false })
+    Ok(TensorFile { tensors, metadata, stored, base: 0, verified: false })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::layers::position::resize_bias_table;
 use crate::shown;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A tensor's place: the tensors of files that hold its rows, one behind the other.
@@ -83,12 +84,30 @@ impl ModelTensors {
         name: &str,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        match self.places.get(name) {
-            Some(TensorPlace { parts, regrid: None, .. }) => {
-                parts.iter().try_for_each(|(file, part)| self.files[*file].f32_bytes(part, each))
+        let elements = self.places.get(name).map_or(0, |place| place.shape.iter().product());
+        self.some_f32_bytes(name, 0..elements, each)
+    }
+
+    /// The same of so many of its elements.
+    pub(super) fn some_f32_bytes(
+        &self,
+        name: &str,
+        elements: Range<usize>,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(TensorPlace { shape, parts, regrid: None }) = self.places.get(name) else {
+            return each(bytemuck::cast_slice(&self.f32s(name)?.1[elements]));
+        };
+        // The parts are of equal size.
+        let size = shape.iter().product::<usize>() / parts.len();
+        for (i, (file, part)) in parts.iter().enumerate() {
+            let within = |at: usize| at.saturating_sub(i * size).min(size);
+            let inside = within(elements.start)..within(elements.end);
+            if !inside.is_empty() {
+                self.files[*file].f32_bytes(part, inside, each)?;
             }
-            _ => each(bytemuck::cast_slice(&self.f32s(name)?.1)),
         }
+        Ok(())
     }
 
     fn joined<T>(
@@ -110,9 +129,9 @@ impl ModelTensors {
     }
 
     /// Checksum of the names, types, shapes and values of its files, to tell one model from another.
-    pub(crate) fn checksum(&self) -> u32 {
+    pub(crate) fn checksum(&self) -> Result<u32> {
         let mut sums = self.files.iter().map(|file| file.checksum(""));
-        let first = sums.next().unwrap_or_default();
-        sums.fold(first, |sum, next| crc32c::crc32c_append(sum, &next.to_le_bytes()))
+        let first = sums.next().transpose()?.unwrap_or_default();
+        sums.try_fold(first, |sum, next| Ok(crc32c::crc32c_append(sum, &next?.to_le_bytes())))
     }
 }

@@ -18,6 +18,7 @@ use std::path::Path;
 /// The model to start from.
 pub(super) struct StartModel {
     model: Option<Model>,
+    checksum: Option<u32>,
     like: Option<Normalise>,
 }
 
@@ -61,12 +62,13 @@ impl StartModel {
             classes: classes.to_vec(),
         };
         sizes.validate()?;
-        Ok((Self { model, like }, sizes))
+        let checksum = model.as_ref().map(|model| model.tensors.checksum()).transpose()?;
+        Ok((Self { model, checksum, like }, sizes))
     }
 
     /// Tells the model from others; nothing where there is none.
     pub(super) fn checksum(&self) -> Option<u32> {
-        self.model.as_ref().map(|model| model.tensors.checksum())
+        self.checksum
     }
 
     /// Mean and deviation of the views.

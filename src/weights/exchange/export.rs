@@ -44,7 +44,6 @@ struct Written {
     own: String,
     shape: Vec<usize>,
     part: usize,
-    parts: usize,
 }
 
 /// Refuses a model that a format has no place for.
@@ -81,7 +80,7 @@ fn written(
         for (part, name) in names.into_iter().enumerate() {
             let mut shape = shape.clone();
             shape[0] /= parts;
-            all.insert(name, Written { own: own.clone(), shape, part, parts });
+            all.insert(name, Written { own: own.clone(), shape, part });
         }
     }
     all
@@ -92,12 +91,9 @@ fn write(model: &Model, path: &Path, tensors: &BTreeMap<String, Written>) -> Res
     let shapes = tensors.iter().map(|(name, w)| (name.clone(), w.shape.clone())).collect();
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut bytes = |name: &str, to: ByteSink| {
-        let Written { own, shape, part, parts } = &tensors[name];
-        if *parts == 1 {
-            return model.tensors.f32_bytes(own, to);
-        }
-        let (rows, (_, values)) = (shape.iter().product::<usize>(), model.tensors.f32s(own)?);
-        to(bytemuck::cast_slice(&values[part * rows..][..rows]))
+        let Written { own, shape, part } = &tensors[name];
+        let count = shape.iter().product::<usize>();
+        model.tensors.some_f32_bytes(own, part * count..(part + 1) * count, to)
     };
     stream_tensors(path, &shapes, &metadata, false, &mut bytes)
 }

@@ -2,7 +2,7 @@
 
 /// Bounds for one file, none of which depends on what is in it.
 ///
-/// Beside its own length in memory, reading takes at most as much again, or [`LEAST`] for a small file.
+/// Beside its pickle, reading takes at most the file's length of memory, or [`LEAST`] for a small file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Nodes, links and places of stack and memo together.

@@ -9,6 +9,7 @@ use super::graph::{Datum, PickleGraph, PickleNode};
 use super::pickle::{Followed, follow};
 use super::walk::{self, Contents};
 use crate::shown;
+use crate::weights::stored::StoredBytes;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -21,8 +22,22 @@ pub(super) fn begins(prefix: &[u8]) -> bool {
     prefix.starts_with(MAGIC)
 }
 
+/// Bytes at the beginning that the pickles of nearly all files lie in.
+const SHORT: usize = 1 << 20;
+/// Bytes that they lie in, whatever they say.
+const MOST: usize = SHORT + 3 * PICKLE;
+
 /// The tensors of a file of this form.
-pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> {
+pub(super) fn tensors(stored: &StoredBytes, bounds: Bounds) -> Result<Contents, String> {
+    let first = |most: usize| stored.part_or_why(0..stored.length().min(most));
+    match within(stored, &first(SHORT)?, bounds) {
+        Err(_) if stored.length() > SHORT => within(stored, &first(MOST)?, bounds),
+        found => found,
+    }
+}
+
+/// The tensors of a file whose pickles lie in its first `bytes`.
+fn within(stored: &StoredBytes, bytes: &[u8], bounds: Bounds) -> Result<Contents, String> {
     if !bytes[MAGIC.len()..].starts_with(VERSION) {
         return Err("is of a version of the old form of PyTorch that is not known here".into());
     }
@@ -36,7 +51,7 @@ pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> 
     little_endian(&next(bounds)?.0)?;
     let (Followed { graph, root, .. }, _) = next(bounds)?;
     let (keys, end) = next(Bounds { cells: graph.left(), ..bounds })?;
-    let places = places(&graph, &keys, bytes, end)?;
+    let places = places(&graph, &keys, stored, end)?;
     let mut locate = |_: StorageType, key: &str, _: u64| {
         let place = places.get(key).cloned();
         place.ok_or_else(|| format!("the numbers of the key {} are missing", shown::name(key)))
@@ -60,7 +75,7 @@ const ABOUT: &str = "does not say in which order its bytes are";
 fn places<'a>(
     graph: &PickleGraph<'a>,
     keys: &Followed<'a>,
-    bytes: &[u8],
+    stored: &StoredBytes,
     mut at: usize,
 ) -> Result<HashMap<&'a str, Range<usize>>, String> {
     let mut claimed = HashMap::new();
@@ -84,15 +99,14 @@ fn places<'a>(
         let Some((element, count)) = claimed.get(key) else {
             return Err(wrong("is listed and of no type".into()));
         };
-        let stored = bytes[at..].first_chunk().map(|count| u64::from_le_bytes(*count));
-        if stored != Some(*count) {
-            let stored = stored.map_or("nothing".to_owned(), |stored| stored.to_string());
-            return Err(wrong(format!(
-                "want {count} elements, the file has {stored} (cut short?)"
-            )));
+        let behind = stored.part_or_why(at..stored.length().min(at + 8))?;
+        let found = behind.first_chunk().map(|count| u64::from_le_bytes(*count));
+        if found != Some(*count) {
+            let found = found.map_or("nothing".to_owned(), |found| found.to_string());
+            return Err(wrong(format!("want {count} elements, the file has {found} (cut short?)")));
         }
         let end = element.bytes(*count).map_err(wrong)?.checked_add(at + 8);
-        let Some(end) = end.filter(|end| *end <= bytes.len()) else {
+        let Some(end) = end.filter(|end| *end <= stored.length()) else {
             return Err(wrong(format!("{count} elements are more than follow (cut short?)")));
         };
         if places.insert(key, at + 8..end).is_some() {
@@ -100,7 +114,7 @@ fn places<'a>(
         }
         at = end;
     }
-    match bytes.len() - at {
+    match stored.length() - at {
         0 => Ok(places),
         more => Err(format!("{more} bytes follow its end")),
     }

@@ -8,11 +8,12 @@ use super::element::StorageType;
 use super::pickle::{Followed, follow};
 use super::walk::{self, Contents};
 use crate::shown;
+use crate::weights::stored::StoredBytes;
 use std::ops::Range;
 
 mod directory;
 
-use directory::{Member, members};
+use directory::{Directory, Member};
 
 pub(super) const BIG_ENDIAN: &str =
     "its numbers are big-endian; save it again on a machine that is little-endian";
@@ -22,21 +23,27 @@ pub(super) fn begins(prefix: &[u8]) -> bool {
 }
 
 /// The tensors of a file of this form.
-pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> {
-    if !begins(bytes) {
+pub(super) fn tensors(stored: &StoredBytes, bounds: Bounds) -> Result<Contents, String> {
+    if !begins(&stored.part_or_why(0..stored.length().min(4))?) {
         return Err("not a PyTorch checkpoint: it begins like neither of their two forms".into());
     }
-    let mut archive = Archive { bytes, members: members(bytes)?, folder: String::new() };
+    let directory = Directory::read(stored)?;
+    let mut archive =
+        Archive { stored, members: directory.members(stored)?, folder: String::new() };
     archive.folder = archive.folder()?;
-    if archive.find("byteorder").is_some_and(|member| archive.content(member) != b"little") {
-        return Err(BIG_ENDIAN.into());
+    if let Some(Member { place, .. }) = archive.find("byteorder") {
+        let little = b"little";
+        if place.len() != little.len() || stored.part_or_why(place.clone())? != little {
+            return Err(BIG_ENDIAN.into());
+        }
     }
     let pickle = archive.find("data.pkl").ok_or(NO_PICKLE)?;
-    let text = archive.content(pickle);
-    if text.len() > PICKLE {
-        return Err(format!("its data.pkl has {} bytes, at most {PICKLE} are read", text.len()));
+    let length = pickle.place.len();
+    if length > PICKLE {
+        return Err(format!("its data.pkl has {length} bytes, at most {PICKLE} are read"));
     }
-    archive.intact(pickle)?;
+    let text = &stored.part_or_why(pickle.place.clone())?;
+    pickle.fits(crc32fast::hash(text))?;
     let Followed { graph, root, length } = follow(text, bounds)?;
     if length < text.len() {
         return Err(format!("its data.pkl goes on behind its end, at byte {length}"));
@@ -52,7 +59,7 @@ pub(super) fn tensors(bytes: &[u8], bounds: Bounds) -> Result<Contents, String> 
             return Err(format!("{count} elements take {want} bytes, entry {entry} has {found}"));
         }
         if !std::mem::replace(&mut seen[at], true) {
-            archive.intact(member)?;
+            member.fits(archive.sum(member)?)?;
         }
         Ok::<Range<usize>, String>(member.place.clone())
     };
@@ -63,7 +70,7 @@ const NO_PICKLE: &str = "a zip file without data.pkl, so that it is no PyTorch c
 
 /// A zip file whose directory was found consistent.
 struct Archive<'a> {
-    bytes: &'a [u8],
+    stored: &'a StoredBytes,
     /// Sorted by name.
     members: Vec<Member<'a>>,
     /// The folder that all entries lie in, with its slash.
@@ -72,8 +79,8 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn folder(&self) -> Result<String, String> {
-        let folder = |name: &'a str| name.split_once('/').map(|(folder, _)| folder);
-        let mut folders = self.members.iter().map(|member| folder(member.name));
+        let folder = |member: &Member<'a>| Some(member.name.split_once('/')?.0);
+        let mut folders = self.members.iter().map(folder);
         let first = folders.next().flatten().ok_or(NO_PICKLE)?;
         match folders.all(|other| other == Some(first)) {
             true => Ok(format!("{first}/")),
@@ -90,15 +97,14 @@ impl<'a> Archive<'a> {
         self.index(name).map(|at| &self.members[at])
     }
 
-    fn content(&self, member: &Member) -> &'a [u8] {
-        &self.bytes[member.place.clone()]
-    }
-
-    fn intact(&self, member: &Member) -> Result<(), String> {
-        if crc32fast::hash(self.content(member)) == member.checksum {
-            return Ok(());
-        }
-        let name = shown::name(member.name);
-        Err(format!("entry {name} does not fit its checksum: damaged; take it from a copy"))
+    /// CRC-32 of what is in the file.
+    fn sum(&self, member: &Member) -> Result<u32, String> {
+        let mut sum = crc32fast::Hasher::new();
+        let read = self.stored.pieces(member.place.clone(), &mut |bytes| {
+            sum.update(bytes);
+            Ok(())
+        });
+        read.map_err(|e| e.to_string())?;
+        Ok(sum.finalize())
     }
 }

@@ -9,8 +9,10 @@
 //! the keys promises the other. A file with neither is somebody else's, or older, and is read unchecked.
 
 use super::header::HeaderLine;
+use crate::error::{Error, Result};
 use crate::shown;
 use crate::weights::info::TensorInfo;
+use crate::weights::stored::StoredBytes;
 use std::collections::BTreeMap;
 
 const TENSORS: &str = "crc32c_tensors";
@@ -39,30 +41,35 @@ pub(in crate::weights) fn hex(sum: u32) -> String {
     format!("{sum:08x}")
 }
 
-/// Whether a file has checksums and its bytes fit them; what does not fit is named.
+/// Whether a file has checksums and its bytes fit them, those of the tensors from `base` on; what does not fit is named.
 pub(super) fn verify(
     tensors: &BTreeMap<String, TensorInfo>,
     metadata: &BTreeMap<String, String>,
-    bytes: &[u8],
-) -> Result<bool, String> {
+    stored: &StoredBytes,
+    base: usize,
+) -> Result<bool> {
+    let wrong = |text: String| Error::format(stored.path(), text);
     let (sums, header) = match (metadata.get(TENSORS), metadata.get(HEADER)) {
         (None, None) => return Ok(false),
         (Some(sums), Some(header)) => (sums, header),
-        _ => return Err(format!("has only one of {TENSORS} and {HEADER}; {ADVICE}")),
+        _ => return Err(wrong(format!("has only one of {TENSORS} and {HEADER}; {ADVICE}"))),
     };
     let mut described: Vec<HeaderLine> =
         tensors.iter().map(|(n, info)| HeaderLine::of(n, info)).collect();
     described.sort_by_key(|t| (t.range.start, t.range.end));
     if *header != header_sum(&described, metadata) {
-        return Err(format!("its header does not fit its checksum; {ADVICE}"));
+        return Err(wrong(format!("its header does not fit its checksum; {ADVICE}")));
     }
     let mut sums = sums.split(' ');
     for HeaderLine { name, range, .. } in described {
-        if sums.next() != Some(&hex(crc32c::crc32c(&bytes[range]))) {
-            return Err(format!(
-                "tensor {} does not fit its checksum; {ADVICE}",
-                shown::name(name)
-            ));
+        let mut sum = 0;
+        stored.pieces(base + range.start..base + range.end, &mut |bytes| {
+            sum = crc32c::crc32c_append(sum, bytes);
+            Ok(())
+        })?;
+        if sums.next() != Some(&hex(sum)) {
+            let name = shown::name(name);
+            return Err(wrong(format!("tensor {name} does not fit its checksum; {ADVICE}")));
         }
     }
     Ok(true)

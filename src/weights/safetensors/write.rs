@@ -3,7 +3,7 @@
 use super::header::HeaderLine;
 use super::sums::with_sums;
 use crate::error::{Error, Result};
-use crate::weights::file::checksum;
+use crate::weights::file::Checksum;
 use crate::weights::info::Dtype;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -138,16 +138,16 @@ pub fn encode(tensors: &[View], metadata: &BTreeMap<String, String>) -> Vec<u8> 
     bytes
 }
 
-/// [`checksum`] of tensors that are still to be written.
+/// [`Checksum`] of tensors that are still to be written, in the order of their names.
 pub(crate) fn checksum_of(seed: &str, tensors: &[View]) -> u32 {
     let mut sorted: Vec<&View> = tensors.iter().collect();
     sorted.sort_by_key(|v| v.name.as_str());
-    checksum(
-        seed,
-        sorted.iter().map(|v| {
-            (v.name.as_str(), Some(v.values.dtype()), v.shape.as_slice(), v.values.bytes())
-        }),
-    )
+    let mut sum = Checksum::new(seed);
+    for view in sorted {
+        sum.describe(&view.name, Some(view.values.dtype()), &view.shape);
+        sum.add(view.values.bytes());
+    }
+    sum.0
 }
 
 /// Refuses to save a weight that is infinite or not a number, naming it.

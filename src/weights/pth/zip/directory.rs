@@ -1,6 +1,7 @@
 //! The directory at the end of a zip file, held against the headers before the entries.
 
 use crate::shown;
+use crate::weights::stored::StoredBytes;
 use std::ops::Range;
 
 /// One entry.
@@ -14,27 +15,53 @@ pub(super) struct Member<'a> {
     header: usize,
 }
 
-/// All entries by name; none lies within another, and no name is there twice.
-pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, String> {
-    let (count, directory) = end_record(bytes)?;
-    let end = directory.start;
-    let mut rest = Packed { bytes: &bytes[..directory.end], at: directory.start };
-    // Each entry of the directory takes 46 bytes and more.
-    let mut members = Vec::with_capacity(count.min(directory.len() / 46));
-    for _ in 0..count {
-        members.push(member(bytes, &mut rest, end)?);
+impl Member<'_> {
+    /// Refuses a content with another checksum.
+    pub(super) fn fits(&self, checksum: u32) -> Result<(), String> {
+        if checksum == self.checksum {
+            return Ok(());
+        }
+        let name = shown::name(self.name);
+        Err(format!("entry {name} does not fit its checksum: damaged; take it from a copy"))
     }
-    if rest.at != directory.end {
-        return Err("its directory is longer than its entries".into());
+}
+
+/// The directory as it stands in the file.
+pub(super) struct Directory {
+    bytes: Vec<u8>,
+    /// Entries that it has.
+    count: usize,
+    /// Where it begins, and all contents end.
+    start: usize,
+}
+
+impl Directory {
+    pub(super) fn read(stored: &StoredBytes) -> Result<Self, String> {
+        let (count, place) = end_record(stored)?;
+        Ok(Self { count, start: place.start, bytes: stored.part_or_why(place)? })
     }
-    members.sort_unstable_by_key(|member| (member.header, member.place.end));
-    if let Some([_, second]) = members.windows(2).find(|two| two[1].header < two[0].place.end) {
-        return Err(format!("entry {} lies within another", shown::name(second.name)));
-    }
-    members.sort_unstable_by_key(|member| member.name);
-    match members.windows(2).find(|two| two[0].name == two[1].name) {
-        None => Ok(members),
-        Some(two) => Err(format!("entry {} is there twice", shown::name(two[0].name))),
+
+    /// All entries by name; none lies within another, and no name is there twice.
+    pub(super) fn members(&self, stored: &StoredBytes) -> Result<Vec<Member<'_>>, String> {
+        let mut rest = Packed { bytes: &self.bytes, at: 0 };
+        let mut headers = Headers { stored, end: self.start, at: 0, block: Vec::new() };
+        // Each entry of the directory takes 46 bytes and more.
+        let mut members = Vec::with_capacity(self.count.min(self.bytes.len() / 46));
+        for _ in 0..self.count {
+            members.push(member(&mut rest, &mut headers)?);
+        }
+        if rest.at != self.bytes.len() {
+            return Err("its directory is longer than its entries".into());
+        }
+        members.sort_unstable_by_key(|member| (member.header, member.place.end));
+        if let Some([_, second]) = members.windows(2).find(|two| two[1].header < two[0].place.end) {
+            return Err(format!("entry {} lies within another", shown::name(second.name)));
+        }
+        members.sort_unstable_by_key(|member| member.name);
+        match members.windows(2).find(|two| two[0].name == two[1].name) {
+            None => Ok(members),
+            Some(two) => Err(format!("entry {} is there twice", shown::name(two[0].name))),
+        }
     }
 }
 
@@ -68,11 +95,13 @@ impl<'a> Packed<'a> {
 }
 
 /// How many entries there are, and where their directory lies.
-fn end_record(bytes: &[u8]) -> Result<(usize, Range<usize>), String> {
+fn end_record(stored: &StoredBytes) -> Result<(usize, Range<usize>), String> {
     const LENGTH: usize = 22;
+    // A comment of at most 65535 bytes may follow, and the place of the record of 64 bits stands before.
+    let from = stored.length().saturating_sub(LOCATOR + LENGTH + 0xffff);
+    let bytes = &stored.part_or_why(from..stored.length())?;
     let none = "begins like a zip file and has no zip directory at its end (cut short?)";
     let last = bytes.len().checked_sub(LENGTH).ok_or(none)?;
-    // A comment of at most 65535 bytes may follow.
     let ends = |at: &usize| {
         let length = usize::from(u16::from_le_bytes([bytes[at + 20], bytes[at + 21]]));
         bytes[*at..].starts_with(b"PK\x05\x06") && at + LENGTH + length == bytes.len()
@@ -81,7 +110,10 @@ fn end_record(bytes: &[u8]) -> Result<(usize, Range<usize>), String> {
     let mut fields = Packed { bytes, at: at + 4 };
     let [disk, first, here, count, size, start] = fields.numbers([2, 2, 2, 2, 4, 4])?;
     let mut found = [disk, first, here, count, size, start];
-    let wide = wide_record(bytes, at)?;
+    let wide = match at.checked_sub(LOCATOR) {
+        Some(locator) => wide_record(stored, &bytes[locator..at], from + locator)?,
+        None => None,
+    };
     if let Some((wide, _)) = wide {
         let most = [0xffff, 0xffff, 0xffff, 0xffff, 0xffff_ffff, 0xffff_ffff];
         for ((found, wide), most) in found.iter_mut().zip(wide).zip(most) {
@@ -95,22 +127,29 @@ fn end_record(bytes: &[u8]) -> Result<(usize, Range<usize>), String> {
     if disk != 0 || first != 0 || here != count {
         return Err("is a part of a zip file of several parts".into());
     }
-    let behind = wide.map_or(at, |(_, at)| at) as u64;
+    let behind = wide.map_or(from + at, |(_, at)| at) as u64;
     let end = start.checked_add(size).filter(|end| *end == behind).ok_or(CUT)?;
     // Both ends lie within the file, and each entry takes bytes of it.
     Ok((usize::try_from(count).map_err(|_| CUT)?, start as usize..end as usize))
 }
 
-/// The numbers of the record of 64 bits that may lie before the ordinary one, and where it begins.
-fn wide_record(bytes: &[u8], end: usize) -> Result<Option<([u64; 6], usize)>, String> {
-    let Some(locator) = end.checked_sub(20) else { return Ok(None) };
-    if !bytes[locator..].starts_with(b"PK\x06\x07") {
+/// Bytes that say where the record of 64 bits is.
+const LOCATOR: usize = 20;
+
+/// The numbers of the record of 64 bits that may lie before the ordinary one, and where it begins; `locator`, which lies
+/// at `end`, would say it.
+fn wide_record(
+    stored: &StoredBytes,
+    locator: &[u8],
+    end: usize,
+) -> Result<Option<([u64; 6], usize)>, String> {
+    if !locator.starts_with(b"PK\x06\x07") {
         return Ok(None);
     }
-    let mut fields = Packed { bytes: &bytes[..end], at: locator + 4 };
-    let [_, at, _] = fields.numbers([4, 8, 4])?;
-    let at = usize::try_from(at).ok().filter(|at| *at < locator).ok_or(CUT)?;
-    let mut fields = Packed { bytes: &bytes[..locator], at };
+    let [_, at, _] = Packed { bytes: locator, at: 4 }.numbers([4, 8, 4])?;
+    let at = usize::try_from(at).ok().filter(|at| *at < end).ok_or(CUT)?;
+    let record = stored.part_or_why(at..end.min(at + 56))?;
+    let mut fields = Packed { bytes: &record, at: 0 };
     if fields.take(4)? != b"PK\x06\x06" {
         return Err(CUT.into());
     }
@@ -119,8 +158,47 @@ fn wide_record(bytes: &[u8], end: usize) -> Result<Option<([u64; 6], usize)>, St
     Ok(Some(([disk, first, here, count, size, start], at)))
 }
 
-/// The next entry of the directory; all contents lie before `end`.
-fn member<'a>(bytes: &'a [u8], fields: &mut Packed<'a>, end: usize) -> Result<Member<'a>, String> {
+/// The headers before the entries, of which those of small entries lie close together.
+struct Headers<'a> {
+    stored: &'a StoredBytes,
+    /// Where the directory begins.
+    end: usize,
+    /// Where the block begins.
+    at: usize,
+    block: Vec<u8>,
+}
+
+impl Headers<'_> {
+    /// Bytes that are read at a time.
+    const BLOCK: usize = 1 << 12;
+
+    /// Where the content begins behind the header at `at`, which is of the entry of this name.
+    fn content(&mut self, at: usize, name: &str) -> Result<usize, String> {
+        let length = (30 + name.len()).min(self.end - at);
+        let have = self.at..self.at + self.block.len();
+        if at < have.start || at + length > have.end {
+            let to = self.end.min(at + length.max(Self::BLOCK));
+            (self.at, self.block) = (at, self.stored.part_or_why(at..to)?);
+        }
+        let mut fields = Packed { bytes: &self.block, at: at - self.at };
+        let signature = fields.take(4)?;
+        let [_, _, method, _, _, _, _, length, extra] =
+            fields.numbers([2, 2, 2, 4, 4, 4, 4, 2, 2])?;
+        let (behind, other) =
+            (at + 30, "is another one where it lies than in the directory".to_owned());
+        if signature != b"PK\x03\x04" || length as usize != name.len() || method != 0 {
+            return Err(other);
+        }
+        if fields.take(length as usize)? != name.as_bytes() {
+            return Err(other);
+        }
+        let start = behind + (length + extra) as usize;
+        if start > self.end { Err(CUT.to_owned()) } else { Ok(start) }
+    }
+}
+
+/// The next entry of the directory; all contents lie before it.
+fn member<'a>(fields: &mut Packed<'a>, headers: &mut Headers) -> Result<Member<'a>, String> {
     if fields.take(4)? != b"PK\x01\x02" {
         return Err(CUT.into());
     }
@@ -149,9 +227,10 @@ fn member<'a>(bytes: &'a [u8], fields: &mut Packed<'a>, end: usize) -> Result<Me
     let Some(name) = std::str::from_utf8(name).ok().filter(|name| plain(name)) else {
         return Err(wrong("has a name that leads out of its folder"));
     };
+    let end = headers.end;
     let header = usize::try_from(header).ok().filter(|at| *at < end);
     let header = header.ok_or_else(|| wrong("does not lie within the file"))?;
-    let start = content(&bytes[..end], header, name).map_err(|e| wrong(&e))?;
+    let start = headers.content(header, name).map_err(|e| wrong(&e))?;
     let stop = usize::try_from(size).ok().and_then(|size| start.checked_add(size));
     let stop = stop.filter(|stop| *stop <= end);
     let stop = stop.ok_or_else(|| wrong("does not lie within the file"))?;
@@ -178,17 +257,4 @@ fn plain(name: &str) -> bool {
     !name.contains(['\\', '\0'])
         && name.split('/').all(|part| part != ".." && part != ".")
         && !name.starts_with('/')
-}
-
-/// Where the content begins behind the header at `at`, which is of the same entry.
-fn content(bytes: &[u8], at: usize, name: &str) -> Result<usize, String> {
-    let mut fields = Packed { bytes, at };
-    let signature = fields.take(4)?;
-    let [_, _, method, _, _, _, _, length, extra] = fields.numbers([2, 2, 2, 4, 4, 4, 4, 2, 2])?;
-    let here = fields.take(length as usize)?;
-    if signature != b"PK\x03\x04" || here != name.as_bytes() || method != 0 {
-        return Err("is another one where it lies than in the directory".into());
-    }
-    fields.take(extra as usize)?;
-    Ok(fields.at)
 }
