@@ -1,5 +1,6 @@
 //! Models of other projects, read and written: every variant there and back, and files that cannot be right.
 
+mod folders;
 mod others;
 
 use beit::cpu::Cpu;

@@ -10,8 +10,11 @@
 //! | the original (unilm) and timm | `.pth` or safetensors | the tensors' shapes, timm's `config.json` |
 //! | DALL-E | a file of the encoder and one of the decoder, or both in one | the tensors' shapes |
 
+mod beside;
+mod content;
 mod dalle;
 mod export;
+mod folder;
 mod found;
 mod hugging_face;
 mod json;
@@ -20,7 +23,9 @@ mod original;
 mod shards;
 mod timm;
 
+pub(super) use beside::BesideWeights;
 pub use export::{ExportFormat, export, refuse_export, save_imported};
+pub(super) use folder::snapshot_of;
 
 use super::import_plan::{TheirNames, There, translated};
 use super::model::{Checksums, Model};
@@ -29,14 +34,18 @@ use super::{Origin, Project, Stated, TensorFile};
 use crate::error::{Error, Result};
 use crate::models::kind::ModelConfig;
 use crate::shown;
+use content::{ByContent, by_content};
 use found::FoundModel;
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The model in files of another project; nothing where they are none of those that are known.
-pub(super) fn read_foreign(path: &Path, stated: &Stated) -> Result<Option<Model>> {
-    let Some(mut found) = found(path, stated)? else { return Ok(None) };
+pub(super) fn read_foreign(
+    path: &Path,
+    beside: &BesideWeights,
+    stated: &Stated,
+) -> Result<Option<Model>> {
+    let Some(mut found) = found(path, beside, stated)? else { return Ok(None) };
     if let (Some(normalise), false) = (stated.normalise, found.project == Project::Dalle) {
         found.normalise = Some(normalise);
     }
@@ -85,23 +94,14 @@ fn names_of(project: Project, files: &[TensorFile]) -> Result<There, String> {
     Ok(there)
 }
 
-/// Whether a configuration is of transformers, and, where it is beside a file, of a BEiT.
-fn is_theirs(path: &Path, fields: &Map<String, Value>) -> bool {
-    let kind = fields.get("model_type");
-    kind.is_some_and(|kind| path.is_dir() || kind == "beit")
-}
-
-fn found(path: &Path, stated: &Stated) -> Result<Option<FoundModel>> {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    let config = folder.join("config.json");
-    let fields = if config.is_file() { Some(json::read(&config)?) } else { None };
-    let wants = |one: Project| stated.project.is_none_or(|project| project == one);
-    match &fields {
-        Some(fields) if is_theirs(path, fields) && wants(Project::HuggingFace) => {
-            return hugging_face::read(path, &config, fields, stated).map(Some);
+fn found(path: &Path, beside: &BesideWeights, stated: &Stated) -> Result<Option<FoundModel>> {
+    let BesideWeights { config, fields, whose } = beside;
+    match whose {
+        Some(Project::HuggingFace) => {
+            return hugging_face::read(path, config, fields, stated).map(Some);
         }
-        Some(fields) if fields.contains_key("architecture") && wants(Project::Timm) => {
-            let timm = Some((&*config, fields));
+        Some(Project::Timm) => {
+            let timm = Some((&**config, fields));
             return original::read(path, shards::of_model(path)?, timm, stated).map(Some);
         }
         _ if stated.project == Some(Project::HuggingFace) => {
@@ -110,20 +110,14 @@ fn found(path: &Path, stated: &Stated) -> Result<Option<FoundModel>> {
         }
         _ => {}
     }
-    let files: Vec<PathBuf> =
-        if path.is_dir() { dalle::files_of(path)? } else { vec![path.to_path_buf()] };
-    let files = files.iter().map(|file| TensorFile::read_any(file)).collect::<Result<Vec<_>>>()?;
-    if wants(Project::Dalle) && files.iter().any(dalle::is_part) {
-        return dalle::read(path, files, stated).map(Some);
+    let wants = |one: Project| stated.project.is_none_or(|project| project == one);
+    match by_content(path, wants, stated.project.is_some())? {
+        ByContent::Dalle(files) => dalle::read(path, files, stated).map(Some),
+        ByContent::Original(file, chosen) => {
+            let mut found = original::read(path, vec![file], None, stated)?;
+            found.notes.extend(chosen);
+            Ok(Some(found))
+        }
+        ByContent::Nothing => Ok(None),
     }
-    let theirs = |name: &String| names::name_in_files(name).starts_with("beit.encoder.layer.");
-    if stated.project.is_none() && files.iter().any(|file| file.tensors().keys().any(theirs)) {
-        let text = "has tensors under the names of transformers and no config.json of it: give the folder that has both";
-        return Err(Error::format(path, text));
-    }
-    let original = wants(Project::Unilm) || wants(Project::Timm);
-    if original && files.len() == 1 && files.iter().all(original::is_model) {
-        return original::read(path, files, None, stated).map(Some);
-    }
-    Ok(None)
 }

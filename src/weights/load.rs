@@ -1,8 +1,8 @@
 //! A model in whichever files it lies.
 
-use super::exchange::read_foreign;
-use super::model::{Model, load_own, locate_model};
-use super::{Project, Stated, pth};
+use super::exchange::{BesideWeights, read_foreign, snapshot_of};
+use super::model::{Model, load_own};
+use super::{Project, Stated};
 use crate::error::{Error, Result};
 use crate::progress::note;
 use std::path::Path;
@@ -23,29 +23,17 @@ pub fn load_model_as(path: &Path, stated: &Stated) -> Result<Model> {
     if !path.exists() {
         return Err(Error::config(format!("{}: no such run folder or file", path.display())));
     }
-    let foreign = match stated.project {
-        Some(Project::Own) => None,
-        None if is_own(path) => None,
-        _ => read_foreign(path, stated)?,
-    };
-    if let Some(model) = foreign {
+    let (path, chosen) = snapshot_of(path)?;
+    let beside = BesideWeights::of(&path, stated.project)?;
+    if beside.whose == Some(Project::Own) {
+        return load_own(&path);
+    }
+    if let Some(mut model) = read_foreign(&path, &beside, stated)? {
+        model.origin.iter_mut().for_each(|origin| origin.notes.extend(chosen.clone()));
         return Ok(model);
     }
     match stated.project {
-        None | Some(Project::Own) => load_own(path),
-        Some(project) => Err(Error::format(path, format!("holds no model of {project}"))),
+        None => load_own(&path),
+        Some(project) => Err(Error::format(&path, format!("holds no model of {project}"))),
     }
-}
-
-/// Whether there is a configuration beside the weights that says it is this program's, or nothing of itself.
-fn is_own(path: &Path) -> bool {
-    let Ok((weights, config)) = locate_model(path) else { return false };
-    if pth::is_at(&weights) {
-        return false;
-    }
-    let text = std::fs::read(config).unwrap_or_default();
-    let fields: Option<serde_json::Map<String, serde_json::Value>> =
-        serde_json::from_slice(&text).ok();
-    let foreign = ["model_type", "architecture"];
-    fields.is_none_or(|fields| !foreign.iter().any(|key| fields.contains_key(*key)))
 }

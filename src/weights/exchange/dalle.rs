@@ -9,31 +9,13 @@ use crate::models::config::DvaeConfig;
 use crate::models::kind::ModelConfig;
 use crate::shown;
 use crate::weights::{Project, Stated, TensorFile};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// First convolution, after the part's name where the file holds both parts.
 const INPUT: &str = "blocks.input.w";
 
-/// Endings of the files that a folder may have.
-const ENDINGS: [&str; 5] = ["pkl", "pth", "pt", "bin", "safetensors"];
-
 /// Rows and columns of tokens of the views of pretraining at the paper's size.
 const GRID: usize = 14;
-
-/// The files of a folder that may be a tokenizer's, in the order of their names.
-pub(super) fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot read", folder))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("cannot read", folder))?.path();
-        let end = path.extension().and_then(|end| end.to_str());
-        if path.is_file() && end.is_some_and(|end| ENDINGS.contains(&end)) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
 
 /// What stands before the names of a file's tensors in ours: nothing where the file has it already.
 pub(super) fn prefix(file: &TensorFile) -> &'static str {

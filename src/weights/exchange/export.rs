@@ -1,6 +1,7 @@
 //! Our models as files of other projects.
 
-use super::{hugging_face, names, timm};
+use super::hugging_face::{self, PortsModel};
+use super::{names, timm};
 use crate::atomic::{write_atomic_with, write_json};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ struct Written {
 /// Refuses a model that a format has no place for.
 pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
     match format {
-        ExportFormat::HuggingFace => hugging_face::config_of(&model.config).map(drop),
+        ExportFormat::HuggingFace => hugging_face::of_port(&model.config).map(drop),
         ExportFormat::Unilm => originals_encoder(model).map(drop),
         ExportFormat::Timm => timm::config_of(model).map(drop),
         ExportFormat::Dalle => dalles_sizes(model).map(drop),
@@ -99,12 +100,7 @@ fn write(model: &Model, path: &Path, tensors: &BTreeMap<String, Written>) -> Res
 }
 
 fn to_hugging_face(model: &Model, folder: &Path, shard: usize) -> Result<Vec<String>> {
-    let config = hugging_face::config_of(&model.config)?;
-    let (encoder, class) = match &model.config {
-        ModelConfig::Beit(sizes) => (&sizes.encoder, "BeitForMaskedImageModeling"),
-        ModelConfig::Classifier(sizes) => (&sizes.encoder, "BeitForImageClassification"),
-        ModelConfig::Dvae(_) => unreachable!("refused above"),
-    };
+    let PortsModel { config, class, encoder } = hugging_face::of_port(&model.config)?;
     let tensors = written(model, |own| names::hugging_face(&model.config, own));
     let count = tensors.len();
     let shards = in_shards(tensors, shard);

@@ -192,18 +192,34 @@ fn normalise(config: &Path, notes: &mut Vec<String>) -> Result<Option<Normalise>
     Ok(Some(normalise))
 }
 
-/// `config.json` of a model; nothing for one that the port has no class for.
-pub(super) fn config_of(model: &ModelConfig) -> Result<Value> {
-    let (encoder, head) = match model {
+/// What a folder of the port says of a model.
+pub(super) struct PortsModel<'a> {
+    /// `config.json`.
+    pub(super) config: Value,
+    /// The class that reads it.
+    pub(super) class: &'static str,
+    pub(super) encoder: &'a EncoderConfig,
+}
+
+/// Fields of `config.json` that a head has.
+type HeadFields = Vec<(&'static str, Value)>;
+
+/// The same of a model that the port has a class for.
+pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
+    let (encoder, class, head) = match model {
         ModelConfig::Beit(sizes) => match sizes.head {
-            PatchHead::Tokens(vocab) => (&sizes.encoder, masked(vocab)),
+            PatchHead::Tokens(vocab) => {
+                (&sizes.encoder, "BeitForMaskedImageModeling", masked(vocab))
+            }
             PatchHead::Pixels(_) => {
                 return Err(Error::config(
                     "transformers has no BEiT with a head over pixels: export one over tokens, or a classifier",
                 ));
             }
         },
-        ModelConfig::Classifier(sizes) => (&sizes.encoder, classifier(sizes)),
+        ModelConfig::Classifier(sizes) => {
+            (&sizes.encoder, "BeitForImageClassification", classifier(sizes))
+        }
         ModelConfig::Dvae(_) => {
             return Err(Error::config(
                 "transformers has no such tokenizer; want --format dalle or onnx",
@@ -211,8 +227,9 @@ pub(super) fn config_of(model: &ModelConfig) -> Result<Value> {
         }
     };
     refuse_rectangle(encoder)?;
-    let mut all = json!({
+    let mut config = json!({
         "model_type": "beit",
+        "architectures": [class],
         "image_size": [encoder.image.0, encoder.image.1],
         "patch_size": encoder.patch,
         "num_channels": 3,
@@ -233,35 +250,32 @@ pub(super) fn config_of(model: &ModelConfig) -> Result<Value> {
         "dtype": "float32",
     });
     if encoder.image.0 == encoder.image.1 {
-        all["image_size"] = json!(encoder.image.0);
+        config["image_size"] = json!(encoder.image.0);
     }
-    let (Value::Object(fields), Value::Object(head)) = (&mut all, head) else {
-        unreachable!("both are objects");
-    };
-    fields.extend(head);
-    Ok(all)
+    for (key, value) in head {
+        config[key] = value;
+    }
+    Ok(PortsModel { config, class, encoder })
 }
 
-fn masked(vocab: usize) -> Value {
-    json!({
-        "architectures": ["BeitForMaskedImageModeling"],
-        "vocab_size": vocab,
-        "use_mask_token": true,
-        "use_mean_pooling": true,
-    })
+fn masked(vocab: usize) -> HeadFields {
+    vec![
+        ("vocab_size", json!(vocab)),
+        ("use_mask_token", json!(true)),
+        ("use_mean_pooling", json!(true)),
+    ]
 }
 
-fn classifier(sizes: &ClassifierConfig) -> Value {
+fn classifier(sizes: &ClassifierConfig) -> HeadFields {
     let names = sizes.classes.iter().enumerate();
     let labels: Map<_, _> = names.clone().map(|(i, name)| (i.to_string(), json!(name))).collect();
     let ids: Map<_, _> = names.map(|(i, name)| (name.clone(), json!(i))).collect();
-    json!({
-        "architectures": ["BeitForImageClassification"],
-        "use_mask_token": false,
-        "use_mean_pooling": sizes.pooling == Pooling::Mean,
-        "id2label": labels,
-        "label2id": ids,
-    })
+    vec![
+        ("use_mask_token", json!(false)),
+        ("use_mean_pooling", json!(sizes.pooling == Pooling::Mean)),
+        ("id2label", json!(labels)),
+        ("label2id", json!(ids)),
+    ]
 }
 
 /// `preprocessor_config.json`: the evaluation of this program, as far as the port's can be told to do it.

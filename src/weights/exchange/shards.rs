@@ -1,5 +1,6 @@
 //! The tensors of a model that lie in one file or, with an index, in several.
 
+use super::folder::{named, weights_of};
 use super::json;
 use crate::error::{Error, Result};
 use crate::shown;
@@ -30,8 +31,15 @@ pub(super) fn of_model(path: &Path) -> Result<Vec<TensorFile>> {
 
 fn in_folder(folder: &Path) -> Result<PathBuf> {
     let file = MODELS.iter().map(|name| folder.join(name)).find(|file| file.is_file());
-    let text = || format!("holds no weights: none of {}", MODELS.join(", "));
-    file.ok_or_else(|| Error::format(folder, text()))
+    if let Some(file) = file {
+        return Ok(file);
+    }
+    let others = match &weights_of(folder)?[..] {
+        [] => String::new(),
+        others => format!("; if it is {}, give the file", named(others)),
+    };
+    let text = format!("holds no weights: none of {}{others}", MODELS.join(", "));
+    Err(Error::format(folder, text))
 }
 
 /// The files that an index names, and in each the tensors that it says.
