@@ -1,6 +1,7 @@
 //! Models of other projects, read and written: every variant there and back, and files that cannot be right.
 
 mod folders;
+mod gains;
 mod others;
 
 use beit::cpu::Cpu;
