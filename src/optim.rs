@@ -38,6 +38,37 @@ impl Cosine {
     }
 }
 
+/// Power of the share of steps that are left, under a linear warm-up (mmcv's `poly` policy with `warmup =
+/// "linear"`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Poly {
+    /// What it starts from, but for the warm-up.
+    pub base: f64,
+    /// What it leads to.
+    pub end: f64,
+    /// Exponent of the share that is left.
+    pub power: f64,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Factor of the first step of the warm-up.
+    pub ratio: f64,
+    /// All steps.
+    pub total: u64,
+}
+
+impl Poly {
+    /// The value of step `step`, from 0. The decay goes on during the warm-up.
+    pub fn at(&self, step: u64) -> f64 {
+        let left = 1.0 - step.min(self.total) as f64 / self.total as f64;
+        let value = (self.base - self.end) * left.powf(self.power) + self.end;
+        if step >= self.warmup {
+            return value;
+        }
+        let to_go = 1.0 - step as f64 / self.warmup as f64;
+        value * (1.0 - to_go * (1.0 - self.ratio))
+    }
+}
+
 /// Half cosine from `from` to `to` over the first `steps` steps, then constant (arXiv 2102.12092, A.2).
 pub fn half_cosine(from: f64, to: f64, steps: f64, step: f64) -> f64 {
     if step >= steps {

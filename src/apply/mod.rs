@@ -16,4 +16,5 @@ pub mod pages;
 pub mod predict;
 pub mod probe;
 pub mod reconstruct;
+pub mod segment;
 pub mod stream;

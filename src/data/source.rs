@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// Decoded images are kept in memory if the whole source then takes at most this many bytes.
-const CACHE_BYTES: usize = 512 << 20;
+pub(super) const CACHE_BYTES: usize = 512 << 20;
 /// Files whose contents tell a folder from another with files of the same names and sizes.
 const COMPARED: usize = 64;
 /// Scenes of `synthetic` when no count is given.
@@ -234,25 +234,29 @@ impl Dataset for Source {
     /// read counts as empty.
     fn contents(&self, all: bool) -> u32 {
         let SourceKind::Folder(folder) = &self.kind else { return self.checksum() };
-        let files = folder.files.len();
-        let read = if all { files } else { files.min(COMPARED) };
-        let every = files.div_ceil(read);
-        let sums: Vec<u32> = (0..files)
-            .into_par_iter()
-            .map(|i| {
-                let path = folder.root.join(&folder.files[i].path);
-                let file = || std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
-                let size = file().map_or(0, |about| about.len());
-                let sum = crc32c::crc32c(&size.to_le_bytes());
-                if i % every == 0 { content_sum(&path, sum) } else { sum }
-            })
-            .collect();
-        sums.iter().fold(0, |all, sum| crc32c::crc32c_append(all, &sum.to_le_bytes()))
+        contents_of(folder.files.len(), all, |i| folder.root.join(&folder.files[i].path))
     }
 
     fn item(&self, index: usize) -> Result<Labelled> {
         Ok(Labelled { image: self.load(index)?, label: self.label(index), index })
     }
+}
+
+/// Checksum of `files` files by the sizes of all and the contents of 64 that are spread over them, or of all.
+pub(super) fn contents_of(files: usize, all: bool, path: impl Fn(usize) -> PathBuf + Sync) -> u32 {
+    let read = if all { files } else { files.min(COMPARED) };
+    let every = files.div_ceil(read);
+    let sums: Vec<u32> = (0..files)
+        .into_par_iter()
+        .map(|i| {
+            let path = path(i);
+            let file = || std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
+            let size = file().map_or(0, |about| about.len());
+            let sum = crc32c::crc32c(&size.to_le_bytes());
+            if i % every == 0 { content_sum(&path, sum) } else { sum }
+        })
+        .collect();
+    sums.iter().fold(0, |all, sum| crc32c::crc32c_append(all, &sum.to_le_bytes()))
 }
 
 /// Checksum of a file's bytes behind `sum`; of those before the first that cannot be read.
@@ -269,7 +273,7 @@ fn content_sum(path: &Path, mut sum: u32) -> u32 {
 }
 
 /// The count in `synthetic[:COUNT]`, or none if `spec` is something else.
-fn scene_count(spec: &str) -> Result<Option<usize>> {
+pub(super) fn scene_count(spec: &str) -> Result<Option<usize>> {
     if spec == "synthetic" {
         return Ok(Some(DEFAULT_SCENES));
     }

@@ -7,6 +7,7 @@
 //! teaches. Everything follows from (seed, split, index), at any size in pixels.
 
 use super::image::Image;
+use super::labels::Labels;
 use super::split::Split;
 use crate::rng::{Philox, Purpose};
 
@@ -55,15 +56,33 @@ impl Scenes {
         (index % SHAPES.len()) as u32
     }
 
+    /// Names of the classes of pixels: the background, and the classes of the scenes.
+    pub fn pixel_classes() -> Vec<String> {
+        let background = std::iter::once("background".to_owned());
+        background.chain(Self::class_names()).collect()
+    }
+
     /// Draws a scene.
     pub fn draw(&self, index: usize) -> Image {
+        self.scene(index).render(self.side)
+    }
+
+    /// Draws a scene, and says which of its pixels show the shape: those whose middle lies inside its edge.
+    /// Specks and shadows are background.
+    pub fn draw_pair(&self, index: usize) -> (Image, Labels) {
+        let scene = self.scene(index);
+        let labels = scene.labels(self.side, 1 + self.label(index) as u8);
+        (scene.render(self.side), labels)
+    }
+
+    fn scene(&self, index: usize) -> Scene {
         let split = match self.split {
             Split::Train => 0,
             Split::Test => 1,
         };
         let mut rng = Philox::new(self.seed, Purpose::Scene, split, index as u32);
         let outline = SHAPES[self.label(index) as usize].1();
-        Scene::draw(outline, &mut rng).render(self.side)
+        Scene::draw(outline, &mut rng)
     }
 }
 
@@ -236,6 +255,12 @@ struct Scene {
     noise: Philox,
 }
 
+/// The middle of a pixel.
+fn middle(row: usize, column: usize, side: usize) -> Vec2 {
+    let pixel = 2.0 / side as f32;
+    [(column as f32 + 0.5) * pixel - 1.0, (row as f32 + 0.5) * pixel - 1.0]
+}
+
 fn mix(a: Colour, b: Colour, t: f32) -> Colour {
     std::array::from_fn(|c| a[c] + t * (b[c] - a[c]))
 }
@@ -287,6 +312,15 @@ impl Scene {
         self.size * self.outline.distance([c * x + s * y, c * y - s * x])
     }
 
+    /// `class` where the shape is, 0 elsewhere.
+    fn labels(&self, side: usize, class: u8) -> Labels {
+        let label = |i: usize| {
+            let inside = self.distance(middle(i / side, i % side, side)) < 0.0;
+            if inside { class } else { 0 }
+        };
+        Labels::new(side, side, (0..side * side).map(label).collect())
+    }
+
     fn render(mut self, side: usize) -> Image {
         let pixel = 2.0 / side as f32;
         // Share of a pixel that lies inside an edge at this distance.
@@ -294,7 +328,7 @@ impl Scene {
         let mut pixels = Vec::with_capacity(side * side * 3);
         for row in 0..side {
             for column in 0..side {
-                let p = [(column as f32 + 0.5) * pixel - 1.0, (row as f32 + 0.5) * pixel - 1.0];
+                let p = middle(row, column, side);
                 let mut c = mix(self.background[0], self.background[1], self.texture.at(p));
                 for &(place, radius, paint) in &self.specks {
                     c = mix(c, paint, inside(length(p[0] - place[0], p[1] - place[1]) - radius));

@@ -13,6 +13,7 @@
 mod budget;
 mod jpeg;
 mod jpeg_layout;
+mod mask;
 mod options;
 mod other;
 mod png;
@@ -23,6 +24,7 @@ use super::file::special;
 use super::image::Image;
 use crate::error::{Error, Result};
 use image::{DynamicImage, ImageFormat};
+pub use mask::Mask;
 pub use options::{DecodeOptions, Orientation};
 use std::fs::File;
 use std::io::Read;
@@ -65,11 +67,25 @@ fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
 
 /// Decodes the content of a file; `path` is for messages.
 pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
+    guarded(bytes, path, || decode_checked(bytes, options))
+}
+
+/// Reads a PNG and leaves its pixels the numbers that they are stored as.
+pub fn decode_mask(path: &Path, options: &DecodeOptions) -> Result<Mask> {
+    let bytes = read(path, options)?;
+    guarded(&bytes, path, || match other::kind(&bytes) {
+        Some(ImageFormat::Png) => mask::decode(&bytes, options),
+        _ => Err("is no PNG, as a mask must be".to_owned()),
+    })
+}
+
+/// What `decode` makes of the bytes of a file.
+fn guarded<T>(bytes: &[u8], path: &Path, decode: impl FnOnce() -> Result<T, String>) -> Result<T> {
     if bytes.is_empty() {
         return Err(Error::format(path, "the file is empty"));
     }
     // A decoder that panics on a strange file must cost that image, not the run.
-    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, options)))
+    catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err("the decoder failed on this file".into()))
         .map_err(|reason| Error::format(path, reason))
 }

@@ -7,10 +7,10 @@ use crate::weights::names::{filled, texts};
 
 /// A tensor of ours and the tensors that hold its rows, one behind the other. Each `*` stands for any text, the
 /// same on both sides.
-pub(super) type Pair = (&'static str, &'static [&'static str]);
+pub(super) type NamePair = (&'static str, &'static [&'static str]);
 
 /// The encoder's (`convert_beit_unilm_to_pytorch.py`).
-const ENCODER: &[Pair] = &[
+const ENCODER: &[NamePair] = &[
     ("cls_token", &["beit.embeddings.cls_token"]),
     ("mask_token", &["beit.embeddings.mask_token"]),
     ("pos_embed", &["beit.embeddings.position_embeddings"]),
@@ -42,10 +42,10 @@ const ENCODER: &[Pair] = &[
 ];
 
 /// `BeitForMaskedImageModeling` above the encoder.
-const MASKED: &[Pair] = &[("norm.*", &["layernorm.*"]), ("lm_head.*", &["lm_head.*"])];
+const MASKED: &[NamePair] = &[("norm.*", &["layernorm.*"]), ("lm_head.*", &["lm_head.*"])];
 
 /// `BeitForImageClassification` above the encoder.
-const CLASSIFIER: &[Pair] = &[
+const CLASSIFIER: &[NamePair] = &[
     ("norm.*", &["beit.layernorm.*"]),
     ("fc_norm.*", &["beit.pooler.layernorm.*"]),
     ("head.*", &["classifier.*"]),
