@@ -1,6 +1,8 @@
 //! From files to batches: sources, broken images, order, resuming.
 
 mod folders;
+mod opencv;
+mod pairs;
 mod randaugment_pillow;
 mod resize_pillow;
 mod survey;

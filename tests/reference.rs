@@ -35,6 +35,8 @@ mod randaugment;
 mod relpos;
 #[path = "reference/replay.rs"]
 mod replay;
+#[path = "reference/segmentation.rs"]
+mod segmentation;
 
 #[path = "reference/weights.rs"]
 mod weights;
@@ -59,6 +61,7 @@ fn main() {
         class_view::trials,
         pixels::trials,
         weights::trials,
+        segmentation::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

@@ -56,3 +56,42 @@ pub fn from_hsv([h, s, v]: [u8; 3]) -> [u8; 3] {
     };
     rgb.map(|x| (x * 255.0) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_stays_near() {
+        let levels = || (0..=255u8).step_by(5);
+        let mut most = 0;
+        for r in levels() {
+            for g in levels() {
+                for b in levels() {
+                    let back = from_hsv(to_hsv([r, g, b]));
+                    let apart = [r, g, b].into_iter().zip(back).map(|(a, b)| a.abs_diff(b));
+                    most = most.max(apart.max().unwrap_or(0));
+                }
+            }
+        }
+        // OpenCV's own. Two degrees of hue are 255/30 levels; half of that, and what is cut off.
+        assert_eq!(most, 6);
+    }
+
+    #[test]
+    fn colours_by_hand() {
+        for (rgb, hsv) in [
+            ([255, 0, 0], [0, 255, 255]),
+            ([0, 255, 0], [60, 255, 255]),
+            ([0, 0, 255], [120, 255, 255]),
+            ([255, 255, 0], [30, 255, 255]),
+            ([0, 255, 255], [90, 255, 255]),
+            ([0, 0, 0], [0, 0, 0]),
+            ([77, 77, 77], [0, 0, 77]),
+        ] {
+            assert_eq!(to_hsv(rgb), hsv);
+            let back = from_hsv(hsv);
+            assert!(rgb.into_iter().zip(back).all(|(x, y)| x.abs_diff(y) <= 1), "{back:?}");
+        }
+    }
+}

@@ -78,3 +78,38 @@ fn nearest(n: usize, m: usize) -> Vec<usize> {
     let step = 1.0 / (m as f64 / n as f64);
     (0..m).map(|i| ((i as f64 * step) as usize).min(n - 1)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(height: usize, width: usize) -> Labels {
+        Labels::new(height, width, (0..height * width).map(|i| i as u8).collect())
+    }
+
+    #[test]
+    fn boxes_and_mirrors_by_hand() {
+        let mut labels = numbered(2, 3);
+        let right = CropBox { top: 0, left: 1, height: 2, width: 2 };
+        assert_eq!(labels.crop(right), Labels::new(2, 2, vec![1, 2, 4, 5]));
+        labels.flip();
+        assert_eq!(labels.values, [2, 1, 0, 5, 4, 3]);
+        assert_eq!(numbered(2, 3).resize(3, 2).values, [0, 1, 0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn sizes_are_changed_within_bounds() {
+        for n in 1..=15 {
+            for m in 1..=40 {
+                let (labels, want) = (numbered(n, n).resize(m, m), |i: usize| i * n / m);
+                for i in 0..m {
+                    // The quotient may be rounded to below a whole number.
+                    let got = usize::from(labels.values[i * m]) / n;
+                    let whole = i * n % m == 0 && got + 1 == want(i);
+                    assert!(got == want(i) || whole, "{n} to {m}: {i} is {got}");
+                }
+            }
+        }
+        assert_eq!(numbered(4, 5).resize(4, 5), numbered(4, 5));
+    }
+}

@@ -4,7 +4,8 @@
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`], [`patches`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
 //! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
-//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels.
+//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels. For classes of pixels,
+//! [`pairs`] are images with their [`labels`], of which [`segment_view`] makes the samples.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
 //! sample never depends on the thread that makes it or on where a run was resumed. Pixels stay

@@ -36,7 +36,7 @@ enum PairsKind {
 }
 
 /// What is kept of a pair.
-type Kept = (Arc<Image>, Arc<Labels>);
+type KeptPair = (Arc<Image>, Arc<Labels>);
 
 /// A numbered list of images with their labels.
 pub struct Pairs {
@@ -45,7 +45,7 @@ pub struct Pairs {
     classes: Vec<SegmentClass>,
     len: usize,
     /// Decoded pairs; empty where none is kept.
-    cache: Vec<OnceLock<Kept>>,
+    cache: Vec<OnceLock<KeptPair>>,
 }
 
 impl Pairs {
@@ -117,7 +117,7 @@ impl Pairs {
         }
     }
 
-    fn make(&self, i: usize) -> Result<Kept> {
+    fn make(&self, i: usize) -> Result<KeptPair> {
         let (image, labels) = match &self.kind {
             PairsKind::Files(files) => read(files, i, &self.decode)?,
             PairsKind::Scenes(scenes) => scenes.draw_pair(i),
@@ -126,7 +126,7 @@ impl Pairs {
     }
 
     /// Pair `i`, from memory if it was kept there.
-    fn load(&self, i: usize) -> Result<Kept> {
+    fn load(&self, i: usize) -> Result<KeptPair> {
         let place = self.cache.get(i);
         if let Some(kept) = place.and_then(OnceLock::get) {
             return Ok(kept.clone());
@@ -192,10 +192,9 @@ impl Dataset for Pairs {
         let PairsKind::Files(files) = &self.kind else { return self.checksum() };
         let images = contents_of(self.len, all, |i| files.image(i));
         let masks = contents_of(self.len, all, |i| files.masks[i].clone());
-        let classes = self.classes.iter().fold(images ^ masks.rotate_left(1), |sum, class| {
+        self.classes.iter().fold(images ^ masks.rotate_left(1), |sum, class| {
             crc32c::crc32c_append(crc32c::crc32c_append(sum, class.name.as_bytes()), &class.colour)
-        });
-        classes
+        })
     }
 
     fn item(&self, index: usize) -> Result<Pair> {

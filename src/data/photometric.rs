@@ -79,3 +79,53 @@ fn in_hsv(image: &mut Image, change: impl Fn([u8; 3]) -> [u8; 3]) {
     let (pixels, _) = image.pixels.as_chunks_mut::<3>();
     pixels.iter_mut().for_each(|pixel| *pixel = from_hsv(change(to_hsv(*pixel))));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Philox, Purpose};
+
+    #[test]
+    fn steps_are_drawn_as_often_as_they_should_be() {
+        const MANY: usize = 8000;
+        let mut rng = Philox::new(2, Purpose::Check, 0, 0);
+        let (mut brightness, mut saturation, mut first, mut last) = (0, 0, 0, 0);
+        let mut hues = [0; HUES];
+        for _ in 0..MANY {
+            let steps = draw_distortion(&mut rng);
+            let colour =
+                |step: &Distortion| matches!(step, Distortion::Saturation(_) | Distortion::Hue(_));
+            let coloured = steps.iter().position(colour);
+            for (i, step) in steps.iter().enumerate() {
+                match *step {
+                    Distortion::Brightness(b) => {
+                        assert!(i == 0 && b.abs() <= 32.0);
+                        brightness += 1;
+                    }
+                    Distortion::Contrast(a) => {
+                        assert!((0.5..=1.5).contains(&a));
+                        first += usize::from(coloured.is_some_and(|c| i < c));
+                        last += usize::from(coloured.is_some_and(|c| i > c));
+                    }
+                    Distortion::Saturation(a) => {
+                        assert!((0.5..=1.5).contains(&a));
+                        saturation += 1;
+                    }
+                    Distortion::Hue(turn) => hues[turn] += 1,
+                }
+            }
+        }
+        // Five deviations of a coin, and of one in 72.
+        let near = |count: usize, share: f64| {
+            let wanted = share * MANY as f64;
+            (count as f64 - wanted).abs() < 5.0 * (wanted * (1.0 - share)).sqrt()
+        };
+        assert!(near(brightness, 0.5) && near(saturation, 0.5), "{brightness}, {saturation}");
+        assert!(near(first, 3.0 / 16.0) && near(last, 3.0 / 16.0), "{first}, {last}");
+        // -18 to 17.
+        for (turn, &count) in hues.iter().enumerate() {
+            let wanted = turn < 18 || turn >= 162;
+            assert!(if wanted { near(count, 1.0 / 72.0) } else { count == 0 }, "{turn}: {count}");
+        }
+    }
+}

@@ -185,3 +185,6 @@ fn padded<T: Copy>(
 pub fn eval_image(cfg: &SegmentViewConfig, image: &Image) -> Vec<f32> {
     cfg.normalise().apply(image)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The two parts of a data set.
 
-/// Which part of a source that has two: CIFAR's folder, or drawn scenes. Other sources ignore it.
+/// Which part of a source that has two: CIFAR's folder, drawn scenes, or pairs in folders of their own. Other
+/// sources ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// To train on.

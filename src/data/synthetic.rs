@@ -344,3 +344,6 @@ impl Scene {
         Image::new(side, side, pixels)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,6 @@ fn interval(value: f64, squares: f64, n: usize) -> Option<(f64, f64)> {
     let half = DEVIATIONS * (squares * n as f64 / (n - 1) as f64).sqrt();
     Some(((value - half).max(0.0), (value + half).min(1.0)))
 }
+
+#[cfg(test)]
+mod tests;

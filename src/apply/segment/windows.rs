@@ -32,3 +32,31 @@ fn spans(side: usize, crop: usize, stride: usize) -> Vec<(usize, usize)> {
     };
     (0..count).map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of all sizes up to a bound: inside the image, full where it is large enough, everything covered, none twice.
+    #[test]
+    fn windows_cover_the_image() {
+        for side in 1..=40 {
+            for crop in 1..=12 {
+                for stride in 1..=crop {
+                    let spans = spans(side, crop, stride);
+                    let mut reached = 0;
+                    for (i, &(start, length)) in spans.iter().enumerate() {
+                        assert_eq!(length, crop.min(side), "{side}, {crop}, {stride}");
+                        assert!(start <= reached && start + length <= side);
+                        assert!(i == 0 || start + length > reached, "one that shows nothing new");
+                        reached = start + length;
+                    }
+                    assert_eq!(reached, side, "{side}, {crop}, {stride}");
+                }
+            }
+        }
+        let two = windows((3, 9), (4, 6), (2, 4));
+        let wanted = [0, 3].map(|left| CropBox { top: 0, left, height: 3, width: 6 });
+        assert_eq!(two, wanted);
+    }
+}

@@ -8,7 +8,7 @@ use crate::data::labels::Labels;
 use crate::data::split::Split;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What to give where there are no pairs.
@@ -165,7 +165,7 @@ fn mask_paths(images: &Folder, found: &Folder) -> Vec<PathBuf> {
 
 /// The masks that no image has.
 fn without_image(found: &Folder, masks: &[PathBuf]) -> Vec<PathBuf> {
-    let used: std::collections::BTreeSet<&PathBuf> = masks.iter().collect();
+    let used: BTreeSet<&PathBuf> = masks.iter().collect();
     let lonely = |path: &&Path| !used.contains(&found.root.join(path));
     pngs(found).filter(lonely).map(Path::to_path_buf).collect()
 }
