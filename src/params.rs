@@ -23,9 +23,14 @@ pub enum Form {
     Plain,
     /// A convolution's kernels, `[out,kh,kw,in]`.
     Kernel,
+    /// A transposed convolution's kernels of 2×2, `[(kh,kw,out),in]`.
+    Deconv,
     /// `(q, 0, v)` `[3C]`, the bias of packed queries, keys and values. The key has none: it would add
     /// a constant to every score of a query, which softmax cancels.
     QkvBias,
+    /// What batches are like: a mean, a variance, a count. It follows them and has no gradient, so that an
+    /// optimizer, which is to be told [`Decay::No`], leaves it as it is.
+    Statistic,
 }
 
 /// How a parameter starts.

@@ -88,6 +88,10 @@ pub trait Real:
     fn ln(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// 1/√x; in f32 with one rounding.
+    fn recip_sqrt(self) -> Self {
+        Self::ONE / self.sqrt()
+    }
     /// Error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to x.
     fn erf(self) -> Self;
     /// Magnitude.
@@ -259,6 +263,9 @@ impl Real for f32 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
+    }
+    fn recip_sqrt(self) -> Self {
+        (1.0 / f64::from(self).sqrt()) as f32
     }
 
     /// At most 4 ulp from the true value. Below 1: x times a polynomial in x^2 (fit error 1.2e-9);

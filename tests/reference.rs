@@ -37,6 +37,8 @@ mod relpos;
 mod replay;
 #[path = "reference/segmentation.rs"]
 mod segmentation;
+#[path = "reference/segops.rs"]
+mod segops;
 
 #[path = "reference/weights.rs"]
 mod weights;
@@ -62,6 +64,7 @@ fn main() {
         pixels::trials,
         weights::trials,
         segmentation::trials,
+        segops::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

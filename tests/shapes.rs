@@ -5,12 +5,16 @@
 
 use beit::cpu::Cpu;
 use beit::ops::attention::AttentionOp;
+use beit::ops::batch_norm::BatchNormOp;
 use beit::ops::conv2d::{Conv, Conv2dOp};
 use beit::ops::cross_entropy::{CrossEntropyOp, Target};
+use beit::ops::dropout2d::Dropout2dOp;
 use beit::ops::gather_rows::GatherRowsOp;
 use beit::ops::layer_norm::{LayerNormOp, Norm};
 use beit::ops::linear::{Linear, LinearOp};
 use beit::ops::patch_embed::{PatchEmbed, PatchEmbedOp};
+use beit::ops::pixel_shuffle::PixelShuffleOp;
+use beit::ops::resize::{PlaneMap, ResizeOp};
 use beit::ops::upsample::UpsampleOp;
 use beit::params::{Decay, Init, Layout, Param, Params, Registry, compact, expand};
 use beit::real::Real;
@@ -164,13 +168,15 @@ fn conv2d_at<T: Real>((h, w): (usize, usize), (input, output): (usize, usize), k
     let host = numbers(layout.iter().map(|p| p.len()).sum(), 8);
     let x = numbers(batch * h * w * input, 9);
     let params = Params::from_host(&bk, &layout, &expand(&layout, &host));
-    let conv = Conv { weight: p[0].clone(), bias: p[1].clone(), relu: true };
-    let y = bk.conv2d_forward(&Tensor::from_f64(&bk, &x, &[batch, h, w, input]), &params, &conv);
-    let mut want = Vec::new();
+    let conv = Conv { weight: p[0].clone(), bias: Some(p[1].clone()), relu: true };
+    let bare = Conv { bias: None, ..conv.clone() };
+    let image = Tensor::from_f64(&bk, &x, &[batch, h, w, input]);
+    let [y, y_bare] = [&conv, &bare].map(|conv| bk.conv2d_forward(&image, &params, conv));
+    let (mut want, mut want_bare) = (Vec::new(), Vec::new());
     for row in 0..batch * h * w {
         let (b, i, j) = (row / (h * w), row / w % h, row % w);
         for o in 0..output {
-            let mut sum = host[p[0].len() + o];
+            let mut sum = 0.0;
             for (u, v) in (0..kernel * kernel).map(|t| (t / kernel, t % kernel)) {
                 if (pad..h + pad).contains(&(i + u)) && (pad..w + pad).contains(&(j + v)) {
                     for c in 0..input {
@@ -180,11 +186,13 @@ fn conv2d_at<T: Real>((h, w): (usize, usize), (input, output): (usize, usize), k
                     }
                 }
             }
-            want.push(sum);
+            want.push(sum + host[p[0].len() + o]);
+            want_bare.push(sum);
         }
     }
     let size = format!("conv2d {h} x {w}, {input} -> {output}, kernel {kernel}");
     close::<T>(&y.to_f64(&bk), &want, &size);
+    close::<T>(&y_bare.to_f64(&bk), &want_bare, &format!("{size}, without bias"));
 }
 
 #[test]
@@ -231,11 +239,11 @@ fn wrong_shapes_panic_with_op_argument_got_and_wanted() {
         bk.attention_forward(&zeros(&[1, 3, 6]), Some(&zeros(&[1, 2, 2])), 1)
     });
     panics("conv2d: kernel 2 of kernel is not odd", || {
-        let conv = Conv { weight: p[2].clone(), bias: p[1].clone(), relu: false };
+        let conv = Conv { weight: p[2].clone(), bias: Some(p[1].clone()), relu: false };
         bk.conv2d_forward(&zeros(&[1, 4, 4, 3]), &w, &conv)
     });
     panics("conv2d: x is [4, 4, 3], expected [B,H,W,I]", || {
-        let conv = Conv { weight: p[2].clone(), bias: p[1].clone(), relu: false };
+        let conv = Conv { weight: p[2].clone(), bias: Some(p[1].clone()), relu: false };
         bk.conv2d_forward(&zeros(&[4, 4, 3]), &w, &conv)
     });
     panics("patch_embed: parameter kernel is [2, 2, 2, 3], expected [2, 2, 2, 4]", || {
@@ -250,5 +258,36 @@ fn wrong_shapes_panic_with_op_argument_got_and_wanted() {
         let labels = Ids::from_vec(&bk, vec![3], &[1]);
         let target = Target::Hard { labels: &labels, ignore: None };
         bk.cross_entropy_forward(&zeros(&[1, 3]), &target)
+    });
+}
+
+#[test]
+fn wrong_shapes_of_a_segmentation_head_panic_with_what_was_wanted() {
+    let bk = Cpu::<f64>::new();
+    let zeros = |shape: &[usize]| Tensor::<Cpu<f64>>::zeros(&bk, shape);
+    let (p, layout) = parameters(&[("bias", &[3])]);
+    let (w, mut g) = (Params::zeros(&bk, &layout), Params::zeros(&bk, &layout));
+    let one_row = "batch_norm: 1 row(s) per channel: in training the variance needs two, so more images \
+                   or pixels; or use the running statistics";
+    panics(one_row, || bk.batch_norm_statistics(&zeros(&[1, 1, 1, 4])));
+    panics("dropout2d: keep is [1, 3], expected [1, 2]", || {
+        bk.dropout2d(&zeros(&[1, 4, 4, 2]), &zeros(&[1, 3]))
+    });
+    panics("pixel_shuffle: x is [1, 2, 2, 6], expected [B,H,W,4O]", || {
+        bk.pixel_shuffle_forward(&zeros(&[1, 2, 2, 6]), &w, &p[0])
+    });
+    panics("pixel_shuffle_backward: dy is [1, 2, 3, 3], expected [B,2H,2W,O]", || {
+        bk.pixel_shuffle_backward(&zeros(&[1, 2, 3, 3]), &p[0], &mut g)
+    });
+    panics("resize: from (0, 2) to (1, 1) pixels", || PlaneMap::average(&bk, (0, 2), (1, 1)));
+    let map = PlaneMap::bilinear(&bk, (2, 2), (4, 3));
+    panics("resize: x is [1, 2, 3, 2], the map is from (2, 2)", || {
+        bk.resize_forward(&zeros(&[1, 2, 3, 2]), &map, &mut zeros(&[1, 4, 3, 2]), 0, false)
+    });
+    panics("resize: y is [1, 3, 4, 2], expected [1, 4, 3, 2]", || {
+        bk.resize_forward(&zeros(&[1, 2, 2, 2]), &map, &mut zeros(&[1, 3, 4, 2]), 0, false)
+    });
+    panics("resize_backward: channels 3..5 of 4 of y", || {
+        bk.resize_backward(&zeros(&[1, 4, 3, 4]), 3, &map, &mut zeros(&[1, 2, 2, 2]), false)
     });
 }

@@ -25,5 +25,6 @@ mod pth;
 mod real;
 mod semantics;
 mod shapes;
+mod statistics;
 mod training;
 mod verdicts;

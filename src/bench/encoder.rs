@@ -81,7 +81,8 @@ fn tokenizer<V: Visitor>(v: &mut V, config: &BeitConfig, batch: usize) {
     {
         let instance = format!("{batch}x{side}x{side}x{input}_k{kernel}_{output}").leak();
         let shape = [batch, side, side, input];
-        v.visit(Conv2dCase { instance, shape, output, kernel, relu: true, residual: false });
+        let (bias, relu, residual) = (true, true, false);
+        v.visit(Conv2dCase { instance, shape, output, kernel, bias, relu, residual });
     }
     let codes = [batch * config.encoder.patches(), config.outputs()];
     let (instance, shape) = (named(&codes), shape(&codes));

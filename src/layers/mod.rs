@@ -12,6 +12,7 @@
 
 pub mod attention;
 pub mod block;
+pub mod deconv;
 pub mod init;
 pub mod mlp;
 pub mod position;
@@ -27,4 +28,5 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     mlp::cases(v);
     block::cases(v);
     resblock::cases(v);
+    deconv::cases(v);
 }

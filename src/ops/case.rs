@@ -5,7 +5,7 @@
 
 use crate::cpu;
 use crate::ops::Backend;
-use crate::params::{Ctx, Grad, Layout, Param, Params, Registry, compact_len, expand};
+use crate::params::{Ctx, Form, Grad, Layout, Param, Params, Registry, compact_len, expand};
 use crate::real::{Float, Real};
 use crate::rng::{Philox, Purpose};
 use crate::storage::Storage;
@@ -105,7 +105,12 @@ impl Inputs {
 
     /// Number of inputs and parameters that have a gradient.
     pub fn differentiable(&self) -> usize {
-        self.tensors.iter().filter(|t| t.differentiable).count() + self.layout.iter().count()
+        self.tensors.iter().filter(|t| t.differentiable).count() + self.learnt().count()
+    }
+
+    /// The parameters that have a gradient.
+    pub fn learnt(&self) -> impl Iterator<Item = &Param> {
+        self.layout.iter().filter(|p| p.form != Form::Statistic)
     }
 
     /// Adds a differentiable `Tensor<B>` of standard normal numbers.
@@ -139,14 +144,16 @@ impl Inputs {
     }
 
     /// Adds the parameters of a layer or model, all standard normal times `scale`, so that no
-    /// gradient is hidden behind a zero or a one.
+    /// gradient is hidden behind a zero or a one. Statistics are all above 0.5, as variances are above 0.
     pub fn params(mut self, layout: &Layout, scale: f64) -> Self {
         let own = self.normal(compact_len(layout)).into_iter().map(|x| x * scale);
         self.values = expand(layout, &own.collect::<Vec<_>>());
         for p in layout.iter() {
-            if p.form == crate::params::Form::QkvBias {
-                let c = p.len() / 3;
-                self.values[p.range.start + c..p.range.start + 2 * c].fill(0.0);
+            let own = &mut self.values[p.range.clone()];
+            match p.form {
+                Form::QkvBias => own[p.len() / 3..2 * p.len() / 3].fill(0.0),
+                Form::Statistic => own.iter_mut().for_each(|x| *x = 0.5 + x.abs()),
+                _ => {}
             }
         }
         self.layout = layout.clone();

@@ -1,4 +1,4 @@
-//! 2-D convolution, stride 1, odd kernel k, zero padding (k−1)/2, NHWC, with bias; optionally a ReLU
+//! 2-D convolution, stride 1, odd kernel k, zero padding (k−1)/2, NHWC; optionally a bias, a ReLU
 //! on the input, and a scaled residual on the output.
 //!
 //! ```text
@@ -37,7 +37,7 @@ pub struct Conv {
     /// `[O,k,k,I]`.
     pub weight: Param,
     /// `[O]`.
-    pub bias: Param,
+    pub bias: Option<Param>,
     /// Whether the input passes a ReLU first.
     pub relu: bool,
 }
@@ -59,9 +59,23 @@ impl Conv {
         let shape = [output, kernel, kernel, input];
         Self {
             weight: reg.add_as(format!("{name}.w"), &shape, Decay::Yes, init, Form::Kernel),
-            bias: reg.add(format!("{name}.b"), &[output], Decay::Yes, Init::Constant(0.0)),
+            bias: Some(reg.add(format!("{name}.b"), &[output], Decay::Yes, Init::Constant(0.0))),
             relu,
         }
+    }
+
+    /// `weight` `[O,k,k,I]` for `channels` (I, O), decayed, neither bias nor ReLU: in front of a
+    /// normalisation, which takes every constant off again.
+    pub fn without_bias(
+        reg: &mut Registry,
+        weight: &str,
+        (input, output): (usize, usize),
+        kernel: usize,
+        init: Init,
+    ) -> Self {
+        let shape = [output, kernel, kernel, input];
+        let weight = reg.add_as(weight, &shape, Decay::Yes, init, Form::Kernel);
+        Self { weight, bias: None, relu: false }
     }
 
     /// x `[B,H,W,I]` -> `[B,H,W,O]`, inside a branch.
@@ -165,7 +179,9 @@ impl Geometry {
         };
         assert!(kernel % 2 == 1, "{op}: kernel {kernel} of {} is not odd", conv.weight.name);
         conv.weight.expect_shape(op, &[output, kernel, kernel, input]);
-        conv.bias.expect_shape(op, &[output]);
+        if let Some(bias) = &conv.bias {
+            bias.expect_shape(op, &[output]);
+        }
         Self { height, width, input, output, kernel }
     }
 
@@ -227,6 +243,7 @@ pub struct Conv2dCase {
     pub(crate) shape: [usize; 4],
     pub(crate) output: usize,
     pub(crate) kernel: usize,
+    pub(crate) bias: bool,
     pub(crate) relu: bool,
     pub(crate) residual: bool,
 }
@@ -241,15 +258,15 @@ impl Case for Conv2dCase {
         let mut inputs = Inputs::new(&self.name());
         // Away from the kink of the ReLU.
         let x = crate::ops::case::away_from_zero(inputs.normal(b * h * w * i));
-        let inputs = inputs
-            .push("x", &self.shape, x, Kind::Elem, true)
-            .param("weight", &[o, k, k, i])
-            .param("bias", &[o]);
+        let inputs =
+            inputs.push("x", &self.shape, x, Kind::Elem, true).param("weight", &[o, k, k, i]);
+        let inputs = if self.bias { inputs.param("bias", &[o]) } else { inputs };
         if self.residual { inputs.master("residual", &[b, h, w, o]) } else { inputs }
     }
 
     fn run<B: Backend>(&self, bk: &B, io: &mut Io<B>) {
-        let (x, weight, bias) = (io.elem("x"), io.param("weight"), io.param("bias"));
+        let (x, weight) = (io.elem("x"), io.param("weight"));
+        let bias = self.bias.then(|| io.param("bias"));
         let conv = Conv { weight, bias, relu: self.relu };
         if !self.residual {
             let y = bk.conv2d_forward(&x, &io.w, &conv);
@@ -323,7 +340,15 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("group_and_one", [17, 3, 2, 1], 2, 3, true, false),
         ("many_groups", [50, 1, 2, 1], 1, 3, true, true),
     ] {
-        v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
+        v.visit(Conv2dCase { instance, shape, output, kernel, bias: true, relu, residual });
+    }
+    for (instance, shape, output, kernel, relu, residual) in [
+        ("no_bias", [2, 4, 3, 2], 3, 3, false, false),
+        ("no_bias_k1", [1, 3, 2, 4], 2, 1, false, false),
+        ("no_bias_wide", [1, 5, 7, 16], 24, 3, false, false),
+        ("no_bias_residual", [1, 3, 4, 2], 3, 3, true, true),
+    ] {
+        v.visit(Conv2dCase { instance, shape, output, kernel, bias: false, relu, residual });
     }
     // 27 lines are a band of 200 channels in, or out.
     for (instance, shape, output, kernel, relu, residual) in [
@@ -335,7 +360,7 @@ pub fn cases<V: Visitor>(v: &mut V) {
         ("sum_and_one", [1, 27, 19, 2], 3, 3, true, false),
         ("many_sums", [4, 31, 17, 2], 1, 3, false, true),
     ] {
-        v.visit(Large(Conv2dCase { instance, shape, output, kernel, relu, residual }));
+        v.visit(Large(Conv2dCase { instance, shape, output, kernel, bias: true, relu, residual }));
     }
 }
 
@@ -346,6 +371,7 @@ pub fn empty_case<V: Visitor>(v: &mut V) {
         shape: [0, 3, 3, 2],
         output: 2,
         kernel: 3,
+        bias: true,
         relu: true,
         residual: true,
     });
@@ -357,8 +383,8 @@ pub fn large_cases<V: Visitor>(v: &mut V) {
         ("8x56x56x128_k3_128", [8, 56, 56, 128], 128, 3),
         ("8x28x28x256_k1_1024", [8, 28, 28, 256], 1024, 1),
     ] {
-        let (relu, residual) = (true, false);
-        v.visit(Conv2dCase { instance, shape, output, kernel, relu, residual });
+        let (bias, relu, residual) = (true, true, false);
+        v.visit(Conv2dCase { instance, shape, output, kernel, bias, relu, residual });
     }
 }
 

@@ -155,7 +155,7 @@ pub fn plant(
 fn tensors(inputs: &Inputs) -> (Vec<String>, usize) {
     let own = inputs.tensors.iter().filter(|t| t.differentiable);
     let own = own.map(|t| (t.name.clone(), t.values.len()));
-    let parameters = inputs.layout.iter().map(|p| (p.name.to_string(), p.len()));
+    let parameters = inputs.learnt().map(|p| (p.name.to_string(), p.len()));
     let (names, sizes): (_, Vec<_>) = own.chain(parameters).unzip();
     (names, sizes.iter().sum())
 }

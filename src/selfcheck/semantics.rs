@@ -278,7 +278,7 @@ fn variables(inputs: &Inputs) -> (Vec<Variable>, Vec<Slot>) {
     let tensors = inputs.tensors.iter().enumerate().filter(|(_, t)| t.differentiable);
     let tensors =
         tensors.map(|(i, t)| (Variable::new(&t.name, &t.shape, t.values.clone()), Slot::Input(i)));
-    let parameters = inputs.layout.iter().map(|p| {
+    let parameters = inputs.learnt().map(|p| {
         let values = inputs.values[p.range.clone()].to_vec();
         (Variable::new(&p.name, &p.shape, values), Slot::Param(p.range.clone()))
     });

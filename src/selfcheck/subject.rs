@@ -78,7 +78,7 @@ fn finish<B: Backend>(bk: &B, io: Io<B>, inputs: &Inputs, paired: bool) -> Done 
     let (arena, weights) = (widen(io.g.to_host(bk)), widen(io.w.to_host(bk)));
     let (mut gradients, mut gradient_seconds) = (io.grads, io.grad_seconds);
     let seconds: Vec<f64> = io.g.to_host(bk).into_iter().map(Float::second).collect();
-    for p in inputs.layout.iter() {
+    for p in inputs.learnt() {
         gradients.insert(p.name.to_string(), arena[p.range.clone()].to_vec());
         if paired {
             gradient_seconds.insert(p.name.to_string(), seconds[p.range.clone()].to_vec());

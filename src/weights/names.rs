@@ -22,7 +22,8 @@ pub struct Rule {
     /// The tensors of the file and what each has of the first axis. Every `*` of a name is the text
     /// of the same `*` of `own`.
     pub parts: &'static [(&'static str, Rows)],
-    /// The axis here of each axis there; empty where they are the same.
+    /// The axis here of each axis there, those of [`Form::Deconv`] being kh, kw, out and in; empty where
+    /// they are the same.
     pub axes: &'static [usize],
 }
 
@@ -45,12 +46,19 @@ pub const ORIGINAL: Naming = Naming {
             axes: &[0, 3, 1, 2], // [out,in,kh,kw]
         },
         Rule {
+            form: Form::Deconv,
+            own: "*",
+            parts: &[("*", Rows::All)],
+            axes: &[3, 2, 0, 1], // [in,out,kh,kw]
+        },
+        Rule {
             form: Form::QkvBias,
             own: "*qkv_bias",
             parts: &[("*q_bias", Rows::Third(0)), ("*v_bias", Rows::Third(2))],
             axes: &[],
         },
         Rule { form: Form::Plain, own: "*", parts: &[("*", Rows::All)], axes: &[] },
+        Rule { form: Form::Statistic, own: "*", parts: &[("*", Rows::All)], axes: &[] },
     ],
 };
 
@@ -74,23 +82,24 @@ impl Naming {
     #[track_caller]
     pub fn entries(&self, param: &Param) -> Vec<Entry> {
         let (rule, texts) = self.rule(param.form, &param.name);
-        let extent = param.shape[0];
+        let own = unpacked(param);
+        let extent = own[0];
         let axes = match rule.axes {
-            [] => (0..param.shape.len()).collect(),
+            [] => (0..own.len()).collect(),
             axes => axes.to_vec(),
         };
-        assert_eq!(axes.len(), param.shape.len(), "{}: shape {:?}", param.name, param.shape);
+        assert_eq!(axes.len(), own.len(), "{}: shape {:?}", param.name, param.shape);
         let entry = |(name, rows): &(&str, Rows)| {
             let rows = match rows {
                 Rows::All => 0..extent,
                 Rows::Third(i) => i * extent / 3..(i + 1) * extent / 3,
             };
-            let mut there = param.shape.clone();
+            let mut there = own.clone();
             there[0] = rows.len();
             Entry {
                 name: filled(name, &texts),
                 shape: axes.iter().map(|&a| there[a]).collect(),
-                own: param.shape.clone(),
+                own: own.clone(),
                 rows,
                 axes: axes.clone(),
             }
@@ -144,6 +153,14 @@ impl Entry {
     }
 }
 
+/// The shape of a parameter with an axis for each of the file's.
+fn unpacked(param: &Param) -> Vec<usize> {
+    match (param.form, &*param.shape) {
+        (Form::Deconv, &[rows, input]) => vec![2, 2, rows / 4, input],
+        (_, shape) => shape.to_vec(),
+    }
+}
+
 /// What each `*` of `pattern` stands for in `name`, where it fits; as short as possible.
 pub(super) fn texts<'a>(pattern: &str, name: &'a str) -> Option<Vec<&'a str>> {
     let Some((first, pattern)) = pattern.split_once('*') else {
@@ -177,6 +194,7 @@ mod tests {
         reg.add_as("patch_embed.proj.weight", &[2, 1, 3, 5], Decay::Yes, one, Form::Kernel);
         reg.add_as("blocks.11.attn.qkv_bias", &[6], Decay::No, one, Form::QkvBias);
         reg.add("blocks.11.attn.qkv.weight", &[6, 2], Decay::Yes, one);
+        reg.add_as("fpn1.0.weight", &[12, 5], Decay::Yes, one, Form::Deconv);
         reg.finish()
     }
 
@@ -202,10 +220,14 @@ mod tests {
                 ("blocks.11.attn.q_bias", &[2]),
                 ("blocks.11.attn.v_bias", &[2]),
                 ("blocks.11.attn.qkv.weight", &[6, 2]),
+                ("fpn1.0.weight", &[5, 3, 2, 2]),
             ])
         );
         // Element (out 1, in 4, row 0, column 2) of the file is (1, 0, 2, 4) here.
         assert_eq!(file[1].2[15 + 4 * 3 + 2], values[layout[1].range.start + 15 + 2 * 5 + 4]);
+        // Element (in 4, out 2, row 1, column 0) is row (1, 0, 2) and column 4 here.
+        let (row, own) = ((2 * 3) + 2, &values[layout[4].range.clone()]);
+        assert_eq!(file[5].2[(4 * 3 + 2) * 4 + 2], own[row * 5 + 4]);
         let mut back = vec![0.0; values.len()];
         let mut tensors = file.iter();
         for p in layout.iter() {
@@ -246,6 +268,12 @@ mod tests {
                 axes: &[],
             },
             Rule {
+                form: Form::Deconv,
+                own: "fpn1.*.weight",
+                parts: &[("beit.fpn1.*.weight", Rows::All)],
+                axes: &[3, 2, 0, 1],
+            },
+            Rule {
                 form: Form::Plain,
                 own: "blocks.*.norm1.*",
                 parts: &[("beit.encoder.layer.*.layernorm_before.*", Rows::All)],
@@ -265,8 +293,11 @@ mod tests {
             layer("attention.attention.query.weight"),
             layer("attention.attention.key.weight"),
             layer("attention.attention.value.weight"),
+            "beit.fpn1.0.weight".to_owned(),
         ];
-        let shapes = [&[2, 3][..], &[2, 5, 1, 3], &[2], &[2], &[2, 2], &[2, 2], &[2, 2]];
+        let square = &[2, 2][..];
+        let shapes =
+            [&[2, 3][..], &[2, 5, 1, 3], &[2], &[2], square, square, square, &[5, 3, 2, 2]];
         let expected: Vec<(&str, &[usize])> =
             names.iter().map(String::as_str).zip(shapes).collect();
         assert_eq!(names_and_shapes(&APART), owned(&expected));

@@ -97,7 +97,10 @@ impl<T: Scalar> Conv2dOp for Cpu<T> {
         let geo = Geometry::new("conv2d", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         let scale = T::Master::from_f64(scale);
-        let bias: Vec<T::Master> = w.get(&conv.bias).iter().map(|&b| scale * b).collect();
+        let bias: Vec<T::Master> = match &conv.bias {
+            Some(bias) => w.get(bias).iter().map(|&b| scale * b).collect(),
+            None => vec![T::Master::ZERO; geo.output],
+        };
         let (x, weight) = (x.wide(), w.operand_matrix(&conv.weight));
         let (input, weight) = ((&*x, conv.relu), weight.view());
         match residual {
@@ -135,7 +138,9 @@ impl<T: Scalar> Conv2dOp for Cpu<T> {
         dy.expect_shape("conv2d_backward", "dy", &shape);
         // y = X Wᵀ + bias
         let (shape, x, dy) = (x.shape(), x.wide(), dy.wide());
-        add_column_sums(&dy, g.get_mut(&conv.bias));
+        if let Some(bias) = &conv.bias {
+            add_column_sums(&dy, g.get_mut(bias));
+        }
         add_weight_gradient(self, &geo, (&x, conv.relu), &dy, g.get_mut(&conv.weight));
         if !need_dx {
             return None;

@@ -109,13 +109,17 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
     fn conv2d_forward(&self, x: &Tensor<Self>, w: &Params<Self>, conv: &Conv) -> Tensor<Self> {
         let geo = Geometry::new("conv2d", x.shape(), conv);
         let y: Tensor<Self> = self.unset(&[x.shape()[0], geo.height, geo.width, geo.output]);
-        let (n, bias, weight) = (y.len(), w.at(&conv.bias), w.elem_at(&conv.weight));
+        let (n, weight) = (y.len(), w.elem_at(&conv.weight));
+        let bias = conv.bias.as_ref().map(|bias| w.at(bias));
         let made = ConvResult::Elem { y: &y, mask: None };
-        if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
+        if convolve_tiled(self, &geo, (x, conv.relu), weight, bias, made) {
             return y;
         }
-        self.launch("fill_rows", Grid::each(n), args![&y, bias, 1.0, n, geo.output]);
-        convolve(self, &geo, (x, conv.relu), weight, (1.0, 1.0), y.start());
+        if let Some(bias) = bias {
+            self.launch("fill_rows", Grid::each(n), args![&y, bias, 1.0, n, geo.output]);
+        }
+        let beta = if bias.is_some() { 1.0 } else { 0.0 };
+        convolve(self, &geo, (x, conv.relu), weight, (1.0, beta), y.start());
         y
     }
 
@@ -130,17 +134,20 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
     ) -> Master<Self> {
         let geo = Geometry::new("conv2d", x.shape(), conv);
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
-        let (bias, weight, add) = (w.at(&conv.bias), w.elem_at(&conv.weight), residual.is_some());
+        let (weight, add) = (w.elem_at(&conv.weight), residual.is_some());
+        let bias = conv.bias.as_ref().map(|bias| w.at(bias));
         let y = residual.unwrap_or_else(|| self.unset(&shape));
         y.expect_shape("conv2d", "residual", &shape);
         let made = ConvResult::Master { sums: &y, add, scale };
-        if convolve_tiled(self, &geo, (x, conv.relu), weight, Some(bias), made) {
+        if convolve_tiled(self, &geo, (x, conv.relu), weight, bias, made) {
             return y;
         }
-        let n = y.len();
-        let kernel = if add { "add_rows" } else { "fill_rows_master" };
-        self.launch(kernel, Grid::each(n), args![&y, bias, scale, n, geo.output]);
-        convolve(self, &geo, (x, conv.relu), weight, (scale, 1.0), y.start());
+        if let Some(bias) = bias {
+            let (n, kernel) = (y.len(), if add { "add_rows" } else { "fill_rows_master" });
+            self.launch(kernel, Grid::each(n), args![&y, bias, scale, n, geo.output]);
+        }
+        let beta = if add || bias.is_some() { 1.0 } else { 0.0 };
+        convolve(self, &geo, (x, conv.relu), weight, (scale, beta), y.start());
         y
     }
 
@@ -158,7 +165,9 @@ impl<T: Precision> Conv2dOp for Cuda<T> {
         let shape = [x.shape()[0], geo.height, geo.width, geo.output];
         dy.expect_shape("conv2d_backward", "dy", &shape);
         // y = X Wᵀ + bias   =>   dbias += column sums of dy, dW += dyᵀ X
-        self.add_column_sums(dy.start(), (dy.rows(), geo.output), g.at(&conv.bias));
+        if let Some(bias) = &conv.bias {
+            self.add_column_sums(dy.start(), (dy.rows(), geo.output), g.at(bias));
+        }
         let dw = g.at(&conv.weight);
         for_columns(self, &geo, (x, conv.relu), |first, count, columns| {
             let dy = transposed(dy.start().plus(first * geo.output));
