@@ -69,6 +69,25 @@ impl Poly {
     }
 }
 
+/// A learning rate, step by step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Warm-up and half cosine.
+    Cosine(Cosine),
+    /// Power of what is left, under a warm-up.
+    Poly(Poly),
+}
+
+impl Rate {
+    /// The value of step `step`, from 0.
+    pub fn at(&self, step: u64) -> f64 {
+        match self {
+            Self::Cosine(law) => law.at(step),
+            Self::Poly(law) => law.at(step),
+        }
+    }
+}
+
 /// Half cosine from `from` to `to` over the first `steps` steps, then constant (arXiv 2102.12092, A.2).
 pub fn half_cosine(from: f64, to: f64, steps: f64, step: f64) -> f64 {
     if step >= steps {

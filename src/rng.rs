@@ -42,6 +42,8 @@ pub enum Purpose {
     Mix = 12,
     /// Patches that stand in the hidden places of one batch.
     Replace = 13,
+    /// Dropped channels of one step.
+    Dropout = 14,
 }
 
 /// One block of four random words: ten rounds of Philox 4x32 applied to `counter` under `key`.

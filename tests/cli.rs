@@ -34,6 +34,10 @@ const TOKENIZER: Line = "train-tokenizer --data synthetic:32 --epochs 1 --batch 
 const ENCODER: Line = "pretrain --data synthetic:32 --tokenizer tokenizer --epochs 1 --batch 16 \
                        --set width=32 --set depth=2 --set heads=2 --set vocab=32";
 const CLASSIFIER: Line = "finetune --model beit --train synthetic:40 --steps 2 --batch 8";
+const SEGMENTER: Line = "segment-train --model beit --train synthetic:24 --steps 2 --batch 4 \
+                         --set channels=8 --set auxiliary=4 --set short_side=32";
+/// Makes the training of a segmenter short.
+const SMALL_SEGMENTER: Line = " --steps 2 --batch 4 --set channels=8 --set auxiliary=4";
 
 /// Commands that work, and the files they leave.
 const WORKS: &[(&str, Line, &[&str])] = &[
@@ -79,6 +83,33 @@ const WORKS: &[(&str, Line, &[&str])] = &[
          vocab=32 --out cifar_run",
         &["cifar_run/summary.json"],
     ),
+    (
+        "segment",
+        "segment --model segmenter images/square.png synthetic:3 --ratios 1,1.5 --flip --out seg",
+        &[
+            "seg/masks/square.png",
+            "seg/overlays/synthetic-3-2.png",
+            "seg/images.txt",
+            "seg/report.html",
+        ],
+    ),
+    (
+        "evaluate_a_segmenter",
+        "evaluate --model segmenter --data synthetic:6 --json es.json --out es",
+        &["es.json", "es/summary.json", "es/report.html"],
+    ),
+    (
+        "segment_train_from_a_segmenter",
+        "segment-train --model segmenter --train synthetic:16 --steps 1 --batch 4 --set channels=8 \
+         --set auxiliary=4 --out seg2",
+        &["seg2/model.safetensors"],
+    ),
+    (
+        "finetune_from_a_segmenter",
+        "finetune --model segmenter --train synthetic:20 --steps 1 --batch 4 --out seg3",
+        &["seg3/model.safetensors"],
+    ),
+    ("info_segmenter", "info segmenter", &[]),
     ("gradcheck", "gradcheck layer_norm --json g.json", &["g.json"]),
     (
         "gradcheck_page",
@@ -110,6 +141,24 @@ const WORKS: &[(&str, Line, &[&str])] = &[
 /// Command lines that cannot work, and what the answer must name.
 const FAILS: &[(&str, Line, &str)] = &[
     ("empty_folder", "train-tokenizer --data empty --out new", "empty: no images"),
+    (
+        "segmenter_at_a_size",
+        "evaluate --model segmenter --data synthetic:6 --image-size 64",
+        "--image-size is for classifiers",
+    ),
+    (
+        "classifier_through_windows",
+        "evaluate --model classifier --data synthetic:6 --flip",
+        "are for segmenters",
+    ),
+    ("segment_by_a_classifier", "segment --model classifier synthetic:3 --out new", "a segmenter"),
+    ("predict_by_a_segmenter", "predict --model segmenter synthetic:3", "is a segmenter"),
+    ("images_without_masks", "segment-train --model beit --train images --out new", "masks"),
+    (
+        "segmenter_exported",
+        "export --model segmenter --format timm --out new",
+        "timm has no segmenters",
+    ),
     ("no_such_data", "train-tokenizer --data nowhere --out new", "nowhere"),
     ("no_such_scenes", "train-tokenizer --data synthetic:0 --out new", "synthetic:0"),
     ("too_many_scenes", "train-tokenizer --data synthetic:4294967295 --out new", "10000000"),
@@ -318,9 +367,12 @@ fn folder() -> &'static Path {
                     image.save(path.join(class).join(name)).unwrap();
                 }
             }
-            for (line, out) in
-                [(TOKENIZER, "tokenizer"), (ENCODER, "beit"), (CLASSIFIER, "classifier")]
-            {
+            for (line, out) in [
+                (TOKENIZER, "tokenizer"),
+                (ENCODER, "beit"),
+                (CLASSIFIER, "classifier"),
+                (SEGMENTER, "segmenter"),
+            ] {
                 let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
                 assert!(output.status.success(), "{line}: {}", text(&output));
             }

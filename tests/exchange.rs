@@ -44,6 +44,7 @@ fn encoder_of(config: &ModelConfig) -> &EncoderConfig {
     match config {
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Beit(sizes) => &sizes.encoder,
+        ModelConfig::Segmenter(sizes) => &sizes.encoder,
         ModelConfig::Dvae(_) => unreachable!("no encoder"),
     }
 }

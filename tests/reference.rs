@@ -37,6 +37,8 @@ mod relpos;
 mod replay;
 #[path = "reference/segmentation.rs"]
 mod segmentation;
+#[path = "reference/segmenter.rs"]
+mod segmenter;
 #[path = "reference/segops.rs"]
 mod segops;
 
@@ -62,9 +64,10 @@ fn main() {
         mixing::trials,
         class_view::trials,
         pixels::trials,
+        segmenter::trials,
+        segops::trials,
         weights::trials,
         segmentation::trials,
-        segops::trials,
     ];
     let trials = cases.into_iter().flat_map(|trials| trials(&dir)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

@@ -3,6 +3,7 @@
 
 mod ablate;
 mod finetune;
+mod segment;
 mod steps;
 mod toy;
 
@@ -249,6 +250,22 @@ const CLASSIFIER: &[&str] = &[
 const SCRATCH: &[&str] =
     &["--model=scratch", "--epochs=2", "--batch=8", "--set=image_size=8", "--set=log_every=1"];
 
+/// From the encoder that they are given, with everything that varies images and masks.
+const SEGMENTER: &[&str] = &[
+    "--train=synthetic:64",
+    "--epochs=3",
+    "--batch=8",
+    "--set=image_size=16",
+    "--set=short_side=20",
+    "--set=channels=8",
+    "--set=auxiliary=4",
+    "--set=checkpoint_every=1",
+    "--set=validate_every=5",
+    "--set=log_every=1",
+    "--set=accumulate=2",
+    "--set=ema=0.9",
+];
+
 const PIXELS: &[&str] = &[
     "--data=synthetic:64",
     "--epochs=10",
@@ -328,6 +345,9 @@ fn kill_resume_and_threads_change_no_byte() {
     let from = format!("--model={}", encoder.join("alone").display());
     let settings: Vec<&str> = CLASSIFIER.iter().copied().chain([from.as_str()]).collect();
     let kills = kills + kill_and_compare("finetune", &settings, &folder.path().join("classes"), 3);
+    let settings: Vec<&str> = SEGMENTER.iter().copied().chain([from.as_str()]).collect();
+    let masks = folder.path().join("masks");
+    let kills = kills + kill_and_compare("segment-train", &settings, &masks, 4);
     assert!(kills > 0, "nothing was killed: the test shows nothing");
 }
 
@@ -408,6 +428,26 @@ fn the_same_of_labelled_images() {
     skipped_and_noticed("finetune", &settings, "--train", classes, "even/000.png");
 }
 
+#[test]
+fn the_same_of_images_with_masks() {
+    let small = ["--set=channels=4", "--set=auxiliary=0", "--set=max_bad=0.2"];
+    let settings = [SCRATCH, &small].concat();
+    skipped_and_noticed("segment-train", &settings, "--train", masked, "images/000.png");
+}
+
+/// Images with masks of two classes.
+fn masked(folder: &Path, count: usize, broken: &[usize]) {
+    let (images, masks) = (folder.join("images"), folder.join("masks"));
+    [&images, &masks].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+    photos_in(|_| images.clone(), count, broken);
+    // One more, for the image that comes later.
+    let names = (0..count).map(|i| format!("{i:03}.png")).chain(["more.png".to_owned()]);
+    for (i, name) in names.enumerate() {
+        let class = |x: u32, y: u32| image::Luma([((x + y + i as u32) / 5 % 2) as u8]);
+        image::GrayImage::from_fn(8, 8, class).save(masks.join(name)).unwrap();
+    }
+}
+
 /// Skipped images of a run of `command` on what `make` makes, of which `first` is one.
 fn skipped_and_noticed(
     command: &str,
@@ -425,7 +465,8 @@ fn skipped_and_noticed(
     let said = String::from_utf8(said).unwrap();
     let training = said.split("3 unreadable images were skipped").next().unwrap();
     for i in [3, 11, 30] {
-        let count = training.matches(&format!("{i:03}.png")).count();
+        let name = format!("{i:03}.png");
+        let count = training.lines().filter(|line| line.contains(&name)).count();
         assert_eq!(count, 1, "image {i} in {said}");
     }
     // Unfinished again, with an image more.
@@ -590,6 +631,8 @@ fn a_signal_ends_the_run_inside_a_step() {
     signalled("train-tokenizer", &[TOKENIZER, &few].concat());
     let few = ["--train=synthetic:32", "--set=accumulate=8", "--set=val=none"];
     signalled("finetune", &[SCRATCH, &["--set=image_size=32"], &few].concat());
+    let few = ["--train=synthetic:32", "--set=accumulate=4", "--set=val=none"];
+    signalled("segment-train", &[SCRATCH, &["--set=image_size=16"], &few].concat());
 }
 
 #[cfg(unix)]

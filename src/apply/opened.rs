@@ -10,7 +10,7 @@ use crate::models::encoder::Encoder;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
 use crate::params::{Params, initial_values};
-use crate::weights::{load_model, load_weights};
+use crate::weights::{Model, load_model, load_weights};
 use std::path::Path;
 
 /// The model that an encoder is part of.
@@ -94,13 +94,17 @@ pub struct OpenedClassifier<B: Backend> {
 impl<B: Backend> OpenedClassifier<B> {
     /// Reads `RUN|FILE`.
     pub fn open(bk: &B, path: &Path) -> Result<Self> {
-        let file = load_model(path)?;
+        Self::of(bk, &load_model(path)?)
+    }
+
+    /// That of a file.
+    pub fn of(bk: &B, file: &Model) -> Result<Self> {
         if let ModelConfig::Beit(_) = &file.config {
             let text = "is an encoder, which knows no classes; `beit finetune --model` makes a classifier of it";
             return Err(Error::format(file.tensors.path(), text));
         }
         let model = Classifier::new(bk, file.sizes::<ClassifierConfig>()?);
-        let w = load_weights(bk, &file, &model.layout)?;
+        let w = load_weights(bk, file, &model.layout)?;
         let normalise = file.normalise.unwrap_or(Normalise::Half);
         let views = class_views(&model.config.encoder, normalise);
         Ok(Self { model, w, views })

@@ -14,9 +14,9 @@ pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
-pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, TrainArgs};
+pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TrainArgs};
 pub use uses::{
-    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, StreamArgs, TokenizeArgs, UseArgs,
+    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs, UseArgs,
 };
 
 use crate::cli::data::DataCommand;
@@ -58,6 +58,24 @@ pub enum Command {
                             runs/scratch"
     )]
     Finetune(FinetuneArgs),
+    /// Train a pretrained encoder on as a segmenter: a class for each pixel.
+    #[command(
+        after_help = "Examples:\n  beit segment-train --model runs/beit --train ADEChallengeData2016/ --out \
+                            runs/segmenter\n  beit segment-train --model runs/beit \
+                            --train synthetic:2000 --out runs/shapes\n\nA source is a folder like ADE20K's \
+                            (images/training, annotations/training and the same of validation), a folder with \
+                            images/ and masks/ of the same names, or synthetic[:COUNT]. --val may be the same \
+                            folder: its validation part is taken."
+    )]
+    SegmentTrain(SegmentTrainArgs),
+    /// Say which class each pixel of images is of: a mask for each image, and what it looks like.
+    #[command(
+        after_help = "Examples:\n  beit segment --model runs/segmenter cat.jpg --out masks\n  beit segment --model \
+                            runs/segmenter photos/ --ratios 0.75,1,1.25 --flip --out masks\n\nmasks/NAME.png has \
+                            the number of the class of each pixel and its colour, overlays/NAME.png the image \
+                            under the colours; images.txt says which image each name is of."
+    )]
+    Segment(SegmentArgs),
     /// Compare BEiT's choices on images of one's own: pretraining and fine-tuning for each, one table.
     #[command(
         after_help = "Examples:\n  beit ablate --data photos/train --test photos/test --out runs/ablation\n  beit ablate \
@@ -80,10 +98,11 @@ pub enum Command {
                             is 1 where these are more than --max-bad allows, or all."
     )]
     Predict(PredictArgs),
-    /// Measure a classifier on labelled images, from its weights alone.
+    /// Measure a classifier or a segmenter on labelled images, from its weights alone.
     #[command(
-        after_help = "Example:\n  beit evaluate --model runs/classifier --data photos/test --out \
-                            evaluation"
+        after_help = "Examples:\n  beit evaluate --model runs/classifier --data photos/test --out \
+                            evaluation\n  beit evaluate --model runs/segmenter --data ADEChallengeData2016/ \
+                            --out evaluation"
     )]
     Evaluate(EvaluateArgs),
     /// Write the features of images, the output of one block, as an array.

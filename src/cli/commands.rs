@@ -2,8 +2,11 @@
 
 use crate::apply::classify::ClassifierFigures;
 use crate::apply::probe::{ProbeSummary, Probed};
+use crate::apply::segment::SegmentFigures;
 use crate::apply::{probe as probing, probe};
-use crate::cli::args::{FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, TrainArgs};
+use crate::cli::args::{
+    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TrainArgs,
+};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
@@ -17,7 +20,8 @@ use crate::shown;
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
-use crate::train::summary::{FinetuneSummary, PretrainSummary, TokenizerSummary};
+use crate::train::segment::Segmentation;
+use crate::train::summary::{FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary};
 use crate::train::tokenizer::TokenizerTraining;
 use crate::weights::{Model, Stated, load_model_as, load_weights};
 use std::path::Path;
@@ -65,6 +69,11 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 /// `beit finetune`
 pub fn finetune(args: &FinetuneArgs) -> Result<()> {
     training!(args.resolve()?, args.run, Finetuning<_>, print_finetune)
+}
+
+/// `beit segment-train`
+pub fn segment_train(args: &SegmentTrainArgs) -> Result<()> {
+    training!(args.resolve()?, args.run, Segmentation<_>, print_segmentation)
 }
 
 /// `beit probe`
@@ -240,6 +249,22 @@ pub fn print_figures(f: &ClassifierFigures) {
     say!("  top-5                {:>8.3}", f.top5);
     say!("  log-likelihood loss  {:>8.3} nats", f.nll);
     say!("  calibration error    {:>8.3}", f.ece);
+}
+
+/// The lines about a trained segmenter.
+pub fn print_segmentation(s: &SegmentSummary) {
+    let images = s.figures.images;
+    say!("segmentation from {}, {images} images after {} steps", shown::line(&s.model), s.steps);
+    print_segment_figures(&s.figures);
+}
+
+/// The lines of a segmenter's figures.
+pub fn print_segment_figures(f: &SegmentFigures) {
+    let interval = f.miou_interval;
+    let interval = interval.map(|(low, high)| format!(" ({low:.3} to {high:.3})"));
+    say!("  mean IoU             {:>8.3}{}", f.miou, interval.unwrap_or_default());
+    say!("  mean accuracy        {:>8.3}", f.macc);
+    say!("  accuracy of pixels   {:>8.3}", f.aacc);
 }
 
 /// The table of a probe.

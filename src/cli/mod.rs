@@ -17,6 +17,7 @@ mod elbo;
 mod exchange;
 mod pages;
 mod presets;
+mod segment;
 mod threads;
 mod uses;
 
@@ -68,6 +69,8 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
+        Command::SegmentTrain(args) => commands::segment_train(&args).and(done),
+        Command::Segment(args) => segment::segment(&args).and(done),
         Command::Ablate(args) => ablate::ablate(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
         Command::Predict(args) => uses::predict(&args).and(done),

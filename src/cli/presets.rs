@@ -1,14 +1,16 @@
 //! What the settings are: of every preset as a table, of one command line as its `config.toml`.
 
 use crate::config::{
-    FinetuneRun, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document, to_table,
+    FinetuneRun, Preset, PretrainRun, ProbeRun, RunConfig, SegmentRun, TokenizerRun, document,
+    to_table,
 };
 use crate::error::Result;
 
 /// `beit presets`
 pub fn presets() -> Result<()> {
     say!("{}\n{}", table::<TokenizerRun>()?, table::<PretrainRun>()?);
-    say!("{}\n{}", table::<FinetuneRun>()?, table::<ProbeRun>()?);
+    say!("{}\n{}", table::<FinetuneRun>()?, table::<SegmentRun>()?);
+    say!("{}", table::<ProbeRun>()?);
     say!("\"\" is given on the command line; --print-config explains each setting");
     Ok(())
 }
@@ -73,6 +75,9 @@ mod tests {
         }
         for key in FinetuneRun::KEYS.iter().filter(|key| key.name != "preset") {
             assert_eq!(cells::<FinetuneRun>(key.name).len(), 5, "{}", key.name);
+        }
+        for key in SegmentRun::KEYS.iter().filter(|key| key.name != "preset") {
+            assert_eq!(cells::<SegmentRun>(key.name).len(), 5, "{}", key.name);
         }
         for key in ProbeRun::KEYS.iter().filter(|key| key.name != "preset") {
             assert_eq!(cells::<ProbeRun>(key.name).len(), 5, "{}", key.name);

@@ -12,17 +12,20 @@ use crate::cli::args::{
 use crate::cli::commands::{print_figures, print_report};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
+use crate::cli::segment;
 use crate::config::PrecisionChoice;
 use crate::error::{Error, Result};
+use crate::models::kind::ModelConfig;
 use crate::report::about::About;
 use crate::run::{PendingFile, claim, install_interrupt, write_json};
 use crate::shown;
+use crate::weights::load_model;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
 
 impl UseArgs {
-    fn open(&self) -> Result<Chosen> {
+    pub(super) fn open(&self) -> Result<Chosen> {
         Chosen::open(self.device, PrecisionChoice::F32)
     }
 }
@@ -157,10 +160,19 @@ pub fn print_evaluation(summary: &EvaluationSummary) {
 pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     let started = Instant::now();
     let chosen = args.common.open()?;
+    let file = load_model(&args.model)?;
+    if let ModelConfig::Segmenter(_) = &file.config {
+        return segment::evaluate(args, &file, &chosen);
+    }
+    if !args.windows.is_default() {
+        return Err(Error::config(
+            "--stride, --ratios and --flip are for segmenters; a classifier sees the central crop of an image",
+        ));
+    }
     let model = args.model.to_string_lossy();
     let (summary, _lock) = on_threads(args.common.threads, || {
         on_device!(chosen, bk => {
-            let opened = OpenedClassifier::open(&bk, &args.model)?.at(args.image_size)?;
+            let opened = OpenedClassifier::of(&bk, &file)?.at(args.image_size)?;
             let lock = args.out.as_deref().map(claim).transpose()?;
             let max_bad = args.common.max_bad;
             Ok((evaluation(&bk, &opened, &model, &args.data, max_bad)?, lock))

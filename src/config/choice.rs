@@ -48,6 +48,16 @@ words! {
 }
 
 words! {
+    /// What the loss of a segmenter is divided by.
+    LossDivisor {
+        /// The pixels that have a class; a step without any has a loss of 0.
+        Labelled = "labelled",
+        /// All pixels of the labels, padding included (mmseg before 0.23, which the original pins).
+        All = "all",
+    }
+}
+
+words! {
     /// Mean and deviation of the views that a trained model is shown.
     ViewNormalise {
         /// Those that the model was trained with.

@@ -1,7 +1,9 @@
 //! Settings of `beit finetune`.
 
 use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
-use super::{Common, Freeze, ImageSize, Preset, Recipe, TrainConfig, ViewNormalise, run_config};
+use super::{
+    Common, Crops, Freeze, ImageSize, Preset, Recipe, TrainConfig, ViewNormalise, run_config,
+};
 use crate::data::MixConfig;
 use crate::data::erasing::EraseFill;
 use crate::data::mixing::{BoxRule, MixMode};
@@ -12,7 +14,7 @@ use crate::models::config::Pooling;
 run_config! {
     /// Settings of one fine-tuning run for classification (arXiv 2106.08254, table 11, and
     /// `run_class_finetuning.py`).
-    FinetuneRun, "finetune", [common: Common, recipe: Recipe] {
+    FinetuneRun, "finetune", [common: Common, recipe: Recipe, crops: Crops] {
         use preset = "Starting values of the other keys, and the sizes of a model from `scratch`.";
         /// The model to start from: a run folder or a .safetensors file of an encoder or of a classifier, or scratch.
         model: String = Text;
@@ -138,9 +140,9 @@ impl FinetuneRun {
                 steps: if large { 62_500 } else { 125_000 },
                 warmup_steps: if large { 6_250 } else { 25_000 },
                 min_lr: 1e-6,
-                crop_min: 0.08,
                 ..Recipe::new()
             },
+            crops: Crops { crop_min: 0.08 },
             model: String::new(),
             like: String::new(),
             recompute: false,
@@ -174,18 +176,14 @@ impl FinetuneRun {
             // from a quarter of the image, nothing erased.
             Preset::Small => Self {
                 common: Common { batch: 64, lr: 2e-3, ..original.common },
-                recipe: Recipe {
-                    steps: 10_000,
-                    warmup_steps: 500,
-                    crop_min: 0.25,
-                    ..original.recipe
-                },
+                recipe: Recipe { steps: 10_000, warmup_steps: 500, ..original.recipe },
+                crops: Crops { crop_min: 0.25 },
                 layer_decay: 0.75,
                 rand_augment: "rand-m5-mstd0.5-inc1".to_owned(),
                 erase: 0.0,
                 ..original
             },
-            // Deviation, besides: mixed images are for longer runs, and of so few steps a shallow encoder is
+            // Deviation: mixed images are for longer runs, and of so few steps a shallow encoder is
             // to move faster and in all its layers.
             Preset::Tiny => {
                 let small = Self::defaults(Preset::Small);

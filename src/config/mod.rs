@@ -17,12 +17,13 @@ mod place;
 mod pretrain;
 mod probe;
 mod resume;
+mod segment;
 mod shared;
 mod tokenizer;
 
 pub use choice::{
-    DiskFull, Freeze, LossOver, PrecisionChoice, PretrainTarget, Recon, RelPos, Replace,
-    ViewNormalise,
+    DiskFull, Freeze, LossDivisor, LossOver, PrecisionChoice, PretrainTarget, Recon, RelPos,
+    Replace, ViewNormalise,
 };
 pub use declare::RunConfig;
 pub use finetune::FinetuneRun;
@@ -34,7 +35,8 @@ pub use pretrain::PretrainRun;
 pub use probe::ProbeRun;
 pub use resume::{Changed, FREE_KEYS, same_run};
 pub(crate) use resume::{saved_settings, words};
-pub use shared::{Common, Recipe, TrainConfig};
+pub use segment::SegmentRun;
+pub use shared::{Common, Crops, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
 
 /// Version of the format of run folders: of their settings, of the state in their checkpoints and of their

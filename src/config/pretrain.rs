@@ -2,8 +2,8 @@
 
 use super::Range::{Choice, Flag, Int, Real, Size, Text};
 use super::{
-    Common, ImageSize, LossOver, Preset, PretrainTarget, Recipe, RelPos, Replace, TrainConfig,
-    run_config,
+    Common, Crops, ImageSize, LossOver, Preset, PretrainTarget, Recipe, RelPos, Replace,
+    TrainConfig, run_config,
 };
 use crate::data::pixels::Normalise;
 use crate::data::{MaskConfig, Masking};
@@ -12,7 +12,7 @@ use crate::models::config::{BeitConfig, EncoderConfig, PixelValues};
 
 run_config! {
     /// Settings of one pretraining run (arXiv 2106.08254, table 10, and the original's README).
-    PretrainRun, "pretrain", [common: Common, recipe: Recipe] {
+    PretrainRun, "pretrain", [common: Common, recipe: Recipe, crops: Crops] {
         use preset;
         use data;
         use val;
@@ -119,9 +119,9 @@ impl PretrainRun {
                 warmup_steps: 6_250,
                 min_lr: 1e-5,
                 clip: if preset == Preset::Large { 1.0 } else { 3.0 },
-                crop_min: 0.08,
                 ..Recipe::new()
             },
+            crops: Crops { crop_min: 0.08 },
             init: String::new(),
             target: PretrainTarget::Tokens,
             tokenizer: String::new(),
@@ -160,9 +160,9 @@ impl PretrainRun {
                 recipe: Recipe {
                     steps: if preset == Preset::Tiny { 2_400 } else { 20_000 },
                     warmup_steps: if preset == Preset::Tiny { 156 } else { 1_000 },
-                    crop_min: 0.3,
                     ..original.recipe
                 },
+                crops: Crops { crop_min: 0.3 },
                 masked_patches: 25,
                 mask_min_block: 4,
                 ..original

@@ -80,8 +80,6 @@ shared_settings! {
         disk_full: DiskFull = Choice(DiskFull::WORDS);
         /// Threads that make samples ahead; 0 is one per core. Never changes a result.
         loader_threads: usize = Int(0, 4096);
-        /// Smallest share of the image's area that a random crop covers.
-        crop_min: f64 = Above(0.0, 1.0);
         /// Probability of a horizontal flip.
         flip: f64 = Real(0.0, 1.0);
         /// Optimizer steps between validations; 0 is one per epoch, and at least 50 steps apart.
@@ -90,6 +88,14 @@ shared_settings! {
         checkpoint_every: usize = Int(0, 1 << 40);
         /// Optimizer steps between lines of metrics.jsonl.
         log_every: usize = Int(1, 1 << 40);
+    }
+}
+
+shared_settings! {
+    /// Settings of runs whose views are random resized crops.
+    Crops {
+        /// Smallest share of the image's area that a random crop covers.
+        crop_min: f64 = Above(0.0, 1.0);
     }
 }
 
@@ -152,7 +158,6 @@ impl Recipe {
             retreats: 3,
             disk_full: DiskFull::Stop,
             loader_threads: 0,
-            crop_min: 1.0,
             flip: 0.5,
             validate_every: 0,
             checkpoint_every: 0,

@@ -1,13 +1,13 @@
 //! Settings of `beit train-tokenizer`.
 
 use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
-use super::{Common, ImageSize, Preset, Recipe, Recon, TrainConfig, run_config};
+use super::{Common, Crops, ImageSize, Preset, Recipe, Recon, TrainConfig, run_config};
 use crate::error::{Error, Result};
 use crate::models::config::DvaeConfig;
 
 run_config! {
     /// Settings of one tokenizer training run (arXiv 2102.12092, A.2, scaled to the run's length).
-    TokenizerRun, "train-tokenizer", [common: Common, recipe: Recipe] {
+    TokenizerRun, "train-tokenizer", [common: Common, recipe: Recipe, crops: Crops] {
         use preset;
         use data;
         use val;
@@ -91,13 +91,8 @@ impl TokenizerRun {
         let original = Self {
             common: Common { batch: 512, lr: 1e-4, weight_decay: 1e-4, ..Common::new(preset) },
             // 100 epochs of ImageNet-1k.
-            recipe: Recipe {
-                steps: 250_000,
-                min_lr: 1.25e-6,
-                ema: 0.999,
-                crop_min: 0.5,
-                ..Recipe::new()
-            },
+            recipe: Recipe { steps: 250_000, min_lr: 1.25e-6, ema: 0.999, ..Recipe::new() },
+            crops: Crops { crop_min: 0.5 },
             init: String::new(),
             image_size: sizes.image.into(),
             width: sizes.width,

@@ -26,6 +26,26 @@ pub trait Dataset: Send + Sync + 'static {
     fn item(&self, i: usize) -> Result<Self::Item>;
 }
 
+impl<D: Dataset> Dataset for Arc<D> {
+    type Item = D::Item;
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn checksum(&self) -> u32 {
+        (**self).checksum()
+    }
+
+    fn contents(&self, all: bool) -> u32 {
+        (**self).contents(all)
+    }
+
+    fn item(&self, i: usize) -> Result<D::Item> {
+        (**self).item(i)
+    }
+}
+
 /// An image of a source, with what the source knows about it.
 #[derive(Clone, Debug)]
 pub struct Labelled {

@@ -51,7 +51,7 @@ pub use labels::Labels;
 pub use loader::{Loader, LoaderConfig};
 pub use masking::{MaskConfig, Masking};
 pub use mixing::MixConfig;
-pub use pairs::{Pair, Pairs, SegmentClass};
+pub use pairs::{Pair, Pairs};
 pub use patches::PatchGrid;
 pub use segment_view::SegmentViewConfig;
 pub use source::{Source, SourceOptions, Split};

@@ -13,8 +13,8 @@ use super::source::{CACHE_BYTES, SCENE_SIDE, SourceOptions, contents_of, scene_c
 use super::split::Split;
 use super::synthetic::Scenes;
 use crate::error::{Error, Result};
+use crate::models::config::SegmentClass;
 use crate::progress::{is_news, note};
-pub use classes::SegmentClass;
 use listing::PairFiles;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -124,7 +124,7 @@ mod tests {
         assert!(near(first, 3.0 / 16.0) && near(last, 3.0 / 16.0), "{first}, {last}");
         // -18 to 17.
         for (turn, &count) in hues.iter().enumerate() {
-            let wanted = turn < 18 || turn >= 162;
+            let wanted = !(18..162).contains(&turn);
             assert!(if wanted { near(count, 1.0 / 72.0) } else { count == 0 }, "{turn}: {count}");
         }
     }

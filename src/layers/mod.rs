@@ -12,6 +12,7 @@
 
 pub mod attention;
 pub mod block;
+pub mod conv_block;
 pub mod deconv;
 pub mod init;
 pub mod mlp;
@@ -27,6 +28,7 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     attention::cases(v);
     mlp::cases(v);
     block::cases(v);
+    conv_block::cases(v);
     resblock::cases(v);
     deconv::cases(v);
 }

@@ -6,10 +6,12 @@
 mod beit;
 mod classifier;
 mod dvae;
+mod segmenter;
 
 pub use beit::{BeitConfig, PatchHead, PixelValues, forward_flops};
 pub use classifier::{ClassifierConfig, Pooling};
 pub use dvae::DvaeConfig;
+pub use segmenter::{SegmentClass, SegmenterConfig};
 
 use crate::error::{Error, Result};
 use crate::layers::block::BlockConfig;

@@ -6,8 +6,11 @@
 use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
 use crate::models::classifier::Classifier;
-use crate::models::config::{BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues};
+use crate::models::config::{
+    BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues, SegmenterConfig,
+};
 use crate::models::dvae::Dvae;
+use crate::models::segmenter::Segmenter;
 use crate::ops::Backend;
 use crate::params::Layout;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,8 @@ pub enum ModelConfig {
     Classifier(ClassifierConfig),
     /// A tokenizer.
     Dvae(DvaeConfig),
+    /// An encoder with a head over classes of pixels.
+    Segmenter(SegmenterConfig),
 }
 
 /// The sizes of one kind of model, and what follows from them.
@@ -51,6 +56,7 @@ macro_rules! each {
             ModelConfig::Beit($sizes) => $result,
             ModelConfig::Classifier($sizes) => $result,
             ModelConfig::Dvae($sizes) => $result,
+            ModelConfig::Segmenter($sizes) => $result,
         }
     };
 }
@@ -77,6 +83,7 @@ impl ModelConfig {
             Self::Beit(pixels),
             Self::Classifier(ClassifierConfig::test()),
             Self::Dvae(DvaeConfig::test()),
+            Self::Segmenter(SegmenterConfig::test()),
         ]
         .map(one);
         let of_kind = all.into_iter().filter(|fields| fields["kind"] == kind);
@@ -180,6 +187,34 @@ impl ModelKind for DvaeConfig {
     }
 }
 
+impl ModelKind for SegmenterConfig {
+    const NOUN: &'static str = "a segmenter";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Segmenter(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        Segmenter::new(bk, self).layout
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "segmenter, {} parameters\n{}\n  {} classes, levels of taps {:?}, {} channels, auxiliary head {}",
+            self.parameters(),
+            self.encoder.describe(),
+            self.classes.len(),
+            self.taps,
+            self.channels,
+            self.auxiliary
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +235,7 @@ mod tests {
             ("classifier", ModelConfig::Classifier(ClassifierConfig::test())),
             ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
+            ("segmenter", ModelConfig::Segmenter(SegmenterConfig::test())),
         ] {
             let layout = config.layout(&Cpu::<f32>::new());
             assert_eq!(config.promised().unwrap(), parameter_count(&layout) as u64);

@@ -6,6 +6,7 @@ pub mod config;
 pub mod dvae;
 pub mod encoder;
 pub mod kind;
+pub mod segmenter;
 
 use crate::ops::case::Visitor;
 
@@ -15,4 +16,5 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     classifier::cases(v);
     dvae::cases(v);
     encoder::cases(v);
+    segmenter::cases(v);
 }

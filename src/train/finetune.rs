@@ -1,6 +1,6 @@
 //! `beit finetune`: an encoder trained on as a classifier (arXiv 2106.08254, §2.6; `run_class_finetuning.py`).
 
-mod start;
+mod views;
 
 use crate::apply::classify::{ClassifierFigures, Judgement, judge, mistakes};
 use crate::apply::frozen::broken_parameter;
@@ -11,6 +11,7 @@ use crate::data::pixels::Normalise;
 use crate::data::{Classified, Image, Labelled, MixConfig, Source, Split, Subset};
 use crate::error::{Error, Result};
 use crate::models::classifier::Classifier;
+use crate::models::config::{ClassifierConfig, EncoderConfig};
 use crate::models::encoder::EncoderInput;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
@@ -26,10 +27,10 @@ use crate::storage::Later;
 use crate::tensor::{Master, Tensor};
 use crate::train::drop_path;
 use crate::train::length::Length;
+use crate::train::start::StartModel;
 use crate::train::summary::FinetuneSummary;
 use crate::train::task::{At, Part, Schedules, Task, Trained, Validation};
 use serde::{Deserialize, Serialize};
-use start::StartModel;
 use std::sync::Arc;
 
 /// Sums since the last line of metrics; part of a checkpoint, so that a resumed run logs the same.
@@ -67,6 +68,26 @@ pub struct Finetuning<B: Backend> {
     mixing: Option<MixConfig>,
     /// What is trained on, opened to learn its classes.
     data: Arc<Source>,
+}
+
+/// What the settings start from, and the sizes of a classifier of `classes` that starts from it.
+fn starting(config: &FinetuneRun, classes: &[String]) -> Result<(StartModel, ClassifierConfig)> {
+    if classes.len() < 2 {
+        return Err(Error::config(format!(
+            "{}: a classifier needs at least two classes (a folder of images for each)",
+            config.recipe.data
+        )));
+    }
+    let (start, encoder) = StartModel::read(&config.model, &config.like, config.common.preset)?;
+    let image = config.image_size.map_or(encoder.image, |size| (size.0, size.1));
+    let sizes = ClassifierConfig {
+        encoder: EncoderConfig { image, drop_path: config.drop_path, ..encoder },
+        pooling: config.pooling,
+        head_scale: config.head_scale,
+        classes: classes.to_vec(),
+    };
+    sizes.validate()?;
+    Ok((start, sizes))
 }
 
 impl<B: Backend> Finetuning<B> {
@@ -109,11 +130,11 @@ impl<B: Backend> Task<B> for Finetuning<B> {
     /// Learns the classes from the images to train on, and the sizes from the model to start from.
     fn new(bk: &B, config: &FinetuneRun) -> Result<Self> {
         let data = Source::open_aloud(&config.recipe.data, &config.common.source(Split::Train))?;
-        let (start, sizes) = StartModel::read(config, data.classes())?;
+        let (start, sizes) = starting(config, data.classes())?;
         let mut model = Classifier::new(bk, &sizes);
         model.encoder.recompute = config.recompute;
         model.frozen = config.freeze == Freeze::Encoder;
-        let views = start::views(config, start.normalise(config), sizes.encoder.image)?;
+        let views = views::views(config, start.normalise(config.normalise), sizes.encoder.image)?;
         let mixing = config.mixing();
         Ok(Self { config: config.clone(), model, start, views, mixing, data: Arc::new(data) })
     }
@@ -135,7 +156,7 @@ impl<B: Backend> Task<B> for Finetuning<B> {
     }
 
     fn start(&self, random: Vec<f32>) -> Result<Vec<f32>> {
-        self.start.weights(&self.model, random)
+        self.start.weights(random, |model| views::plan(model, &self.model))
     }
 
     /// Layer-wise decay; nothing of a frozen encoder moves.
@@ -299,6 +320,6 @@ impl<B: Backend> Task<B> for Finetuning<B> {
 
     fn model(&self) -> (ModelConfig, Option<Normalise>) {
         let sizes = self.model.config.clone();
-        (ModelConfig::Classifier(sizes), Some(self.start.normalise(&self.config)))
+        (ModelConfig::Classifier(sizes), Some(self.start.normalise(self.config.normalise)))
     }
 }

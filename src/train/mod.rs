@@ -10,6 +10,8 @@ pub mod finetune;
 pub mod length;
 mod memory;
 pub mod pretrain;
+pub mod segment;
+mod start;
 mod steps;
 pub mod summary;
 pub mod task;

@@ -81,7 +81,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
         let augment = AugmentConfig {
             jitter: config.jitter,
             flip: config.recipe.flip,
-            crop_scale: (config.recipe.crop_min, 1.0),
+            crop_scale: (config.crops.crop_min, 1.0),
             ..views(sizes.encoder.image, own, config.normalise)
         };
         augment.validate()?;

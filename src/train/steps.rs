@@ -246,7 +246,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
     }
 
     fn after_step(&mut self) {
-        self.task.after_step(self.bk, &self.carried.state, &mut self.carried.extra);
+        self.task.after_step(self.bk, &mut self.carried.state, &mut self.carried.extra);
     }
 
     fn good(&mut self, samples: Vec<T::Sample>, norm: f64) -> Settled<T::Sample> {

@@ -3,6 +3,8 @@
 use crate::apply::classify::{ClassifierFigures, add_figures, add_mistakes};
 use crate::apply::hard_codes::HardCodes;
 use crate::apply::masked::{PatchEvaluation, PatchFigures};
+use crate::apply::segment::{SegmentExample, SegmentFigures, add_examples, add_segment_figures};
+use crate::models::config::SegmentClass;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::report::picture::Picture;
@@ -172,6 +174,61 @@ impl FinetuneSummary {
         let page = if self.held_out { page.text(chosen) } else { page };
         let page = add_figures(page, &self.figures);
         add_mistakes(page, &self.mistakes, self.pictures.as_ref())
+    }
+}
+
+/// What a finished run of `segment-train` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SegmentSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// What the run started from, as it was given.
+    pub model: String,
+    /// What the weights are worth.
+    pub figures: SegmentFigures,
+    /// Some images with labels and predictions.
+    #[serde(skip)]
+    pub examples: Vec<SegmentExample>,
+    /// The classes with their colours.
+    pub classes: Vec<SegmentClass>,
+    /// Whether the images that were measured on were kept out of training.
+    pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl SegmentSummary {
+    /// The figures at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        model: &str,
+        figures: SegmentFigures,
+        (examples, classes): (Vec<SegmentExample>, &[SegmentClass]),
+    ) -> Self {
+        Self {
+            steps: trained.steps,
+            model: model.to_owned(),
+            figures,
+            examples,
+            classes: classes.to_vec(),
+            held_out: trained.held_out,
+            unreadable: trained.unreadable,
+            seconds: trained.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let of =
+            if self.held_out { "images that were kept out of training" } else { "training images" };
+        let heading = format!("Figures on {} {of}", self.figures.images);
+        let chosen = "The weights are those of the validation whose mean IoU was highest, so on the images that they \
+                      were chosen by the figures are a little too good; `beit evaluate` measures on others.";
+        let page = Page::new("Segmentation").section(&heading);
+        let page = if self.held_out { page.text(chosen) } else { page };
+        add_examples(add_segment_figures(page, &self.figures), &self.examples, &self.classes)
     }
 }
 

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
-use crate::optim::Cosine;
 use crate::optim::state::State;
+use crate::optim::{Cosine, Rate};
 use crate::params::{Layout, Params};
 use crate::report::page::Page;
 use crate::report::picture::Picture;
@@ -33,7 +33,7 @@ pub struct At {
 #[derive(Clone, Copy, Debug)]
 pub struct Schedules {
     /// Learning rate.
-    pub lr: Cosine,
+    pub lr: Rate,
     /// Weight decay of the parameters that declare it.
     pub weight_decay: Cosine,
 }
@@ -52,7 +52,7 @@ impl Schedules {
         let warmup = warmup.min(total / 10);
         let decay = common.weight_decay;
         Self {
-            lr: Cosine { base: common.lr, end: min_lr, start: 0.0, warmup, total },
+            lr: Rate::Cosine(Cosine { base: common.lr, end: min_lr, start: 0.0, warmup, total }),
             weight_decay: Cosine { base: decay, end: decay_end, start: 0.0, warmup: 0, total },
         }
     }
@@ -185,8 +185,8 @@ pub trait Task<B: Backend>: Sync + Sized {
     /// Takes into `extra` what the parts of a step leave there, before the weights change and before anybody
     /// knows whether the step is finite: what is not must be left out.
     fn keep(&self, _bk: &B, _extra: &mut Self::Extra, _seen: &[Self::Seen]) {}
-    /// What follows the weights of a step that is done, as a teacher does.
-    fn after_step(&self, _bk: &B, _state: &State<B>, _extra: &mut Self::Extra) {}
+    /// What follows the weights of a step that is done, as a teacher does, and the statistics among them.
+    fn after_step(&self, _bk: &B, _state: &mut State<B>, _extra: &mut Self::Extra) {}
     /// Adds what a part saw to `window`; false where its loss is not finite.
     fn absorb(&self, seen: Self::Seen, window: &mut Self::Window) -> bool;
     /// Name of the first tensor that is not finite when a part is computed again.

@@ -96,7 +96,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
         let sizes = config.dvae();
         let augment = AugmentConfig {
             flip: config.recipe.flip,
-            crop_scale: (config.recipe.crop_min, 1.0),
+            crop_scale: (config.crops.crop_min, 1.0),
             ..views(sizes.image, sizes.image, Normalise::Half)
         };
         augment.validate()?;

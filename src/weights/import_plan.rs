@@ -107,6 +107,7 @@ fn spare(
     let encoder = match config {
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Classifier(sizes) => &sizes.encoder,
+        ModelConfig::Segmenter(sizes) => &sizes.encoder,
         ModelConfig::Dvae(_) => return Err(unexplained(stored)),
     };
     if name.ends_with("relative_position_index") {
@@ -123,7 +124,7 @@ fn spare(
     }
     let masks = ["mask_token", "beit.embeddings.mask_token"].contains(&name);
     match config {
-        ModelConfig::Classifier(_) if masks => Ok("nothing is masked"),
+        ModelConfig::Classifier(_) | ModelConfig::Segmenter(_) if masks => Ok("nothing is masked"),
         _ => Err(unexplained(stored)),
     }
 }

@@ -28,7 +28,7 @@ mod tests;
 
 use crate::atomic::PendingFile;
 use crate::data::pixels::Normalise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::config::EncoderConfig;
 use crate::models::kind::ModelConfig;
 use graph::Graph;
@@ -45,17 +45,18 @@ pub fn save_onnx(
     normalise: Option<Normalise>,
     read: &dyn Fn(&str) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    let onnx = OnnxFile::new(graph_of(config), &metadata(config, normalise))?;
+    let onnx = OnnxFile::new(graph_of(config)?, &metadata(config, normalise))?;
     let mut file = PendingFile::create(path)?;
     onnx.write(&mut |bytes| file.append(bytes), read)?;
     file.finish()
 }
 
-fn graph_of(config: &ModelConfig) -> Graph {
+fn graph_of(config: &ModelConfig) -> Result<Graph> {
     match config {
-        ModelConfig::Beit(sizes) => encoder::features(sizes),
-        ModelConfig::Classifier(sizes) => encoder::classifier(sizes),
-        ModelConfig::Dvae(sizes) => tokenizer::tokens(sizes),
+        ModelConfig::Beit(sizes) => Ok(encoder::features(sizes)),
+        ModelConfig::Classifier(sizes) => Ok(encoder::classifier(sizes)),
+        ModelConfig::Dvae(sizes) => Ok(tokenizer::tokens(sizes)),
+        ModelConfig::Segmenter(_) => Err(Error::config("segmenters have no ONNX form here")),
     }
 }
 
@@ -72,6 +73,7 @@ fn metadata(config: &ModelConfig, normalise: Option<Normalise>) -> Vec<(&'static
             entries.push(("classes", list(&sizes.classes)));
             ("classifier", entries)
         }
+        ModelConfig::Segmenter(sizes) => ("segmenter", encoder(&sizes.encoder)),
         ModelConfig::Dvae(sizes) => {
             let ((h, w), factor) = (sizes.image, sizes.factor());
             let image = ("image_size", list(&[h, w]));

@@ -1,7 +1,7 @@
 //! The examples of every command's help, run on small sources and models, or, where they take minutes or
 //! a GPU, only parsed.
 
-use super::{ENCODER, TOKENIZER, beit, folder, text};
+use super::{ENCODER, SMALL_SEGMENTER, TOKENIZER, beit, folder, text};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 
@@ -56,6 +56,8 @@ const INPUTS: &[(&str, &str)] = &[
     ("runs/tokenizer", "tokenizer"),
     ("runs/beit", "beit"),
     ("runs/classifier", "classifier"),
+    ("runs/segmenter", "segmenter"),
+    ("ADEChallengeData2016/", "synthetic:20"),
     ("beit-base-patch16-224-pt22k/", "exchange/hf_mim"),
     ("beit_base_patch16_224_pt22k.pth", "exchange/beit_unilm/model.pth"),
     ("dalle/", "exchange/dalle"),
@@ -104,6 +106,7 @@ impl SmallExample {
             "pretrain" => line += &format!(" --epochs{}", options(ENCODER)),
             "probe" => line += " --epochs 2",
             "finetune" => line += " --steps 2 --batch 8",
+            "segment-train" => line += SMALL_SEGMENTER,
             "ablate" => {
                 if !line.contains("--rows") {
                     line += " --rows beit,no-pretraining --seeds 1";

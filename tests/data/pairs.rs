@@ -181,8 +181,11 @@ fn a_list_names_classes_and_colours() {
     assert!(text.contains("none of 2 masks") && text.contains("classes.txt"), "{text}");
 }
 
+/// A stem, and the bytes of its image and of its mask where there are any.
+type BadPair<'a> = (&'a str, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A folder with ten good pairs, and bad ones.
-fn with_bad(bad: &[(&str, Option<Vec<u8>>, Option<Vec<u8>>)]) -> tempfile::TempDir {
+fn with_bad(bad: &[BadPair]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for i in 0..10 {
         write(root.path(), &format!("images/good{i}.jpg"), &photo());

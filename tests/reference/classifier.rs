@@ -73,5 +73,5 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
     fx.compare_loss::<T>("out/loss", losses.rows.to_f64(&bk).iter().sum::<f64>() * scale)?;
     model.backward(&mut Grad::new(ctx, &mut g), &input, cache, &dlogits, false);
     let exact: Vec<f64> = g.to_host(&bk).into_iter().map(|x| x.to_f64()).collect();
-    hf::compare_gradients::<T>(&fx, &model.layout, &exact)
+    hf::compare_gradients::<T>(&fx, &model.layout, &exact, "grad")
 }

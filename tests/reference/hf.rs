@@ -60,11 +60,13 @@ fn stored(fx: &Fixture, prefix: &str, name: &str) -> String {
     if fx.has(&inside) { inside } else { format!("{prefix}/{name}") }
 }
 
-/// Fails unless gradients, in the order of `layout`, are those of the file, and what the file lacks is zero.
+/// Fails unless gradients, in the order of `layout`, are those of the file under `prefix`, and what the file lacks is
+/// zero.
 pub fn compare_gradients<T: Precision>(
     fx: &Fixture,
     layout: &Layout,
     exact: &[f64],
+    prefix: &str,
 ) -> Result<(), Failed> {
     let mut seen = 0;
     for p in layout.iter() {
@@ -72,7 +74,7 @@ pub fn compare_gradients<T: Precision>(
             let got = e.gather(&exact[p.range.clone()]);
             let (mut rest, names) = (got.as_slice(), file_names(fx, &e.name));
             for name in &names {
-                let name = stored(fx, "grad", name);
+                let name = stored(fx, prefix, name);
                 let stored = fx.has(&name).then(|| fx.shape(&name).iter().product());
                 let (part, tail) = rest.split_at(stored.unwrap_or(got.len() / names.len()));
                 rest = tail;
@@ -85,7 +87,7 @@ pub fn compare_gradients<T: Precision>(
             }
         }
     }
-    let stored = fx.names().filter(|n| n.starts_with("grad/")).count();
+    let stored = fx.names().filter(|n| n.starts_with(&format!("{prefix}/"))).count();
     if seen != stored {
         return Err(format!("{seen} of the file's {stored} gradients were compared").into());
     }
@@ -104,6 +106,12 @@ fn hf_names(name: &str) -> Vec<String> {
         ("lm_head.", "lm_head."),
         ("fc_norm.", "beit.pooler.layernorm."),
         ("head.", "classifier."),
+        ("decode_head.conv_seg.", "decode_head.classifier."),
+        ("auxiliary_head.conv_seg.", "auxiliary_head.classifier."),
+        ("decode_head.", "decode_head."),
+        ("auxiliary_head.", "auxiliary_head."),
+        ("fpn1.", "fpn1."),
+        ("fpn2.", "fpn2."),
     ];
     for (ours, theirs) in fixed {
         if let Some(rest) = name.strip_prefix(ours) {

@@ -93,5 +93,5 @@ fn run<T: Real + Precision>(dir: &Path, case: &str) -> Result<(), Failed> {
         fx.compare::<T>("grad_in/pixel_values", &got)?;
     }
     let exact: Vec<f64> = g.to_host(&bk).into_iter().map(|x| x.to_f64()).collect();
-    hf::compare_gradients::<T>(&fx, &model.layout, &exact)
+    hf::compare_gradients::<T>(&fx, &model.layout, &exact, "grad")
 }

@@ -193,7 +193,7 @@ fn crops_and_masks_are_numbered_by_epoch_and_image_and_share_no_number() {
     let task = Pretraining::<Bk>::new(&bk, &config).unwrap();
     let masks =
         MaskConfig::block(image.0 / 2, image.1 / 2, config.masked_patches, config.mask_min_block);
-    let (flip, crop_scale) = (config.recipe.flip, (config.recipe.crop_min, 1.0));
+    let (flip, crop_scale) = (config.recipe.flip, (config.crops.crop_min, 1.0));
     let augment = AugmentConfig {
         jitter: config.jitter,
         flip,
@@ -213,7 +213,7 @@ fn crops_and_masks_are_numbered_by_epoch_and_image_and_share_no_number() {
     assert!(distinct((0..20).map(|index| make(picture(index), 3).mask).collect()) > 15);
     let config = tokenizer(0.0);
     let task = <TokenizerTraining as Task<Bk>>::new(&bk, &config).unwrap();
-    let (flip, crop_scale) = (config.recipe.flip, (config.recipe.crop_min, 1.0));
+    let (flip, crop_scale) = (config.recipe.flip, (config.crops.crop_min, 1.0));
     let augment = AugmentConfig { flip, crop_scale, ..views(image, image, Normalise::Half) };
     let make = Task::<Bk>::sampler(&task);
     for (index, epoch) in [(0, 0), (3, 0), (3, 2)] {

@@ -108,7 +108,8 @@ fn a_frozen_encoder_stays_as_it_is() {
 fn learning_rates_fall_from_layer_to_layer() {
     let folder = TempDir::new().unwrap();
     encoder(folder.path());
-    let config = config(folder.path(), "synthetic:32");
+    let mut config = config(folder.path(), "synthetic:32");
+    config.layer_decay = 0.75;
     let task = Finetuning::new(&Bk::new(), &config).unwrap();
     for (name, power) in [
         ("head.weight", 0),
@@ -197,7 +198,7 @@ fn mixed_images_are_what_their_targets_say() {
     let model = TempDir::new().unwrap();
     encoder(model.path());
     let mut config = config(model.path(), folder.path().to_str().unwrap());
-    (config.smoothing, config.cutmix, config.rand_augment) = (0.0, 0.0, String::new());
+    (config.smoothing, config.mixup, config.rand_augment) = (0.0, 0.8, String::new());
     let task = Finetuning::new(&Bk::new(), &config).unwrap();
     let data = Task::<Bk>::open(&task, "", beit::data::Split::Train).unwrap();
     let make = Task::<Bk>::sampler(&task);

@@ -1,7 +1,9 @@
 //! Arguments of the commands that have settings.
 
 use super::values::word;
-use crate::config::{FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, TokenizerRun};
+use crate::config::{
+    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerRun,
+};
 use crate::error::Result;
 use crate::run::Begin;
 use clap::Args;
@@ -177,6 +179,28 @@ impl FinetuneArgs {
             ("data", self.train.as_deref()),
             ("freeze", self.freeze.map(Freeze::word)),
         ])
+    }
+}
+
+/// Arguments of `segment-train`.
+#[derive(Args)]
+pub struct SegmentTrainArgs {
+    /// What to start from: a run folder or file, also another project's, of an encoder, a classifier or a
+    /// segmenter, or scratch.
+    #[arg(long, value_name = "RUN|FILE|scratch", required_unless_present_any = ["print_config", "resume"])]
+    model: Option<String>,
+    /// Images with masks: a folder like ADE20K's, a folder with images/ and masks/, or synthetic[:COUNT].
+    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
+    train: Option<String>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl SegmentTrainArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<SegmentRun> {
+        self.run.resolve(&[("model", self.model.as_deref()), ("data", self.train.as_deref())])
     }
 }
 

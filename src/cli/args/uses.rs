@@ -1,6 +1,6 @@
 //! Arguments of the commands that show images to a finished model.
 
-use super::values::{share, size, word};
+use super::values::{ratio, share, size, word};
 use crate::apply::array_file::ArrayFormat;
 use crate::apply::embed::FeatureKind;
 use crate::apply::predict::RowFormat;
@@ -105,20 +105,64 @@ pub struct TokenizeArgs {
     pub array: ArrayArgs,
 }
 
+/// Arguments of `segment`.
+#[derive(Args)]
+pub struct SegmentArgs {
+    /// The segmenter: a run folder or file, also another project's.
+    #[arg(long, value_name = "RUN|FILE")]
+    pub model: PathBuf,
+    /// Images: files, folders, CIFAR-10/100 binary files or folders, synthetic[:COUNT], in any mixture.
+    #[arg(value_name = "IMAGE|SRC", required = true)]
+    pub images: Vec<PathBuf>,
+    /// How images are looked at.
+    #[command(flatten)]
+    pub windows: WindowArgs,
+    /// A new or empty folder for masks/, overlays/, images.txt and report.html.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Everything else.
+    #[command(flatten)]
+    pub common: UseArgs,
+}
+
+/// How a segmenter looks at images that are larger than its own.
+#[derive(Args)]
+pub struct WindowArgs {
+    /// Pixels from one of a segmenter's windows to the next; 0 is two thirds of a window.
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    pub stride: usize,
+    /// Scales at which a segmenter looks at an image; what it says is averaged, as with 0.75,1,1.25.
+    #[arg(long, value_name = "RATIO,...", value_delimiter = ',', default_value = "1", value_parser = ratio)]
+    pub ratios: Vec<f64>,
+    /// Have a segmenter look at each image mirrored, too.
+    #[arg(long)]
+    pub flip: bool,
+}
+
+impl WindowArgs {
+    /// Whether none was given.
+    pub fn is_default(&self) -> bool {
+        self.stride == 0 && self.ratios == [1.0] && !self.flip
+    }
+}
+
 /// Arguments of `evaluate`.
 #[derive(Args)]
 pub struct EvaluateArgs {
-    /// The classifier: a run folder or file, also another project's.
+    /// The classifier or segmenter: a run folder or file, also another project's.
     #[arg(long, value_name = "RUN|FILE")]
     pub model: PathBuf,
-    /// Labelled images: a folder with a folder per class, a CIFAR-10/100 binary file or folder, or
-    /// synthetic[:COUNT].
+    /// Labelled images: of a classifier a folder with a folder per class, a CIFAR-10/100 binary file or
+    /// folder, or synthetic[:COUNT]; of a segmenter what segment-train takes.
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// Height and width of the view in pixels, as in 96,128, or one side; tables of positions are resized [default:
-    /// the model's own].
+    /// Height and width of a classifier's view in pixels, as in 96,128, or one side; tables of positions are resized
+    /// [default: the model's own].
     #[arg(long, value_name = "H,W", value_parser = size)]
     pub image_size: Option<(usize, usize)>,
+    /// How a segmenter looks at images.
+    #[command(flatten)]
+    pub windows: WindowArgs,
     /// Every figure as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

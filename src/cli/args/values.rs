@@ -56,6 +56,14 @@ where
 }
 
 /// Height and width: `96,128`, or one side.
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(x) if (0.05..=16.0).contains(&x) => Ok(x),
+        _ => Err(format!("{text:?}: want a factor from 0.05 to 16")),
+    }
+}
+
+/// Height and width, or one side.
 pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| match text.trim().parse::<usize>() {
         Ok(side @ 1..) => Ok(side),

@@ -1,16 +1,8 @@
 //! The classes of pixels: ADE20K's, those of a `classes.txt`, and numbered ones.
 
 use crate::data::labels::Labels;
+use crate::models::config::SegmentClass;
 use std::collections::BTreeMap;
-
-/// A class of pixels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentClass {
-    /// Its name.
-    pub name: String,
-    /// Its colour in pictures, red, green and blue.
-    pub colour: [u8; 3],
-}
 
 /// Classes in the order of their labels, and colours of masks that stand for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

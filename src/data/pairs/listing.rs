@@ -1,12 +1,13 @@
 //! The files of a folder of pairs: which image has which mask, and what the masks' pixels stand for.
 
-use super::classes::{ClassList, SegmentClass, ade20k, numbered};
+use super::classes::{ClassList, ade20k, numbered};
 use super::mask::MaskRule;
 use crate::data::decode::{DecodeOptions, Mask, decode_mask};
 use crate::data::folder::{Folder, few, shown};
 use crate::data::labels::Labels;
 use crate::data::split::Split;
 use crate::error::{Error, Result};
+use crate::models::config::SegmentClass;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -54,7 +54,13 @@ pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
         ExportFormat::Unilm => originals_encoder(model).map(drop),
         ExportFormat::Timm => timm::config_of(model).map(drop),
         ExportFormat::Dalle => dalles_sizes(model).map(drop),
-        ExportFormat::Onnx => Ok(()),
+        ExportFormat::Onnx => match &model.config {
+            ModelConfig::Segmenter(_) => Err(Error::format(
+                model.tensors.path(),
+                "is a segmenter, which has no ONNX form here",
+            )),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -243,6 +249,7 @@ fn to_onnx(model: &Model, folder: &Path) -> Result<Vec<String>> {
         ModelConfig::Beit(_) => {
             "normalised images [batch,3,H,W] to last_hidden_state [batch,N,C], pooled [batch,C]"
         }
+        ModelConfig::Segmenter(_) => "nothing",
         ModelConfig::Dvae(_) => "images [batch,3,H,W] in 0..1 to tokens [batch,h,w]",
     };
     Ok(vec![format!("model.onnx, opset 17: {says}")])

@@ -114,6 +114,7 @@ fn encoder_of(config: &ModelConfig) -> Option<&EncoderConfig> {
     match config {
         ModelConfig::Beit(sizes) => Some(&sizes.encoder),
         ModelConfig::Classifier(sizes) => Some(&sizes.encoder),
+        ModelConfig::Segmenter(sizes) => Some(&sizes.encoder),
         ModelConfig::Dvae(_) => None,
     }
 }
@@ -219,6 +220,11 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
         },
         ModelConfig::Classifier(sizes) => {
             (&sizes.encoder, "BeitForImageClassification", classifier(sizes))
+        }
+        ModelConfig::Segmenter(_) => {
+            return Err(Error::config(
+                "segmenters are not exported yet: want an encoder or a classifier",
+            ));
         }
         ModelConfig::Dvae(_) => {
             return Err(Error::config(

@@ -51,6 +51,16 @@ const CLASSIFIER: &[NamePair] = &[
     ("head.*", &["classifier.*"]),
 ];
 
+/// `BeitForSemanticSegmentation` above the encoder; the pyramid and the other layers of the heads are called alike.
+const SEGMENTER: &[NamePair] = &[
+    ("decode_head.conv_seg.*", &["decode_head.classifier.*"]),
+    ("auxiliary_head.conv_seg.*", &["auxiliary_head.classifier.*"]),
+    ("decode_head.*", &["decode_head.*"]),
+    ("auxiliary_head.*", &["auxiliary_head.*"]),
+    ("fpn1.*", &["fpn1.*"]),
+    ("fpn2.*", &["fpn2.*"]),
+];
+
 /// Newer names of the same tensors; the first that fits holds.
 const RENAMED: &[(&str, &str)] = &[
     ("beit.layers.*.attention.q_proj.*", "beit.encoder.layer.*.attention.attention.query.*"),
@@ -73,6 +83,7 @@ pub(super) fn hugging_face(config: &ModelConfig, own: &str) -> Option<Vec<String
     let above = match config {
         ModelConfig::Beit(_) => MASKED,
         ModelConfig::Classifier(_) => CLASSIFIER,
+        ModelConfig::Segmenter(_) => SEGMENTER,
         ModelConfig::Dvae(_) => return None,
     };
     ENCODER.iter().chain(above).find_map(|(pattern, theirs)| {

@@ -19,6 +19,9 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
             let pool = if sizes.pooling == Pooling::Mean { "avg" } else { "token" };
             (&sizes.encoder, pool, Some(&sizes.classes))
         }
+        ModelConfig::Segmenter(_) => {
+            return Err(Error::config("timm has no segmenters; want --format hf"));
+        }
         ModelConfig::Dvae(_) => {
             return Err(Error::config("timm has no such tokenizer; want --format dalle or onnx"));
         }
