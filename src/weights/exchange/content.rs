@@ -50,6 +50,8 @@ pub(super) fn by_content(
             Ok(ByContent::Original(file, (paths.len() > 1).then_some(chosen)))
         }
         (0, 1) if paths.len() == 1 => Err(refused.remove(0)),
+        // Of a project that was named, whoever asked says that it is not there.
+        (0, 0) if stated => Ok(ByContent::Nothing),
         (0, _) if paths.is_empty() || !path.is_dir() => Ok(ByContent::Nothing),
         (0, _) => {
             let why = refused.first().map_or(String::new(), |e| format!(" ({e})"));
