@@ -300,6 +300,11 @@ impl Case for BatchNormCase {
         vec![Threshold::rows_per_task(rows, self.width()), few, first, second]
     }
 
+    fn amplifies(&self) -> bool {
+        let rows = self.shape.iter().product::<usize>() / self.width().max(1);
+        self.run == BatchNormRun::Train && rows <= FEW_ROWS
+    }
+
     fn cost(&self) -> Cost {
         let n = self.shape.iter().product::<usize>() as f64;
         Cost {

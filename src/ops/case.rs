@@ -283,6 +283,12 @@ pub trait Case: Send + Sync + 'static {
     fn large(&self) -> bool {
         false
     }
+    /// Whether roundings grow on their way to the result, as in a batch norm of few rows, which takes nearly equal
+    /// numbers from each other: then they are bounded as computed ([`beit_check::bounded`]), and neither by what
+    /// another device is off nor by a number of roundings.
+    fn amplifies(&self) -> bool {
+        false
+    }
 }
 
 /// A case that is too large for finite differences: beyond a [`Threshold`].
@@ -309,6 +315,9 @@ impl<C: Case> Case for Large<C> {
     }
     fn large(&self) -> bool {
         true
+    }
+    fn amplifies(&self) -> bool {
+        self.0.amplifies()
     }
 }
 

@@ -46,6 +46,8 @@ pub struct AnyCase {
     pub thresholds: Vec<Threshold>,
     /// Whether it is too large for differences.
     pub large: bool,
+    /// Whether roundings grow on their way.
+    pub amplifies: bool,
     make: Box<dyn Fn() -> Inputs + Send + Sync>,
     /// On the CPU in f64, the judge.
     pub cpu_f64: Box<dyn Fn(&Start) -> Done + Send + Sync>,
@@ -73,6 +75,7 @@ impl AnyCase {
             rounding: case.rounding(),
             thresholds: case.thresholds(),
             large: case.large(),
+            amplifies: case.amplifies(),
             make: Box::new(move || a.inputs()),
             cpu_f64: Box::new(move |start| run(&Cpu::<f64>::new(), &*b, start)),
             cpu_dual: Box::new(move |start| run(&Cpu::<Dual>::new(), &*c, start)),

@@ -219,7 +219,7 @@ pub fn check_device_f64(case: &AnyCase, run: &Run) -> Distances {
 /// from CPU f64 than three times what CPU f32 is at most in its tensor, plus 8 ulp of the tensor's
 /// largest number (at least 0.01, below which it is cancellation that is seen). The first
 /// knows each number, the second is sharper where it counts the worst case of thousands of roundings; a large
-/// case has the first alone.
+/// case has the first alone, and so has one that amplifies roundings.
 pub fn check_device_f32(case: &AnyCase, run: &Run) -> Distances {
     let inputs = rounded::<f32>(case.inputs());
     let [cpu, want] = [&case.cpu_f32, &case.cpu_f64].map(|run| results(&**run, &inputs));
@@ -231,7 +231,8 @@ pub fn check_device_f32(case: &AnyCase, run: &Run) -> Distances {
         TIMES_CPU * of_cpu + ULPS * epsilon * largest(want).max(FLOOR)
     };
     // Of a large case the CPU's sums of thousands of terms may by chance be off by nothing.
-    let seen = |t: usize| if case.large { f64::INFINITY } else { seen(t) };
+    let unseen = case.large || case.amplifies;
+    let seen = |t: usize| if unseen { f64::INFINITY } else { seen(t) };
     let seen: Vec<f64> = (0..want.len()).map(seen).collect();
     judge.compare(&results(run, &inputs), &want, |want, t, i| {
         certain_f32(bounds[t].1[i], want[i]).min(seen[t])
@@ -245,7 +246,7 @@ pub fn check_bf16(case: &AnyCase) -> Distances {
 
 /// `run`, a device in bf16, within a few roundings of CPU f64 on inputs that bf16 holds
 /// ([`Rounding::bf16`](crate::ops::case::Rounding::bf16)), relative to the tensor's largest number (at
-/// least 0.01).
+/// least 0.01); of a case that amplifies roundings, within what they can do to each number, where that is more.
 pub fn check_device_bf16(case: &AnyCase, run: &Run) -> Distances {
     within_roundings(case, "CUDA bf16", run)
 }
@@ -255,8 +256,11 @@ fn within_roundings(case: &AnyCase, label: &str, run: &Run) -> Distances {
     let want = results(&*case.cpu_f64, &inputs);
     let limit = |want: &[f64]| ROUNDING_BF16 * case.rounding.bf16() * largest(want).max(FLOOR);
     let limits: Vec<f64> = want.iter().map(|(_, want)| limit(want)).collect();
+    // What a rounding to bf16 in the place of each can do.
+    let bounds = case.amplifies.then(|| bounds(case, &inputs));
+    let bound = |t: usize, i: usize| bounds.as_ref().map_or(0.0, |all| ROUNDING_BF16 * all[t].1[i]);
     let judge = Judge { case, label, epsilon: 2.0 * ROUNDING_BF16 };
-    judge.compare(&results(run, &inputs), &want, |_, t, _| limits[t])
+    judge.compare(&results(run, &inputs), &want, |_, t, i| limits[t].max(bound(t, i)))
 }
 
 /// CPU f32: the same bits on 1, 2 and 3 threads.

@@ -101,6 +101,11 @@ impl Case for SegmenterCase {
         Rounding::Chain
     }
 
+    /// Batch norms of three rows, and twice as many layers as other models.
+    fn amplifies(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> Cost {
         let flops =
             Self::BATCH as f64 * (encoder_flops(&self.config.encoder) + self.config.head_flops());
