@@ -20,18 +20,18 @@ simd_fn! {
 
 impl<T: Scalar> Bands<Cpu<T>> {
     /// First place of band `i`, and its weights.
-    fn band(&self, i: usize) -> Band<'_, T::Master> {
+    fn band(&self, i: usize) -> BandWeights<'_, T::Master> {
         let [first, count] = [0, 1].map(|k| self.places.slice()[2 * i + k] as usize);
         (first, &self.weights.slice()[i * self.weights.cols()..][..count])
     }
 }
 
 /// A first place and the weights from there on.
-type Band<'a, T> = (usize, &'a [T]);
+type BandWeights<'a, T> = (usize, &'a [T]);
 
 /// Sums of one line of y: `line[J,c] = Σ_ij P_Ii Q_Jj x[i,j,c]` of the image `x` with lines of `width` pixels.
 fn sum_line<T: Scalar>(
-    (rows, columns): (Band<T::Master>, &Bands<Cpu<T>>),
+    (rows, columns): (BandWeights<T::Master>, &Bands<Cpu<T>>),
     (x, width, of): (&[T::Master], usize, Pixels),
     channels: usize,
     line: &mut [T::Master],
