@@ -15,6 +15,7 @@ use crate::layers::resblock::{ResBlock, ResBlockCache, Side};
 use crate::models::config::DvaeConfig;
 use crate::ops::Backend;
 use crate::ops::conv2d::Conv;
+use crate::ops::convert::to_master;
 use crate::ops::gumbel_softmax::Noise;
 use crate::params::{Ctx, Grad, Layout, Registry};
 use crate::storage::Storage;
@@ -216,12 +217,6 @@ impl Dvae {
 pub fn pixels(out: &[f64]) -> Vec<f64> {
     let show = |mu: f64| ((1.0 / (1.0 + (-mu).exp()) - 0.1) / 0.8).clamp(0.0, 1.0);
     out.chunks_exact(6).flat_map(|p| [show(p[0]), show(p[1]), show(p[2])]).collect()
-}
-
-fn to_master<B: Backend>(bk: &B, x: &Tensor<B>) -> Master<B> {
-    let mut sum = Master::zeros(bk, x.shape());
-    bk.accumulate(&mut sum, x);
-    sum
 }
 
 /// One training step's settings.

@@ -148,10 +148,7 @@ impl<B: Backend> Segmenter<B> {
         let (features, encoder) = self.encoder.forward(ctx, &input.encoder, &taps);
         let grid = self.grid(input.encoder.images);
         let (levels, pyramid) = self.pyramid.forward(ctx, &features, (&places, grid), input.train);
-        let [main, auxiliary] = match input.dropout {
-            Some([main, auxiliary]) => [Some(main), Some(auxiliary)],
-            None => [None, None],
-        };
+        let [main, auxiliary] = [0, 1].map(|head| input.dropout.map(|keep| &keep[head]));
         let (main, head) = self.head.forward(ctx, &self.maps, &levels, main, input.train);
         let of_auxiliary =
             |own: &AuxiliaryHead| own.forward(ctx, &levels[2], auxiliary, input.train);
@@ -171,16 +168,14 @@ impl<B: Backend> Segmenter<B> {
         need_dx: bool,
     ) -> (Option<Tensor<B>>, Statistics<B>) {
         let SegmenterCache { encoder, pyramid, levels, head, auxiliary } = cache;
-        let [main, of_auxiliary] = match input.dropout {
-            Some([main, auxiliary]) => [Some(main), Some(auxiliary)],
-            None => [None, None],
-        };
+        let [main, of_auxiliary] = [0, 1].map(|head| input.dropout.map(|keep| &keep[head]));
         let mut dlevels =
             self.head.backward(grad, &self.maps, (&levels, main), &head, &upstream.main);
         if let (Some(own), Some(cache), Some(dy)) =
             (&self.auxiliary, &auxiliary, &upstream.auxiliary)
         {
-            own.backward(grad, (&levels[2], of_auxiliary), cache, (dy, &mut dlevels[2]));
+            let upstream = (dy, &mut dlevels[2]);
+            own.backward(grad, &self.maps, (&levels[2], of_auxiliary), cache, upstream);
         }
         let (taps, places) = self.taps();
         let dfeatures = self.pyramid.backward(grad, &pyramid, dlevels);

@@ -57,6 +57,13 @@ fn add<T: Real>(acc: &mut [T], x: &[T]) {
     pieces.for_each(|(acc, x)| simd::add_assign(acc, x));
 }
 
+/// The same numbers in master precision.
+pub fn to_master<B: ConvertOp>(bk: &B, x: &Tensor<B>) -> Master<B> {
+    let mut wide = Master::zeros(bk, x.shape());
+    bk.accumulate(&mut wide, x);
+    wide
+}
+
 /// The op at one size: y = scale · x, and s + x.
 pub struct ConvertCase {
     instance: &'static str,

@@ -325,6 +325,7 @@ impl AuxiliaryHead {
     pub(super) fn backward<B: Backend>(
         &self,
         grad: &mut Grad<B>,
+        maps: &Maps<B>,
         (p2, dropout): (&Tensor<B>, Option<&Master<B>>),
         cache: &AuxiliaryCache<B>,
         (dlogits, dp2): (&Tensor<B>, &mut Tensor<B>),
@@ -332,8 +333,7 @@ impl AuxiliaryHead {
         let dy = self.classes.backward(grad, &cache.kept, dropout, dlogits);
         let own = cache.own.backward(grad, &self.block, p2, &dy);
         let bk = grad.ctx.bk;
-        let map = crate::ops::resize::PlaneMap::bilinear(bk, plane(dp2), plane(dp2));
-        bk.resize_forward(&own, &map, dp2, 0, true);
+        add(bk, maps, &own, dp2);
     }
 
     pub(super) fn statistics<B: Storage>(

@@ -5,6 +5,7 @@ use crate::layers::deconv::Deconv;
 use crate::models::encoder::Features;
 use crate::ops::Backend;
 use crate::ops::batch_norm::{BatchNorm, BatchStats};
+use crate::ops::convert::to_master;
 use crate::params::{Ctx, Grad, Registry};
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
@@ -66,7 +67,7 @@ impl Pyramid {
         let p0 = self.second.forward(ctx, &g);
         let f1 = patches(1);
         let p1 = self.double.forward(ctx, &f1);
-        let (p3, choice) = bk.max_pool_forward(&wide(bk, &patches(3)));
+        let (p3, choice) = bk.max_pool_forward(&to_master(bk, &patches(3)));
         let levels = [p0, p1, patches(2), bk.to_elem(&p3, 1.0)];
         (levels, PyramidCache { rows, shape, f0, a, n: normed, stats, g, f1, choice, grid })
     }
@@ -80,7 +81,7 @@ impl Pyramid {
     ) -> [Master<B>; 4] {
         let bk = grad.ctx.bk;
         // p3 = max pool(f3)
-        let d3 = wide(bk, &d3);
+        let d3 = to_master(bk, &d3);
         let df3 = bk.to_elem(&bk.max_pool_backward(&cache.choice, &d3, &cache.grid), 1.0);
         // p1 = double(f1)
         let df1 = self.double.backward(grad, &cache.f1, &d1);
@@ -92,18 +93,11 @@ impl Pyramid {
         [df0, df1, d2, df3].map(|df| {
             let rows = [df.rows(), df.cols()];
             let ds = bk.gather_rows_backward(&cache.rows, &df.reshape(&rows), &cache.shape);
-            wide(bk, &ds)
+            to_master(bk, &ds)
         })
     }
 
     pub(super) fn statistics<B: Storage>(&self, cache: PyramidCache<B>) -> Statistics<B> {
         vec![(self.norm.clone(), cache.stats)]
     }
-}
-
-/// The same numbers in master precision.
-fn wide<B: Backend>(bk: &B, x: &Tensor<B>) -> Master<B> {
-    let mut y = Master::zeros(bk, x.shape());
-    bk.accumulate(&mut y, x);
-    y
 }
