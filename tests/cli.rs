@@ -151,6 +151,11 @@ const FAILS: &[(&str, Line, &str)] = &[
         "evaluate --model classifier --data synthetic:6 --flip",
         "are for segmenters",
     ),
+    (
+        "windows_with_gaps",
+        "evaluate --model segmenter --data synthetic:6 --stride 33",
+        "stride 33 leaves gaps between windows of 32x32",
+    ),
     ("segment_by_a_classifier", "segment --model classifier synthetic:3 --out new", "a segmenter"),
     ("predict_by_a_segmenter", "predict --model segmenter synthetic:3", "is a segmenter"),
     ("images_without_masks", "segment-train --model beit --train images --out new", "masks"),

@@ -16,7 +16,8 @@ pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
 pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TrainArgs};
 pub use uses::{
-    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs, UseArgs,
+    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs,
+    UseArgs, WindowArgs,
 };
 
 use crate::cli::data::DataCommand;

@@ -7,8 +7,8 @@ use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
 use crate::cli::args::DemoArgs;
 use crate::cli::commands::{print_pretrain, print_probe, print_report, print_tokenizer};
 use crate::cli::device::{Chosen, on_device};
+use crate::cli::evaluate::print_evaluation;
 use crate::cli::on_threads;
-use crate::cli::uses::print_evaluation;
 use crate::config::{
     FinetuneRun, Layers, PrecisionChoice, Preset, PretrainRun, ProbeRun, Replace, TokenizerRun,
     document,

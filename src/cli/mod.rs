@@ -14,6 +14,7 @@ mod data;
 mod demo;
 mod device;
 mod elbo;
+mod evaluate;
 mod exchange;
 mod pages;
 mod presets;
@@ -74,7 +75,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Ablate(args) => ablate::ablate(&args).and(done),
         Command::Probe(args) => commands::probe(&args).and(done),
         Command::Predict(args) => uses::predict(&args).and(done),
-        Command::Evaluate(args) => uses::evaluate(&args).and(done),
+        Command::Evaluate(args) => evaluate::evaluate(&args).and(done),
         Command::Embed(args) => uses::embed(&args).and(done),
         Command::Tokenize(args) => uses::tokenize(&args).and(done),
         Command::Attention(args) => pages::attention(&args).and(done),

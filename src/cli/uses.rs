@@ -1,28 +1,19 @@
-//! `beit predict`, `embed`, `tokenize`, `evaluate`: images shown to a finished model.
+//! `beit predict`, `embed`, `tokenize`: images shown to a finished model.
 
-use crate::apply::classify::{EvaluationSummary, evaluate as evaluation};
 use crate::apply::embed::{self as arrays, ArrayTask, WrittenArray, block_of};
 use crate::apply::frozen::Tokenizer;
 use crate::apply::opened::{OpenedClassifier, OpenedEncoder};
 use crate::apply::predict::{PredictTask, predict as prediction};
 use crate::apply::stream::{ImageStream, Passage};
-use crate::cli::args::{
-    ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, StreamArgs, TokenizeArgs, UseArgs,
-};
-use crate::cli::commands::{print_figures, print_report};
+use crate::cli::args::{ArrayArgs, EmbedArgs, PredictArgs, StreamArgs, TokenizeArgs, UseArgs};
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
-use crate::cli::segment;
 use crate::config::PrecisionChoice;
 use crate::error::{Error, Result};
-use crate::models::kind::ModelConfig;
-use crate::report::about::About;
-use crate::run::{PendingFile, claim, install_interrupt, write_json};
+use crate::run::{PendingFile, claim, install_interrupt};
 use crate::shown;
-use crate::weights::load_model;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use std::time::Instant;
 
 impl UseArgs {
     pub(super) fn open(&self) -> Result<Chosen> {
@@ -147,54 +138,4 @@ pub fn tokenize(args: &TokenizeArgs) -> Result<()> {
             arrays::tokenize(&bk, &tokenizer, images, task)
         })
     })
-}
-
-/// The lines about an evaluated classifier.
-pub fn print_evaluation(summary: &EvaluationSummary) {
-    let [of, on] = [&summary.model, &summary.data].map(|text| shown::line(text));
-    say!("evaluation of {of} on {} images of {on}", summary.figures.images);
-    print_figures(&summary.figures);
-}
-
-/// `beit evaluate`
-pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
-    let started = Instant::now();
-    let chosen = args.common.open()?;
-    let file = load_model(&args.model)?;
-    if let ModelConfig::Segmenter(_) = &file.config {
-        return segment::evaluate(args, &file, &chosen);
-    }
-    if !args.windows.is_default() {
-        return Err(Error::config(
-            "--stride, --ratios and --flip are for segmenters; a classifier sees the central crop of an image",
-        ));
-    }
-    let model = args.model.to_string_lossy();
-    let (summary, _lock) = on_threads(args.common.threads, || {
-        on_device!(chosen, bk => {
-            let opened = OpenedClassifier::of(&bk, &file)?.at(args.image_size)?;
-            let lock = args.out.as_deref().map(claim).transpose()?;
-            let max_bad = args.common.max_bad;
-            Ok((evaluation(&bk, &opened, &model, &args.data, max_bad)?, lock))
-        })
-    })?;
-    print_evaluation(&summary);
-    if let Some(path) = &args.json {
-        write_json(path, &summary)?;
-    }
-    if let Some(out) = &args.out {
-        write_json(&out.join("summary.json"), &summary)?;
-        let about = About {
-            device: chosen.describe(),
-            data: summary.data.clone(),
-            images: format!("{} measured", summary.figures.images),
-            unreadable: summary.unreadable.clone(),
-            seconds: started.elapsed().as_secs_f64(),
-            settings: format!("model = {:?}\nmax_bad = {}\n", summary.model, args.common.max_bad),
-            ..About::this_process()
-        };
-        summary.page().about(&about).write(&out.join("report.html"))?;
-        print_report(out);
-    }
-    Ok(())
 }

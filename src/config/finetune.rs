@@ -1,8 +1,8 @@
 //! Settings of `beit finetune`.
 
-use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
+use super::Range::{Above, Choice, Int, Real, Text};
 use super::{
-    Common, Crops, Freeze, ImageSize, Preset, Recipe, TrainConfig, ViewNormalise, run_config,
+    Common, Crops, Downstream, Freeze, Preset, Recipe, TrainConfig, ViewNormalise, run_config,
 };
 use crate::data::MixConfig;
 use crate::data::erasing::EraseFill;
@@ -14,13 +14,10 @@ use crate::models::config::Pooling;
 run_config! {
     /// Settings of one fine-tuning run for classification (arXiv 2106.08254, table 11, and
     /// `run_class_finetuning.py`).
-    FinetuneRun, "finetune", [common: Common, recipe: Recipe, crops: Crops] {
+    FinetuneRun, "finetune", [common: Common, recipe: Recipe, crops: Crops, downstream: Downstream] {
         use preset = "Starting values of the other keys, and the sizes of a model from `scratch`.";
-        /// The model to start from: a run folder or a .safetensors file of an encoder or of a classifier, or scratch.
-        model: String = Text;
-        /// A run folder or a .safetensors file whose encoder's sizes a model from `scratch` takes; empty for those
-        /// of the preset.
-        like: String = Text;
+        use model;
+        use like;
         use data =
             "Labelled images to train on: a folder with a folder of images per class, a CIFAR file or folder,"
             "or `synthetic[:COUNT]`.";
@@ -37,24 +34,18 @@ run_config! {
             "Passes over the images (100 base, 50 large in the original); where above 0 it replaces steps.";
         use batch = "Images of one optimizer step (1024 in the original).";
         use accumulate;
-        /// Whether each block is computed again in backward, which takes less memory and about a third
-        /// more time. Never changes a result.
-        recompute: bool = Flag;
-        /// Height and width of the view in pixels; not set means those of the model. Tables of relative
-        /// positions and absolute positions are resized to another grid.
-        image_size: Option<ImageSize> = Size;
+        use recompute;
+        use image_size;
         /// What the head reads: mean, the mean of the patch tokens under a new norm, or class, the class token.
         pooling: Pooling = Choice(Pooling::WORDS);
         /// What is not trained: none of it, or encoder, all below pooling and head.
         freeze: Freeze = Choice(Freeze::WORDS);
         /// Factor on the head's initial weights (0.001 in the original).
         head_scale: f64 = Above(0.0, 10.0);
-        /// Drop-path rate of the last block (0.1 base, 0.2 large).
-        drop_path: f64 = Real(0.0, 0.99);
+        use drop_path;
         use lr =
             "Peak learning rate of the head (4e-3 base, 1e-3 large in the original, at batch 1024).";
-        /// Factor on the learning rate from each layer to the one below it (0.65 base, 0.75 large).
-        layer_decay: f64 = Above(0.0, 1.0);
+        use layer_decay;
         use min_lr = "Learning rate that the cosine ends at (1e-6 in the original).";
         use warmup_steps =
             "Optimizer steps of linear warmup (20 epochs base, 5 large in the original), at most a tenth of the"
@@ -108,8 +99,7 @@ run_config! {
         erase_fill: EraseFill = Choice(EraseFill::WORDS);
         /// Most boxes of an image that is erased.
         erase_count: usize = Int(1, 64);
-        /// Mean and deviation of the view: half (0.5, 0.5), imagenet, or those of the model.
-        normalise: ViewNormalise = Choice(ViewNormalise::WORDS);
+        use normalise;
         use max_bad;
         use orientation;
         use decode_memory;
@@ -123,9 +113,6 @@ run_config! {
 }
 
 impl FinetuneRun {
-    /// `model` of a run that starts from nothing.
-    pub const SCRATCH: &str = "scratch";
-
     fn defaults(preset: Preset) -> Self {
         let large = preset == Preset::Large;
         let original = Self {
@@ -143,15 +130,18 @@ impl FinetuneRun {
                 ..Recipe::new()
             },
             crops: Crops { crop_min: 0.08 },
-            model: String::new(),
-            like: String::new(),
-            recompute: false,
-            image_size: None,
+            downstream: Downstream {
+                model: String::new(),
+                like: String::new(),
+                recompute: false,
+                image_size: None,
+                drop_path: if large { 0.2 } else { 0.1 },
+                layer_decay: if large { 0.75 } else { 0.65 },
+                normalise: ViewNormalise::Model,
+            },
             pooling: Pooling::Mean,
             freeze: Freeze::None,
             head_scale: 0.001,
-            drop_path: if large { 0.2 } else { 0.1 },
-            layer_decay: if large { 0.75 } else { 0.65 },
             smoothing: 0.1,
             mixup: 0.8,
             cutmix: 1.0,
@@ -168,7 +158,6 @@ impl FinetuneRun {
             erase: 0.25,
             erase_fill: EraseFill::Pixel,
             erase_count: 1,
-            normalise: ViewNormalise::Model,
         };
         match preset {
             Preset::Base | Preset::Large => original,
@@ -178,7 +167,7 @@ impl FinetuneRun {
                 common: Common { batch: 64, lr: 2e-3, ..original.common },
                 recipe: Recipe { steps: 10_000, warmup_steps: 500, ..original.recipe },
                 crops: Crops { crop_min: 0.25 },
-                layer_decay: 0.75,
+                downstream: Downstream { layer_decay: 0.75, ..original.downstream },
                 rand_augment: "rand-m5-mstd0.5-inc1".to_owned(),
                 erase: 0.0,
                 ..original
@@ -190,7 +179,7 @@ impl FinetuneRun {
                 Self {
                     common: Common { preset, lr: 4e-3, ..small.common },
                     recipe: Recipe { steps: 2_400, warmup_steps: 240, ..small.recipe },
-                    layer_decay: 0.9,
+                    downstream: Downstream { layer_decay: 0.9, ..small.downstream },
                     mixup: 0.0,
                     cutmix: 0.0,
                     ..small
@@ -224,18 +213,13 @@ impl FinetuneRun {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(&self.common)?;
+        self.downstream.check()?;
         let err = |message: String| Err(Error::config(message));
         self.mixing().map_or(Ok(()), |mixing| mixing.validate())?;
         if self.rand_augment()?.is_some() && self.jitter > 0.0 {
             return err("jitter is only done without RandAugment, as in timm; set rand_augment= (empty) or jitter=0".into());
         }
-        if !self.like.is_empty() && self.model != Self::SCRATCH {
-            return err(format!(
-                "like = {:?} says the sizes of a model from scratch, but model is {:?}; leave one of them out",
-                self.like, self.model
-            ));
-        }
-        if self.freeze == Freeze::Encoder && self.model == Self::SCRATCH {
+        if self.freeze == Freeze::Encoder && self.downstream.model == Downstream::SCRATCH {
             return err("freeze = \"encoder\" would train a head on an encoder that knows nothing; give --model".into());
         }
         Ok(())

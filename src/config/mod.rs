@@ -36,7 +36,7 @@ pub use probe::ProbeRun;
 pub use resume::{Changed, FREE_KEYS, same_run};
 pub(crate) use resume::{saved_settings, words};
 pub use segment::SegmentRun;
-pub use shared::{Common, Crops, Recipe, TrainConfig};
+pub use shared::{Common, Crops, Downstream, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
 
 /// Version of the format of run folders: of their settings, of the state in their checkpoints and of their

@@ -1,21 +1,19 @@
 //! Settings of `beit segment-train`.
 
-use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
+use super::Range::{Above, Choice, Flag, Int, Real, Text};
 use super::{
-    Common, ImageSize, LossDivisor, Preset, Recipe, TrainConfig, ViewNormalise, run_config,
+    Common, Downstream, ImageSize, LossDivisor, Preset, Recipe, TrainConfig, ViewNormalise,
+    run_config,
 };
-use crate::config::FinetuneRun;
 use crate::error::{Error, Result};
 
 run_config! {
     /// Settings of one run for semantic segmentation (arXiv 2106.08254, table 12, and
     /// `semantic_segmentation/configs/beit/upernet`).
-    SegmentRun, "segment-train", [common: Common, recipe: Recipe] {
+    SegmentRun, "segment-train", [common: Common, recipe: Recipe, downstream: Downstream] {
         use preset = "Starting values of the other keys, and the sizes of a model from `scratch`.";
-        /// The model to start from: a run folder or a file of an encoder, a classifier or a segmenter, or scratch.
-        model: String = Text;
-        /// A run folder or a file whose encoder's sizes a model from `scratch` takes; empty for those of the preset.
-        like: String = Text;
+        use model;
+        use like;
         use data =
             "Images with their masks: a folder like ADE20K's, a folder with images/ and masks/, or"
             "`synthetic[:COUNT]`.";
@@ -33,12 +31,10 @@ run_config! {
         use accumulate =
             "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit. The batch"
             "norms follow each part by itself.";
-        /// Whether each block is computed again in backward, which takes less memory and about a third
-        /// more time. Never changes a result.
-        recompute: bool = Flag;
-        /// Height and width of the crops in pixels; not set means those of the model. Tables of relative
-        /// positions and absolute positions are resized to another grid.
-        image_size: Option<ImageSize> = Size;
+        use recompute;
+        use image_size =
+            "Height and width of the crops in pixels; not set means those of the model. Tables of relative"
+            "positions and absolute positions are resized to another grid.";
         /// Blocks whose output the four levels of the pyramid are made of, counted from 1, finest first, as in
         /// 4,6,8,12 (base in the original); 0 is the embedding; empty for a third, half, two thirds and all of them.
         taps: String = Text;
@@ -53,12 +49,11 @@ run_config! {
         /// What the sum of the pixels' losses is divided by: labelled, the pixels with a class, or all (the
         /// original).
         divisor: LossDivisor = Choice(LossDivisor::WORDS);
-        /// Drop-path rate of the last block (0.1 base, 0.2 large).
-        drop_path: f64 = Real(0.0, 0.99);
+        use drop_path;
         use lr =
             "Peak learning rate of pyramid and heads (7e-4 base, 2e-5 large, both at batch 16 in the original).";
-        /// Factor on the learning rate from each layer to the one below it (0.65 base, 0.95 large).
-        layer_decay: f64 = Above(0.0, 1.0);
+        use layer_decay =
+            "Factor on the learning rate from each layer to the one below it (0.65 base, 0.95 large).";
         use min_lr = "Learning rate that the decay ends at (0 in the original).";
         /// Power of the decay of the learning rate: (1 - step/steps)^power (1 in the original).
         power: f64 = Above(0.0, 10.0);
@@ -90,8 +85,8 @@ run_config! {
         photometric: bool = Flag;
         /// Pixels from a window to the next where images are measured; 0 is two thirds of the crop (341 of 512).
         stride: usize = Int(0, 8192);
-        /// Mean and deviation of the view: half (0.5, 0.5), imagenet (the original), or those of the model.
-        normalise: ViewNormalise = Choice(ViewNormalise::WORDS);
+        use normalise =
+            "Mean and deviation of the view: half (0.5, 0.5), imagenet (the original), or those of the model.";
         use max_bad;
         use orientation;
         use decode_memory;
@@ -115,18 +110,21 @@ impl SegmentRun {
                 ..Common::new(preset)
             },
             recipe: Recipe { steps: 160_000, warmup_steps: 1_500, ..Recipe::new() },
-            model: String::new(),
-            like: String::new(),
-            recompute: false,
-            image_size: Some(ImageSize(512, 512)),
+            downstream: Downstream {
+                model: String::new(),
+                like: String::new(),
+                recompute: false,
+                image_size: Some(ImageSize(512, 512)),
+                drop_path: if large { 0.2 } else { 0.1 },
+                layer_decay: if large { 0.95 } else { 0.65 },
+                normalise: ViewNormalise::Imagenet,
+            },
             taps: String::new(),
             channels: 0,
             auxiliary: 256,
             auxiliary_weight: 0.4,
             dropout: 0.1,
             divisor: LossDivisor::All,
-            drop_path: if large { 0.2 } else { 0.1 },
-            layer_decay: if large { 0.95 } else { 0.65 },
             power: 1.0,
             short_side: 512,
             long_side: 2048,
@@ -135,7 +133,6 @@ impl SegmentRun {
             category_cap: 0.75,
             photometric: true,
             stride: 0,
-            normalise: ViewNormalise::Imagenet,
         };
         match preset {
             Preset::Base | Preset::Large => original,
@@ -148,16 +145,19 @@ impl SegmentRun {
                     warmup_steps: 100,
                     ..original.recipe
                 },
-                image_size: None,
+                downstream: Downstream {
+                    image_size: None,
+                    layer_decay: 0.9,
+                    normalise: ViewNormalise::Model,
+                    ..original.downstream
+                },
                 channels: 64,
                 auxiliary: 32,
                 divisor: LossDivisor::Labelled,
-                layer_decay: 0.9,
                 short_side: if preset == Preset::Tiny { 32 } else { 64 },
                 long_side: if preset == Preset::Tiny { 128 } else { 256 },
                 ratio_min: 0.75,
                 ratio_max: 1.5,
-                normalise: ViewNormalise::Model,
                 ..original
             },
         }
@@ -178,13 +178,8 @@ impl SegmentRun {
 
     fn check(&self) -> Result<()> {
         self.recipe.check(&self.common)?;
+        self.downstream.check()?;
         self.taps()?;
-        if !self.like.is_empty() && self.model != FinetuneRun::SCRATCH {
-            return Err(Error::config(format!(
-                "like = {:?} says the sizes of a model from scratch, but model is {:?}; leave one of them out",
-                self.like, self.model
-            )));
-        }
         if self.ratio_min > self.ratio_max {
             return Err(Error::config(format!(
                 "ratio_min = {} is above ratio_max = {}",

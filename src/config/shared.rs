@@ -1,7 +1,9 @@
 //! Settings that commands share.
 
-use super::Range::{Above, Choice, Device, Flag, Int, Real, Text};
-use super::{DiskFull, Place, PrecisionChoice, Preset, RunConfig, shared_settings};
+use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
+use super::{
+    DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, ViewNormalise, shared_settings,
+};
 use crate::data::decode::{DecodeOptions, Orientation};
 use crate::data::{SourceOptions, Split};
 use crate::error::{Error, Result};
@@ -96,6 +98,43 @@ shared_settings! {
     Crops {
         /// Smallest share of the image's area that a random crop covers.
         crop_min: f64 = Above(0.0, 1.0);
+    }
+}
+
+shared_settings! {
+    /// Settings of runs that train a pretrained model on.
+    Downstream {
+        /// The model to start from: a run folder or a file of an encoder, a classifier or a segmenter, or scratch.
+        model: String = Text;
+        /// A run folder or a file whose encoder's sizes a model from `scratch` takes; empty for those of the preset.
+        like: String = Text;
+        /// Whether each block is computed again in backward, which takes less memory and about a third
+        /// more time. Never changes a result.
+        recompute: bool = Flag;
+        /// Height and width of the view in pixels; not set means those of the model. Tables of relative
+        /// positions and absolute positions are resized to another grid.
+        image_size: Option<ImageSize> = Size;
+        /// Drop-path rate of the last block (0.1 base, 0.2 large).
+        drop_path: f64 = Real(0.0, 0.99);
+        /// Factor on the learning rate from each layer to the one below it (0.65 base, 0.75 large).
+        layer_decay: f64 = Above(0.0, 1.0);
+        /// Mean and deviation of the view: half (0.5, 0.5), imagenet, or those of the model.
+        normalise: ViewNormalise = Choice(ViewNormalise::WORDS);
+    }
+}
+
+impl Downstream {
+    /// `model` of a run that starts from nothing.
+    pub const SCRATCH: &str = "scratch";
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.like.is_empty() || self.model == Self::SCRATCH {
+            return Ok(());
+        }
+        Err(Error::config(format!(
+            "like = {:?} says the sizes of a model from scratch, but model is {:?}; leave one of them out",
+            self.like, self.model
+        )))
     }
 }
 

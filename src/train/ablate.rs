@@ -15,8 +15,8 @@ use crate::apply::classify::evaluate;
 use crate::apply::opened::OpenedClassifier;
 use crate::apply::probe::{Probed, probe};
 use crate::config::{
-    FREE_KEYS, FinetuneRun, Layers, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun,
-    TrainConfig, to_table,
+    Downstream, FREE_KEYS, FinetuneRun, Layers, Preset, PretrainRun, ProbeRun, RunConfig,
+    TokenizerRun, TrainConfig, to_table,
 };
 use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
@@ -177,7 +177,7 @@ impl Ablation {
         if row.pretrained {
             flags.push(("model", &encoder));
         } else {
-            flags.extend([("model", FinetuneRun::SCRATCH), ("like", &encoder)]);
+            flags.extend([("model", Downstream::SCRATCH), ("like", &encoder)]);
         }
         let set = row.finetune.iter().map(|setting| (*setting).to_owned());
         let mut layers = with(&self.finetune, &flags, set);

@@ -1,6 +1,6 @@
 //! `beit finetune`: an encoder trained on as a classifier (arXiv 2106.08254, §2.6; `run_class_finetuning.py`).
 
-mod views;
+mod start;
 
 use crate::apply::classify::{ClassifierFigures, Judgement, judge, mistakes};
 use crate::apply::frozen::broken_parameter;
@@ -11,7 +11,6 @@ use crate::data::pixels::Normalise;
 use crate::data::{Classified, Image, Labelled, MixConfig, Source, Split, Subset};
 use crate::error::{Error, Result};
 use crate::models::classifier::Classifier;
-use crate::models::config::{ClassifierConfig, EncoderConfig};
 use crate::models::encoder::EncoderInput;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
@@ -70,26 +69,6 @@ pub struct Finetuning<B: Backend> {
     data: Arc<Source>,
 }
 
-/// What the settings start from, and the sizes of a classifier of `classes` that starts from it.
-fn starting(config: &FinetuneRun, classes: &[String]) -> Result<(StartModel, ClassifierConfig)> {
-    if classes.len() < 2 {
-        return Err(Error::config(format!(
-            "{}: a classifier needs at least two classes (a folder of images for each)",
-            config.recipe.data
-        )));
-    }
-    let (start, encoder) = StartModel::read(&config.model, &config.like, config.common.preset)?;
-    let image = config.image_size.map_or(encoder.image, |size| (size.0, size.1));
-    let sizes = ClassifierConfig {
-        encoder: EncoderConfig { image, drop_path: config.drop_path, ..encoder },
-        pooling: config.pooling,
-        head_scale: config.head_scale,
-        classes: classes.to_vec(),
-    };
-    sizes.validate()?;
-    Ok((start, sizes))
-}
-
 impl<B: Backend> Finetuning<B> {
     /// Tensors of a part: images `[B,Ih,Iw,3]` and targets `[B,K]`.
     fn batch(&self, bk: &B, samples: &[ClassSample]) -> (Tensor<B>, Master<B>) {
@@ -130,11 +109,15 @@ impl<B: Backend> Task<B> for Finetuning<B> {
     /// Learns the classes from the images to train on, and the sizes from the model to start from.
     fn new(bk: &B, config: &FinetuneRun) -> Result<Self> {
         let data = Source::open_aloud(&config.recipe.data, &config.common.source(Split::Train))?;
-        let (start, sizes) = starting(config, data.classes())?;
+        let (start, sizes) = start::starting(config, data.classes())?;
         let mut model = Classifier::new(bk, &sizes);
-        model.encoder.recompute = config.recompute;
+        model.encoder.recompute = config.downstream.recompute;
         model.frozen = config.freeze == Freeze::Encoder;
-        let views = views::views(config, start.normalise(config.normalise), sizes.encoder.image)?;
+        let views = start::views(
+            config,
+            start.normalise(config.downstream.normalise),
+            sizes.encoder.image,
+        )?;
         let mixing = config.mixing();
         Ok(Self { config: config.clone(), model, start, views, mixing, data: Arc::new(data) })
     }
@@ -156,7 +139,7 @@ impl<B: Backend> Task<B> for Finetuning<B> {
     }
 
     fn start(&self, random: Vec<f32>) -> Result<Vec<f32>> {
-        self.start.weights(random, |model| views::plan(model, &self.model))
+        self.start.weights(random, |model| start::plan(model, &self.model))
     }
 
     /// Layer-wise decay; nothing of a frozen encoder moves.
@@ -166,7 +149,7 @@ impl<B: Backend> Task<B> for Finetuning<B> {
         if self.model.frozen && !self.model.is_above_encoder(parameter) {
             return 0.0;
         }
-        layer_scale(self.config.layer_decay, depth, id)
+        layer_scale(self.config.downstream.layer_decay, depth, id)
     }
 
     fn extra(&self, _: &B, _: &Params<B>) {}
@@ -311,7 +294,7 @@ impl<B: Backend> Task<B> for Finetuning<B> {
             Picture::from_unit(&self.views.shown(&view), h, w)
         };
         let mistakes = mistakes(&found, classes, trained.data, name, show);
-        Ok(FinetuneSummary::new(trained, &self.config.model, figures, mistakes))
+        Ok(FinetuneSummary::new(trained, &self.config.downstream.model, figures, mistakes))
     }
 
     fn page(&self, summary: &FinetuneSummary) -> Page {
@@ -320,6 +303,9 @@ impl<B: Backend> Task<B> for Finetuning<B> {
 
     fn model(&self) -> (ModelConfig, Option<Normalise>) {
         let sizes = self.model.config.clone();
-        (ModelConfig::Classifier(sizes), Some(self.start.normalise(self.config.normalise)))
+        (
+            ModelConfig::Classifier(sizes),
+            Some(self.start.normalise(self.config.downstream.normalise)),
+        )
     }
 }

@@ -132,10 +132,10 @@ impl<B: Backend> Task<B> for Segmentation<B> {
         let data = Pairs::open_aloud(&config.recipe.data, &config.common.source(Split::Train))?;
         let (start, sizes) = start::starting(config, data.classes())?;
         let mut model = Segmenter::new(bk, &sizes);
-        model.encoder.recompute = config.recompute;
-        let normalise = start.normalise(config.normalise);
+        model.encoder.recompute = config.downstream.recompute;
+        let normalise = start.normalise(config.downstream.normalise);
         let views = start::views(config, normalise, sizes.encoder.image)?;
-        let windows = Windows::new(&sizes, config.stride);
+        let windows = Windows::new(&sizes, config.stride)?;
         Ok(Self { config: config.clone(), model, start, views, windows, data: Arc::new(data) })
     }
 
@@ -165,7 +165,7 @@ impl<B: Backend> Task<B> for Segmentation<B> {
     /// Layer-wise decay; pyramid and heads are above all layers.
     fn lr_scale(&self, parameter: &str) -> f64 {
         let depth = self.model.config.encoder.depth;
-        layer_scale(self.config.layer_decay, depth, layer_id(parameter, depth))
+        layer_scale(self.config.downstream.layer_decay, depth, layer_id(parameter, depth))
     }
 
     fn extra(&self, _: &B, _: &Params<B>) -> StatisticsSeen<B> {
@@ -320,7 +320,7 @@ impl<B: Backend> Task<B> for Segmentation<B> {
         let name = |pair: &Pair| trained.data.all().name(pair.index);
         let examples = segment_examples(bk, of, &self.windows, &self.views, trained.data, name);
         let examples = (examples, self.model.config.classes.as_slice());
-        Ok(SegmentSummary::new(trained, &self.config.model, figures, examples))
+        Ok(SegmentSummary::new(trained, &self.config.downstream.model, figures, examples))
     }
 
     fn page(&self, summary: &SegmentSummary) -> Page {
@@ -329,6 +329,9 @@ impl<B: Backend> Task<B> for Segmentation<B> {
 
     fn model(&self) -> (ModelConfig, Option<Normalise>) {
         let sizes = self.model.config.clone();
-        (ModelConfig::Segmenter(sizes), Some(self.start.normalise(self.config.normalise)))
+        (
+            ModelConfig::Segmenter(sizes),
+            Some(self.start.normalise(self.config.downstream.normalise)),
+        )
     }
 }

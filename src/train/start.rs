@@ -1,6 +1,6 @@
 //! What a run starts from that trains a pretrained model on: sizes, weights, and how images are normalised.
 
-use crate::config::{FinetuneRun, Preset, ViewNormalise};
+use crate::config::{Downstream, Preset, ViewNormalise};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::layers::position::TableResize;
@@ -18,12 +18,13 @@ pub(super) struct StartModel {
 }
 
 impl StartModel {
-    /// Reads `model`, and the sizes of its encoder; from scratch, those of `like` or of the preset. The encoder has a
-    /// table of relative positions in each block, where it has any: so the original fine-tunes, whatever was
-    /// pretrained.
-    pub(super) fn read(model: &str, like: &str, preset: Preset) -> Result<(Self, EncoderConfig)> {
+    /// Reads the model, and the sizes of its encoder at the run's size; from scratch, those of `like` or of the preset.
+    /// The encoder has a table of relative positions in each block, where it has any: so the original fine-tunes,
+    /// whatever was pretrained.
+    pub(super) fn read(config: &Downstream, preset: Preset) -> Result<(Self, EncoderConfig)> {
+        let Downstream { model, like, .. } = config;
         let open = |path: &str| load_model(Path::new(path));
-        let (model, encoder, like) = if model != FinetuneRun::SCRATCH {
+        let (model, encoder, like) = if model != Downstream::SCRATCH {
             let model = open(model)?;
             let encoder = encoder_of(&model)?.clone();
             (Some(model), encoder, None)
@@ -34,8 +35,13 @@ impl StartModel {
             (None, encoder_of(&model)?.clone(), model.normalise)
         };
         let relative = encoder.shared_rel_pos_bias || encoder.rel_pos_bias;
-        let encoder =
-            EncoderConfig { shared_rel_pos_bias: false, rel_pos_bias: relative, ..encoder };
+        let encoder = EncoderConfig {
+            image: config.image_size.map_or(encoder.image, |size| (size.0, size.1)),
+            drop_path: config.drop_path,
+            shared_rel_pos_bias: false,
+            rel_pos_bias: relative,
+            ..encoder
+        };
         let checksum = model.as_ref().map(|model| model.tensors.checksum()).transpose()?;
         Ok((Self { model, checksum, like }, encoder))
     }
@@ -63,6 +69,13 @@ impl StartModel {
         plan.apply(random, |name| model.tensors.f32s(name).map(|(_, values)| values))
     }
 }
+
+/// What a model whose head is another has no place for, and why.
+pub(super) const OTHER_HEADS: [(&str, &str); 3] = [
+    ("mask_token", "nothing is masked"),
+    ("lm_head.", "the head over visual tokens"),
+    ("pixel_head.", "the head over pixels"),
+];
 
 /// The encoder's sizes in a file of any kind that has one.
 pub(super) fn encoder_of(model: &Model) -> Result<&EncoderConfig> {

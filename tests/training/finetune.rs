@@ -32,7 +32,7 @@ fn encoder(out: &Path) {
 
 fn config(model: &Path, images: &str) -> FinetuneRun {
     let mut config = FinetuneRun::preset(Preset::Tiny);
-    config.model = model.to_str().unwrap().to_owned();
+    config.downstream.model = model.to_str().unwrap().to_owned();
     (config.common.batch, config.common.lr) = (8, 1e-2);
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps) = (images.to_owned(), "none".into(), 3);
@@ -109,7 +109,7 @@ fn learning_rates_fall_from_layer_to_layer() {
     let folder = TempDir::new().unwrap();
     encoder(folder.path());
     let mut config = config(folder.path(), "synthetic:32");
-    config.layer_decay = 0.75;
+    config.downstream.layer_decay = 0.75;
     let task = Finetuning::new(&Bk::new(), &config).unwrap();
     for (name, power) in [
         ("head.weight", 0),
@@ -159,7 +159,7 @@ fn a_rectangle_is_learnt_from_an_encoder_of_squares() {
     let folder = TempDir::new().unwrap();
     encoder(folder.path());
     let mut config = config(folder.path(), "synthetic:32");
-    config.image_size = Some((9, 15).into());
+    config.downstream.image_size = Some((9, 15).into());
     let out = folder.path().join("run");
     run(&config, &out);
     let table = tensors(&out)["blocks.1.attn.relative_position_bias_table"].len();
@@ -186,7 +186,7 @@ fn what_cannot_be_fine_tuned_is_said() {
     let none = text(&config(folder.path(), &source("none")));
     assert!(none.contains("at least two classes"), "{none}");
     let mut odd = config(folder.path(), "synthetic:32");
-    odd.image_size = Some((10, 12).into());
+    odd.downstream.image_size = Some((10, 12).into());
     assert!(text(&odd).contains("image_size 10x12 is not divisible by patch_size 3"));
 }
 

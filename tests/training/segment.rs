@@ -49,7 +49,7 @@ fn one_window_is_the_whole_image_and_several_are_averaged() {
     let (model, w) = random(&bk);
     let (sizes, views) = (&model.config, views(&model.config));
     let classes = sizes.classes.len();
-    let plan = Windows::new(sizes, 2);
+    let plan = Windows::new(sizes, 2).unwrap();
     let whole = |pixels: &[f32], (h, w_): (usize, usize)| -> Vec<f64> {
         let images = Tensor::from_f32(&bk, pixels.to_vec(), &[1, h, w_, 3]);
         let logits = model.logits(Ctx::new(&bk, &w), &images);
@@ -96,7 +96,7 @@ fn an_image_smaller_than_a_window_is_filled_up_and_a_mirrored_one_is_mirrored_ba
     let bk = Bk::new();
     let (model, w) = random(&bk);
     let (sizes, views) = (&model.config, views(&model.config));
-    let mut plan = Windows::new(sizes, 0);
+    let mut plan = Windows::new(sizes, 0).unwrap();
     let image = picture(2, 4);
     let found = segment_image(&bk, (&model, &w), &plan, &views, &image);
     assert_eq!((found.height, found.width), (2, 4));
@@ -136,8 +136,8 @@ fn figures_are_those_of_a_count_by_hand_to_the_last_pixel() {
     let (data, out) = (folder.path().join("ade"), folder.path().join("run"));
     ade(&data, 12);
     let mut config = SegmentRun::preset(beit::config::Preset::Tiny);
-    config.model = "scratch".to_owned();
-    config.image_size = Some(beit::config::ImageSize(8, 8));
+    config.downstream.model = "scratch".to_owned();
+    config.downstream.image_size = Some(beit::config::ImageSize(8, 8));
     (config.channels, config.auxiliary, config.short_side) = (8, 4, 12);
     config.common.batch = 4;
     let recipe = &mut config.recipe;

@@ -46,12 +46,20 @@ pub struct Windows {
 
 impl Windows {
     /// Windows as large as the model's images, `stride` apart (0: two thirds of a window), on images scaled as it
-    /// says.
-    pub fn new(sizes: &SegmenterConfig, stride: usize) -> Self {
+    /// says. Refuses a stride that leaves gaps.
+    pub fn new(sizes: &SegmenterConfig, stride: usize) -> Result<Self> {
         let (crop, (short, long)) = (sizes.encoder.image, sizes.scale);
-        let step = |side: usize| if stride == 0 { (2 * side / 3).max(1) } else { stride.min(side) };
+        if stride > crop.0.min(crop.1) {
+            return Err(Error::config(format!(
+                "stride {stride} leaves gaps between windows of {}x{}; give at most {}",
+                crop.0,
+                crop.1,
+                crop.0.min(crop.1)
+            )));
+        }
+        let step = |side: usize| if stride == 0 { (2 * side / 3).max(1) } else { stride };
         let stride = (step(crop.0), step(crop.1));
-        Self { crop, stride, short, long, ratios: vec![1.0], flip: false }
+        Ok(Self { crop, stride, short, long, ratios: vec![1.0], flip: false })
     }
 
     /// Size at which an image is looked at: a shorter side never below the window's where there are several scales.

@@ -30,7 +30,7 @@ pub struct OpenedSegmenter<B: Backend> {
 }
 
 impl<B: Backend> OpenedSegmenter<B> {
-    /// The segmenter of a file, with windows `stride` apart (0: two thirds of a window).
+    /// The segmenter of a file, with windows `stride` apart ([`Windows::new`]).
     pub fn of(bk: &B, file: &Model, stride: usize) -> Result<Self> {
         let sizes = file.sizes::<SegmenterConfig>()?;
         let model = Segmenter::new(bk, sizes);
@@ -38,7 +38,7 @@ impl<B: Backend> OpenedSegmenter<B> {
         let (mean, std) = file.normalise.unwrap_or(Normalise::Half).moments();
         let (height, width) = sizes.encoder.image;
         let views = SegmentViewConfig { mean, std, ..SegmentViewConfig::original(height, width) };
-        let windows = Windows::new(sizes, stride);
+        let windows = Windows::new(sizes, stride)?;
         Ok(Self { model, w, views, windows })
     }
 

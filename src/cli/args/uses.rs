@@ -140,6 +140,11 @@ pub struct WindowArgs {
 }
 
 impl WindowArgs {
+    /// As a page says them.
+    pub fn in_words(&self) -> String {
+        format!("stride = {}\nratios = {:?}\nflip = {}\n", self.stride, self.ratios, self.flip)
+    }
+
     /// Whether none was given.
     pub fn is_default(&self) -> bool {
         self.stride == 0 && self.ratios == [1.0] && !self.flip

@@ -4,11 +4,11 @@ use crate::config::SegmentRun;
 use crate::data::pixels::Normalise;
 use crate::data::segment_view::SegmentViewConfig;
 use crate::error::Result;
-use crate::models::config::{EncoderConfig, SegmentClass, SegmenterConfig};
+use crate::models::config::{SegmentClass, SegmenterConfig};
 use crate::models::kind::ModelConfig;
 use crate::models::segmenter::Segmenter;
 use crate::ops::Backend;
-use crate::train::start::{StartModel, regrid};
+use crate::train::start::{OTHER_HEADS, StartModel, regrid};
 use crate::weights::{Allow, LoadPlan, Model, ORIGINAL};
 
 /// What the settings start from, and the sizes of a segmenter of `classes` that starts from it.
@@ -16,9 +16,7 @@ pub(super) fn starting(
     config: &SegmentRun,
     classes: &[SegmentClass],
 ) -> Result<(StartModel, SegmenterConfig)> {
-    let (start, encoder) = StartModel::read(&config.model, &config.like, config.common.preset)?;
-    let image = config.image_size.map_or(encoder.image, |size| (size.0, size.1));
-    let encoder = EncoderConfig { image, drop_path: config.drop_path, ..encoder };
+    let (start, encoder) = StartModel::read(&config.downstream, config.common.preset)?;
     let original = SegmenterConfig::original(encoder, classes.to_vec());
     let sizes = SegmenterConfig {
         taps: config.taps()?.unwrap_or(original.taps),
@@ -66,15 +64,13 @@ pub(super) fn plan<B: Backend>(model: &Model, to: &Segmenter<B>) -> Result<LoadP
         ("decode_head.conv_seg.", "for other classes"),
         ("auxiliary_head.conv_seg.", "for other classes"),
     ];
-    let spare = [
-        ("mask_token", "nothing is masked"),
-        ("lm_head.", "the head over visual tokens"),
-        ("pixel_head.", "the head over pixels"),
+    let mut spare = OTHER_HEADS.to_vec();
+    spare.extend([
         ("head.", "the head over classes of images"),
         ("norm.", "the norm under another head"),
         ("fc_norm.", "the norm under another head"),
         ("auxiliary_head.", "there is no second head"),
-    ];
+    ]);
     let allow = Allow {
         expand: true,
         resize: regrid(model, &sizes.encoder)?,

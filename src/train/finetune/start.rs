@@ -1,17 +1,39 @@
-//! What becomes of a model and of images in a fine-tuning run.
+//! What a fine-tuning run starts from, and how images are shown in it.
 
 use crate::config::FinetuneRun;
 use crate::data::class_view::{ClassViewConfig, Recolour};
 use crate::data::erasing::Erasing;
 use crate::data::geometry::RandomCrop;
 use crate::data::pixels::Normalise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::classifier::Classifier;
-use crate::models::config::Pooling;
+use crate::models::config::{ClassifierConfig, Pooling};
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
-use crate::train::start::regrid;
+use crate::train::start::{OTHER_HEADS, StartModel, regrid};
 use crate::weights::{Allow, LoadPlan, Model, ORIGINAL};
+
+/// What the settings start from, and the sizes of a classifier of `classes` that starts from it.
+pub(super) fn starting(
+    config: &FinetuneRun,
+    classes: &[String],
+) -> Result<(StartModel, ClassifierConfig)> {
+    if classes.len() < 2 {
+        return Err(Error::config(format!(
+            "{}: a classifier needs at least two classes (a folder of images for each)",
+            config.recipe.data
+        )));
+    }
+    let (start, encoder) = StartModel::read(&config.downstream, config.common.preset)?;
+    let sizes = ClassifierConfig {
+        encoder,
+        pooling: config.pooling,
+        head_scale: config.head_scale,
+        classes: classes.to_vec(),
+    };
+    sizes.validate()?;
+    Ok((start, sizes))
+}
 
 /// How images are shown to a model of this size.
 pub(super) fn views(
@@ -53,20 +75,18 @@ pub(super) fn plan<B: Backend>(model: &Model, to: &Classifier<B>) -> Result<Load
     };
     let same = from.is_some_and(|own| own.classes == sizes.classes && own.pooling == sizes.pooling);
     let head = [("head.", "for other classes or another pooling")];
-    let mut spare = vec![
-        ("mask_token", "nothing is masked"),
-        ("lm_head.", "the head over visual tokens"),
-        ("pixel_head.", "the head over pixels"),
+    let mut spare = OTHER_HEADS.to_vec();
+    spare.extend([
         ("head.", "for other classes or another pooling"),
         ("fpn1.", "the pyramid of a segmenter"),
         ("fpn2.", "the pyramid of a segmenter"),
         ("decode_head.", "the head over classes of pixels"),
         ("auxiliary_head.", "the second head over classes of pixels"),
-    ];
-    spare.push(match sizes.pooling {
-        Pooling::Mean => ("norm.", "the norm under another head"),
-        Pooling::Class => ("fc_norm.", "the norm under another pooling"),
-    });
+        match sizes.pooling {
+            Pooling::Mean => ("norm.", "the norm under another head"),
+            Pooling::Class => ("fc_norm.", "the norm under another pooling"),
+        },
+    ]);
     let allow = Allow {
         expand: true,
         resize: regrid(model, &sizes.encoder)?,
