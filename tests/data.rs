@@ -50,8 +50,8 @@ fn thousand(folder: &Path, bad: usize) {
     let mut hostile = good.clone();
     hostile[16..24].fill(0x7F);
     let mut jpeg = Vec::new();
-    codecs::jpeg::JpegEncoder::new(&mut jpeg)
-        .write_image(&scene(1).pixels, 12, 12, ExtendedColorType::Rgb8)
+    jpeg_encoder::Encoder::new(&mut jpeg, 75)
+        .encode(&scene(1).pixels, 12, 12, jpeg_encoder::ColorType::Rgb)
         .unwrap();
     let mut garbled = good.clone();
     let middle = garbled.len() / 2;

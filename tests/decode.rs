@@ -87,13 +87,14 @@ fn stray_bytes_between_segments_are_passed_over() {
     assert_eq!(stray.unwrap(), plain.unwrap());
 }
 
-/// A JPEG of noise, written by the `image` crate.
-fn jpeg(width: u32, height: u32) -> Vec<u8> {
-    let pixels: Vec<u8> =
-        (0..width * height * 3).map(|i| (i.wrapping_mul(i) % 251) as u8).collect();
+/// A JPEG of noise.
+fn jpeg(width: u16, height: u16) -> Vec<u8> {
+    let pixels: Vec<u8> = (0..u32::from(width) * u32::from(height) * 3)
+        .map(|i| (i.wrapping_mul(i) % 251) as u8)
+        .collect();
     let mut out = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new(&mut out)
-        .encode(&pixels, width, height, image::ExtendedColorType::Rgb8)
+    jpeg_encoder::Encoder::new(&mut out, 75)
+        .encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)
         .unwrap();
     out
 }

@@ -4,7 +4,6 @@ use super::{open, png, scene};
 use beit::data::survey::Survey;
 use beit::data::synthetic::Scenes;
 use beit::data::{Image, Source, Split};
-use image::ImageEncoder;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -17,8 +16,8 @@ fn a_survey_counts_everything_once() {
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
     let large = Scenes { count: 9, side: 70, split: Split::Train, seed: 0 }.draw(0);
     let mut jpeg = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new(&mut jpeg)
-        .write_image(&large.pixels, 70, 70, image::ExtendedColorType::Rgb8)
+    jpeg_encoder::Encoder::new(&mut jpeg, 75)
+        .encode(&large.pixels, 70, 70, jpeg_encoder::ColorType::Rgb)
         .unwrap();
     write("cat/0.png", &png(&scene(0)));
     write("cat/1.png", &png(&scene(1)));

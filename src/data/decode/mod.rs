@@ -111,13 +111,9 @@ mod tests {
 
     fn jpeg(image: &Image) -> Vec<u8> {
         let mut out = Vec::new();
-        codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95)
-            .write_image(
-                &image.pixels,
-                image.width as u32,
-                image.height as u32,
-                ExtendedColorType::Rgb8,
-            )
+        let (width, height) = (image.width as u16, image.height as u16);
+        jpeg_encoder::Encoder::new(&mut out, 95)
+            .encode(&image.pixels, width, height, jpeg_encoder::ColorType::Rgb)
             .unwrap();
         out
     }
