@@ -25,3 +25,14 @@ DEV master gumbel(unsigned word) {
   const double u = ((double)word + 0.5) * (1.0 / 4294967296.0);
   return (master)(-log(-log(u)));
 }
+
+// Element i of the stream in standard normal numbers, in f64 as on the CPU: elements 2j and 2j + 1 are
+// the two coordinates that Box and Muller make of words 2j and 2j + 1.
+DEV master normal(Index i, unsigned purpose, unsigned a, unsigned b, unsigned key0, unsigned key1) {
+  const Index even = i - i % 2;
+  const unsigned first = philox_word(even, purpose, a, b, key0, key1);
+  const unsigned second = philox_word(even + 1, purpose, a, b, key0, key1);
+  const double u = ((double)first + 0.5) * (1.0 / 4294967296.0);
+  const double angle = ((double)second + 0.5) * (6.283185307179586477 / 4294967296.0);
+  return (master)(sqrt(-2 * log(u)) * (i % 2 == 0 ? cos(angle) : sin(angle)));
+}

@@ -140,6 +140,18 @@ pub trait Real:
     }
 }
 
+/// `x` within bounds, and whether it was inside them; what is not a number stays.
+pub fn clamped<T: Real>(x: T, (low, high): (f64, f64)) -> (T, bool) {
+    let (low, high) = (T::from_f64(low), T::from_f64(high));
+    if x < low {
+        (low, false)
+    } else if x > high {
+        (high, false)
+    } else {
+        (x, true)
+    }
+}
+
 impl Element for f64 {}
 impl Float for f64 {
     #[inline(always)]

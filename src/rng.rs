@@ -44,6 +44,8 @@ pub enum Purpose {
     Replace = 13,
     /// Dropped channels of one step.
     Dropout = 14,
+    /// Normal noise of one step.
+    Gaussian = 15,
 }
 
 /// One block of four random words: ten rounds of Philox 4x32 applied to `counter` under `key`.

@@ -27,14 +27,14 @@ use crate::simd_fn;
 use crate::storage::Storage;
 use crate::tensor::{Ids, Master, Tensor};
 
-/// Where the Gumbel noise comes from.
+/// Where the noise of a sample comes from: Gumbel's here, normal numbers in [`super::gaussian`].
 pub enum Noise<'a, B: Storage> {
     /// No noise: evaluation.
     None,
     /// `[..,K]`, for fixtures and difference quotients.
     Given(&'a Master<B>),
     /// Element i is word i mod 4 of block ⌊i/4⌋ of the Philox stream (seed, step), the same on every
-    /// device. `Deviation:` a uniform float from [0, 1) can give infinities and, through them, NaN; here
+    /// device; of normal numbers two are made of two words. `Deviation:` a uniform float from [0, 1) can give infinities and, through them, NaN; here
     /// u = (r + ½)/2³², so that g is finite for every word r.
     Philox {
         /// Seed of the run.
@@ -75,7 +75,7 @@ pub fn gumbel(word: u32) -> f64 {
 
 /// Rows of `k` numbers that one task draws noise for: a multiple of 4, so that it starts at a whole block of
 /// random words.
-fn rows_of_noise(k: usize) -> usize {
+pub(super) fn rows_of_noise(k: usize) -> usize {
     rows_per_task(k).next_multiple_of(4)
 }
 

@@ -23,7 +23,7 @@ use crate::cpu::pieces::{Cut, Pieces};
 use crate::cpu::scalar::Scalar;
 use crate::ops::Backend;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Large, Threshold, Visitor};
-use crate::real::{Float, Real};
+use crate::real::{Float, Real, clamped};
 use crate::storage::Storage;
 use crate::tensor::Master;
 
@@ -51,18 +51,6 @@ fn check<B: Storage>(op: &str, x: &Master<B>, out: &Master<B>) {
     out.expect_shape(op, "out", &want);
 }
 
-/// ln b, clamped, and whether it was inside the bounds.
-fn clamped<T: Real>(s: T) -> (T, bool) {
-    let (lo, hi) = (T::from_f64(LN_B.0), T::from_f64(LN_B.1));
-    if s < lo {
-        (lo, false)
-    } else if s > hi {
-        (hi, false)
-    } else {
-        (s, true)
-    }
-}
-
 /// Pixels that one task takes.
 const PIECE: usize = 4096;
 
@@ -79,7 +67,7 @@ impl<T: Scalar> LogitLaplaceOp for Cpu<T> {
             for p in b * pixels..(b + 1) * pixels {
                 for c in 0..3 {
                     let (x, mu) = (x[3 * p + c], out[6 * p + c]);
-                    let (s, _) = clamped(out[6 * p + 3 + c]);
+                    let (s, _) = clamped(out[6 * p + 3 + c], LN_B);
                     let (ln_x, ln_rest) = (x.ln(), (T::Master::ONE - x).ln());
                     let delta = ln_x - ln_rest - mu;
                     *sum += ln_2 + s + ln_x + ln_rest + delta.abs() * (-s).exp();
@@ -109,7 +97,7 @@ impl<T: Scalar> LogitLaplaceOp for Cpu<T> {
             let grads = dout.chunks_exact_mut(6).zip(dx.chunks_exact_mut(3));
             for ((x, out), (dout, dx)) in inputs.zip(grads) {
                 for c in 0..3 {
-                    let (s, inside) = clamped(out[3 + c]);
+                    let (s, inside) = clamped(out[3 + c], LN_B);
                     let (x, inverse_b) = (x[c], (-s).exp());
                     let rest = T::Master::ONE - x;
                     let delta = x.ln() - rest.ln() - out[c];

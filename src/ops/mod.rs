@@ -51,6 +51,7 @@ ops! {
     cross_entropy: CrossEntropyOp,
     dropout2d: Dropout2dOp,
     gather_rows: GatherRowsOp,
+    gaussian: GaussianOp,
     gelu: GeluOp,
     global_norm: GlobalNormOp,
     gumbel_softmax: GumbelSoftmaxOp,

@@ -19,6 +19,7 @@ use beit::error::DeviceFault;
 use beit::ops::Backend;
 use beit::ops::adamw::{AdamW, AdamWOp, Moments, Segment, Update};
 use beit::ops::gather_rows::GatherRowsOp;
+use beit::ops::gaussian::normals;
 use beit::ops::global_norm::GlobalNormOp;
 use beit::ops::gumbel_softmax::gumbel;
 use beit::ops::linear::{Linear, LinearOp};
@@ -71,11 +72,30 @@ fn ten_steps<T: Precision>(judge: &StepLosses, limit: f64) -> Result<(), Failed>
 /// same: another word would be another number altogether.
 fn gumbel_noise() -> Result<(), Failed> {
     let bk = Cuda::<f32>::on(&device(Order::Forward)?).map_err(text)?;
-    let (seed, step, n) = (7 << 32 | 5, 3 << 32 | 1, 4099);
-    let noise = bk.gumbel_noise(&[n], seed, step).to_vec(&bk);
-    let stream = Philox::new(seed, Purpose::Gumbel, step as u32, (step >> 32) as u32);
-    for (i, got) in noise.into_iter().enumerate() {
-        let want = gumbel(stream.block_at(i as u32 / 4)[i % 4]) as f32;
+    let drawn = bk.gumbel_noise(&[NOISE], SEED, STEP).to_vec(&bk);
+    is_noise(drawn, Purpose::Gumbel, |words, i| gumbel(words[i]))
+}
+
+/// So are the normal numbers.
+fn gaussian_noise() -> Result<(), Failed> {
+    let bk = Cuda::<f32>::on(&device(Order::Forward)?).map_err(text)?;
+    let drawn = bk.gaussian_noise(&[NOISE], SEED, STEP).to_vec(&bk);
+    is_noise(drawn, Purpose::Gaussian, |words, i| normals(words[i & 2], words[i & 2 | 1])[i & 1])
+}
+
+const NOISE: usize = 4099;
+const SEED: u64 = 7 << 32 | 5;
+const STEP: u64 = 3 << 32 | 1;
+
+/// Whether element i of what was drawn is `of` block i / 4 and i mod 4.
+fn is_noise(
+    drawn: Vec<f32>,
+    purpose: Purpose,
+    of: fn([u32; 4], usize) -> f64,
+) -> Result<(), Failed> {
+    let stream = Philox::new(SEED, purpose, STEP as u32, (STEP >> 32) as u32);
+    for (i, got) in drawn.into_iter().enumerate() {
+        let want = of(stream.block_at(i as u32 / 4), i % 4) as f32;
         if !(want.next_down()..=want.next_up()).contains(&got) {
             return Err(format!("element {i}: {got:e} on CUDA, {want:e} on the CPU").into());
         }
@@ -289,6 +309,7 @@ fn main() {
     trials.push(Trial::test("cuda_ten_steps_f32", move || ten_steps::<f32>(&cpu_f32, 1e-5)));
     trials.push(Trial::test("cuda_ten_steps_bf16", move || ten_steps::<half::bf16>(&c, 2e-2)));
     trials.push(Trial::test("cuda_gumbel_noise", gumbel_noise));
+    trials.push(Trial::test("cuda_gaussian_noise", gaussian_noise));
     trials.push(Trial::test("cuda_repeats", repeats));
     trials.push(Trial::test("cuda_attention_1601_tokens", longest_attention));
     trials.push(Trial::test("cuda_remembered_products", remembered_products));
