@@ -45,7 +45,7 @@ fn encoder_of(config: &ModelConfig) -> &EncoderConfig {
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
-        ModelConfig::Dvae(_) => unreachable!("no encoder"),
+        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => unreachable!("no encoder"),
     }
 }
 

@@ -41,7 +41,8 @@ mod segmentation;
 mod segmenter;
 #[path = "reference/segops.rs"]
 mod segops;
-
+#[path = "reference/vae.rs"]
+mod vae;
 #[path = "reference/weights.rs"]
 mod weights;
 
@@ -55,6 +56,7 @@ fn main() {
         calibration::trials,
         classifier::trials,
         dvae::trials,
+        vae::trials,
         optim::trials,
         relpos::trials,
         augment::trials,

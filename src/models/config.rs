@@ -1,4 +1,4 @@
-//! Sizes of the two models: plain structs with named constructors.
+//! Sizes of the models: plain structs with named constructors.
 //!
 //! No size is a constant of a module; every model is built from one of these, every test from
 //! `test()`, whose sides and grid are uneven on purpose so that a swap of height and width shows.
@@ -7,11 +7,15 @@ mod beit;
 mod classifier;
 mod dvae;
 mod segmenter;
+mod trunk;
+mod vae;
 
 pub use beit::{BeitConfig, PatchHead, PixelValues, forward_flops};
 pub use classifier::{ClassifierConfig, Pooling};
 pub use dvae::DvaeConfig;
 pub use segmenter::{SegmentClass, SegmenterConfig};
+pub use trunk::TrunkConfig;
+pub use vae::VaeConfig;
 
 use crate::error::{Error, Result};
 use crate::layers::block::BlockConfig;

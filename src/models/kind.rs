@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
 use crate::models::classifier::Classifier;
 use crate::models::config::{
-    BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues, SegmenterConfig,
+    BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues, SegmenterConfig, VaeConfig,
 };
 use crate::models::dvae::Dvae;
 use crate::models::segmenter::Segmenter;
+use crate::models::vae::Vae;
 use crate::ops::Backend;
 use crate::params::Layout;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub enum ModelConfig {
     Dvae(DvaeConfig),
     /// An encoder with a head over classes of pixels.
     Segmenter(SegmenterConfig),
+    /// The Gaussian VAE beside the tokenizer.
+    Vae(VaeConfig),
 }
 
 /// The sizes of one kind of model, and what follows from them.
@@ -57,6 +60,7 @@ macro_rules! each {
             ModelConfig::Classifier($sizes) => $result,
             ModelConfig::Dvae($sizes) => $result,
             ModelConfig::Segmenter($sizes) => $result,
+            ModelConfig::Vae($sizes) => $result,
         }
     };
 }
@@ -67,7 +71,13 @@ impl ModelConfig {
         fn noun<M: ModelKind>(_: &M) -> &'static str {
             M::NOUN
         }
-        let other = || format!("is {}, want {}", each!(self, sizes => noun(sizes)), M::NOUN);
+        let hint = match self {
+            Self::Vae(_) if M::NOUN == DvaeConfig::NOUN => {
+                ": it has no tokens; beit train-tokenizer without --kind vae makes a tokenizer"
+            }
+            _ => "",
+        };
+        let other = || format!("is {}, want {}{hint}", each!(self, sizes => noun(sizes)), M::NOUN);
         M::of(self).ok_or_else(other)
     }
 
@@ -84,6 +94,7 @@ impl ModelConfig {
             Self::Classifier(ClassifierConfig::test()),
             Self::Dvae(DvaeConfig::test()),
             Self::Segmenter(SegmenterConfig::test()),
+            Self::Vae(VaeConfig::test()),
         ]
         .map(one);
         let of_kind = all.into_iter().filter(|fields| fields["kind"] == kind);
@@ -215,6 +226,36 @@ impl ModelKind for SegmenterConfig {
     }
 }
 
+impl ModelKind for VaeConfig {
+    const NOUN: &'static str = "a Gaussian VAE";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Vae(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, _: &B) -> Layout {
+        Vae::new(self).networks.layout
+    }
+
+    fn describe(&self) -> String {
+        let ((gh, gw), (h, w)) = (self.trunk.grid(), self.trunk.image);
+        format!(
+            "Gaussian VAE, {} parameters\n  \
+             image {h}x{w}, factor {}, grid {gh}x{gw}\n  \
+             width {}, groups {}, latent channels {}",
+            self.parameters(),
+            self.trunk.factor(),
+            self.trunk.width,
+            self.trunk.groups,
+            self.latent_channels
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +277,7 @@ mod tests {
             ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
             ("segmenter", ModelConfig::Segmenter(SegmenterConfig::test())),
+            ("vae", ModelConfig::Vae(VaeConfig::test())),
         ] {
             let layout = config.layout(&Cpu::<f32>::new());
             assert_eq!(config.promised().unwrap(), parameter_count(&layout) as u64);
@@ -246,5 +288,11 @@ mod tests {
         let dvae = ModelConfig::Dvae(DvaeConfig::test());
         assert_eq!(dvae.sizes::<DvaeConfig>().unwrap(), &DvaeConfig::test());
         assert_eq!(dvae.sizes::<BeitConfig>().unwrap_err(), "is a tokenizer, want an encoder");
+        let vae = ModelConfig::Vae(VaeConfig::test());
+        assert_eq!(
+            vae.sizes::<DvaeConfig>().unwrap_err(),
+            "is a Gaussian VAE, want a tokenizer: it has no tokens; beit train-tokenizer without --kind vae makes a \
+             tokenizer"
+        );
     }
 }

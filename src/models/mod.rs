@@ -1,5 +1,6 @@
 //! The models, each readable in one sitting.
 
+pub mod autoencoder;
 pub mod beit;
 pub mod classifier;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod dvae;
 pub mod encoder;
 pub mod kind;
 pub mod segmenter;
+pub mod vae;
 
 use crate::ops::case::Visitor;
 
@@ -17,4 +19,5 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     dvae::cases(v);
     encoder::cases(v);
     segmenter::cases(v);
+    vae::cases(v);
 }

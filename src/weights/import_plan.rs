@@ -108,7 +108,7 @@ fn spare(
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
-        ModelConfig::Dvae(_) => return Err(unexplained(stored)),
+        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return Err(unexplained(stored)),
     };
     if name.ends_with("relative_position_index") {
         return is_index(encoder, file, stored)

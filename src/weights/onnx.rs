@@ -57,6 +57,7 @@ fn graph_of(config: &ModelConfig) -> Result<Graph> {
         ModelConfig::Classifier(sizes) => Ok(encoder::classifier(sizes)),
         ModelConfig::Dvae(sizes) => Ok(tokenizer::tokens(sizes)),
         ModelConfig::Segmenter(_) => Err(Error::config("segmenters have no ONNX form here")),
+        ModelConfig::Vae(_) => Err(Error::config("a Gaussian VAE has no ONNX form here")),
     }
 }
 
@@ -74,6 +75,7 @@ fn metadata(config: &ModelConfig, normalise: Option<Normalise>) -> Vec<(&'static
             ("classifier", entries)
         }
         ModelConfig::Segmenter(sizes) => ("segmenter", encoder(&sizes.encoder)),
+        ModelConfig::Vae(_) => ("vae", Vec::new()),
         ModelConfig::Dvae(sizes) => {
             let ((h, w), factor) = (sizes.image, sizes.factor());
             let image = ("image_size", list(&[h, w]));

@@ -120,7 +120,9 @@ where
             let logits = net.logits(Ctx::new(&bk, &weights), &batch);
             ((vec![b, np, net.config.outputs()], logits.to_f64(&bk)), None)
         }
-        ModelConfig::Segmenter(_) => unreachable!("none is among the models"),
+        ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            unreachable!("none is among the models")
+        }
         ModelConfig::Dvae(_) => {
             let net = Dvae::new(model.sizes::<DvaeConfig>().unwrap());
             let weights = load_weights(&bk, model, &net.layout).unwrap();

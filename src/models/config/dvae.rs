@@ -1,7 +1,7 @@
 //! Sizes of the tokenizer.
 
-use super::{affordable, conv, divides, within, within_image};
-use crate::error::{Error, Result};
+use super::{TrunkConfig, within};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
 /// Sizes of the discrete VAE, encoder and decoder (`dall_e/encoder.py`, `dall_e/decoder.py`).
@@ -64,14 +64,25 @@ impl DvaeConfig {
         Self { width: 4, init_width: 3, groups: 3, blocks_per_group: 1, vocab: 11, image: (8, 12) }
     }
 
+    /// The sizes of its networks.
+    pub fn trunk(&self) -> TrunkConfig {
+        TrunkConfig {
+            width: self.width,
+            init_width: self.init_width,
+            groups: self.groups,
+            blocks_per_group: self.blocks_per_group,
+            image: self.image,
+        }
+    }
+
     /// Side of the square of pixels that one token stands for: 2 per pool.
     pub fn factor(&self) -> usize {
-        1 << (self.groups - 1)
+        self.trunk().factor()
     }
 
     /// Rows and columns of the token grid.
     pub fn grid(&self) -> (usize, usize) {
-        (self.image.0 / self.factor(), self.image.1 / self.factor())
+        self.trunk().grid()
     }
 
     /// Tokens per image.
@@ -81,59 +92,18 @@ impl DvaeConfig {
 
     /// Constant gain of every residual path, `1 / (groups * blocks)^2` (arXiv 2102.12092, A.1).
     pub fn gain(&self) -> f64 {
-        let layers = (self.groups * self.blocks_per_group) as f64;
-        1.0 / (layers * layers)
+        self.trunk().gain()
     }
 
     /// Parameters of encoder and decoder together.
     pub fn parameters(&self) -> u64 {
-        self.encoder_parameters() + self.decoder_parameters()
-    }
-
-    /// Parameters of the encoder.
-    pub fn encoder_parameters(&self) -> u64 {
-        let widths: Vec<usize> = (0..self.groups).map(|g| self.width << g).collect();
-        let last = widths[self.groups - 1];
-        let middle = self.group_parameters(self.width, &widths, 3, 1);
-        conv(3, self.width, 7) + middle + conv(last, self.vocab, 1)
-    }
-
-    /// Parameters of the decoder.
-    pub fn decoder_parameters(&self) -> u64 {
-        let widths: Vec<usize> = (0..self.groups).rev().map(|g| self.width << g).collect();
-        let middle = self.group_parameters(self.init_width, &widths, 1, 3);
-        conv(self.vocab, self.init_width, 1) + middle + conv(self.width, 6, 1)
-    }
-
-    fn group_parameters(&self, input: usize, widths: &[usize], first: usize, last: usize) -> u64 {
-        let (mut total, mut input) = (0, input);
-        for &out in widths {
-            for _ in 0..self.blocks_per_group {
-                let inner = out / 4;
-                let identity = if input == out { 0 } else { conv(input, out, 1) };
-                let ends = conv(input, inner, first) + conv(inner, out, last);
-                total += identity + ends + 2 * conv(inner, inner, 3);
-                input = out;
-            }
-        }
-        total
+        let trunk = self.trunk();
+        trunk.encoder_parameters(self.vocab) + trunk.decoder_parameters(self.vocab)
     }
 
     /// Refuses sizes that no model can be built from.
     pub fn validate(&self) -> Result<()> {
-        within("width", self.width, 4, 1 << 14)?;
-        within("init_width", self.init_width, 1, 1 << 14)?;
-        within("groups", self.groups, 1, 6)?;
-        within("blocks", self.blocks_per_group, 1, 64)?;
         within("vocab", self.vocab, 2, 1 << 20)?;
-        within_image(self.image)?;
-        if !self.width.is_multiple_of(4) {
-            return Err(Error::config(format!(
-                "width {} is not divisible by 4 (a block's inner width is a quarter of it)",
-                self.width
-            )));
-        }
-        divides("image_size", self.image, "the tokenizer's factor", self.factor())?;
-        affordable(self.parameters())
+        self.trunk().validate(self.vocab, self.vocab)
     }
 }

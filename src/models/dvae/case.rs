@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::case::{Case, Cost, Inputs, Io, Kind, Rounding, Visitor};
+use crate::ops::convert::to_master;
 
 /// The whole training loss at one size, as one number.
 pub struct DvaeCase {
@@ -57,17 +58,7 @@ impl Case for DvaeCase {
             step.scale = io.upstream_scalar(0);
             let losses =
                 model.loss_and_gradients(&mut io.grad_of(bk), &x, &target, &noise, &step, true);
-            let (through_encoder, through_target) = losses.dx.expect("asked for");
-            let mut dx = to_master(bk, &through_encoder);
-            match through_target {
-                Some(dtarget) => bk.add(&mut dx, &dtarget),
-                // The squared error's gradient of its target is the negative of the output's.
-                None => {
-                    let dout = bk.mse_backward(&target, &losses.out, -step.scale).to_f64(bk);
-                    let own: Vec<f64> = dout.chunks(6).flat_map(|p| [p[0], p[1], p[2]]).collect();
-                    bk.add(&mut dx, &Master::from_f64(bk, &own, target.shape()));
-                }
-            }
+            let dx = pixel_gradient(bk, losses.dx, (&target, &losses.out), step.scale);
             io.grad(bk, "x", &dx);
         }
     }
@@ -86,6 +77,27 @@ impl Case for DvaeCase {
             elements_backward: 2.0 * weights,
         }
     }
+}
+
+/// The gradient of the pixels as operand and as target together, of losses that were asked for it.
+pub(in crate::models) fn pixel_gradient<B: Backend>(
+    bk: &B,
+    dx: Option<(Tensor<B>, Option<Master<B>>)>,
+    (target, out): (&Master<B>, &Master<B>),
+    scale: f64,
+) -> Master<B> {
+    let (through_encoder, through_target) = dx.expect("asked for");
+    let mut dx = to_master(bk, &through_encoder);
+    match through_target {
+        Some(dtarget) => bk.add(&mut dx, &dtarget),
+        // The squared error's gradient of its target is the negative of the output's.
+        None => {
+            let dout = bk.mse_backward(target, out, -scale).to_f64(bk);
+            let own: Vec<f64> = dout.chunks(6).flat_map(|p| [p[0], p[1], p[2]]).collect();
+            bk.add(&mut dx, &Master::from_f64(bk, &own, target.shape()));
+        }
+    }
+    dx
 }
 
 /// Both likelihoods, a rectangular view, and two blocks a group.

@@ -31,6 +31,10 @@ words! {
     }
 }
 
+/// Why a Gaussian VAE is not exported.
+const NO_VAE: &str = "is a Gaussian VAE, which no other project has a place for: export a tokenizer (beit train-tokenizer \
+                      without --kind vae) in its place, or read its model.safetensors";
+
 /// Most bytes of tensors in one file.
 const SHARD: usize = 5_000_000_000;
 
@@ -49,6 +53,9 @@ struct Written {
 
 /// Refuses a model that a format has no place for.
 pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
+    if let ModelConfig::Vae(_) = model.config {
+        return Err(Error::format(model.tensors.path(), NO_VAE));
+    }
     match format {
         ExportFormat::HuggingFace => hugging_face::of_port(&model.config).map(drop),
         ExportFormat::Unilm => originals_encoder(model).map(drop),
@@ -249,7 +256,7 @@ fn to_onnx(model: &Model, folder: &Path) -> Result<Vec<String>> {
         ModelConfig::Beit(_) => {
             "normalised images [batch,3,H,W] to last_hidden_state [batch,N,C], pooled [batch,C]"
         }
-        ModelConfig::Segmenter(_) => "nothing",
+        ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => "nothing",
         ModelConfig::Dvae(_) => "images [batch,3,H,W] in 0..1 to tokens [batch,h,w]",
     };
     Ok(vec![format!("model.onnx, opset 17: {says}")])

@@ -115,7 +115,7 @@ fn encoder_of(config: &ModelConfig) -> Option<&EncoderConfig> {
         ModelConfig::Beit(sizes) => Some(&sizes.encoder),
         ModelConfig::Classifier(sizes) => Some(&sizes.encoder),
         ModelConfig::Segmenter(sizes) => Some(&sizes.encoder),
-        ModelConfig::Dvae(_) => None,
+        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => None,
     }
 }
 
@@ -231,6 +231,7 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
                 "transformers has no such tokenizer; want --format dalle or onnx",
             ));
         }
+        ModelConfig::Vae(_) => return Err(Error::config("transformers has no Gaussian VAE")),
     };
     refuse_rectangle(encoder)?;
     let mut config = json!({

@@ -113,7 +113,9 @@ impl Sample {
                 outputs.insert("logits".to_owned(), value(logits.shape(), logits.to_vec(&bk)));
                 (channels_first(&x, batch, image), outputs)
             }
-            ModelConfig::Segmenter(_) => unreachable!("none is among the samples"),
+            ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+                unreachable!("none is among the samples")
+            }
             ModelConfig::Dvae(sizes) => {
                 let (x, mapped) = byte_images(batch, sizes.image);
                 let tokens = Dvae::new(sizes).tokens(ctx, &images(&bk, &mapped, sizes.image));
