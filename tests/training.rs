@@ -6,6 +6,7 @@ mod finetune;
 mod segment;
 mod steps;
 mod toy;
+mod vae;
 
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel, masked_rows};

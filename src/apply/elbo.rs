@@ -7,7 +7,7 @@
 //! uniform or what the encoder predicts from the masked image x̃, at masked positions or at all of them. The
 //! page says what each figure is.
 
-mod byte_masses;
+pub mod byte_masses;
 mod figures;
 mod summary;
 mod terms;
@@ -189,7 +189,7 @@ fn temperature(task: &BoundTask) -> Result<f64> {
     if settings.exists() {
         let folder = settings.parent().unwrap_or(Path::new(""));
         let run: TokenizerRun = Layers::default().resolve_in(folder)?;
-        if run.recon != Recon::LogitLaplace {
+        if run.coding.recon != Recon::LogitLaplace {
             let text = "recon = mse leaves ln b untrained, so that there is no likelihood: train the tokenizer with \
                         recon = logit_laplace";
             return Err(Error::format(&settings, text));

@@ -67,6 +67,15 @@ pub fn mapped<B: Backend>(bk: &B, images: &[Image]) -> Master<B> {
     bk.pixels(&bytes, &Master::from_f32(bk, PixelMap::map_pixels().table(), &[3, 256]))
 }
 
+/// Squared error of pixels in 0..1 that stand for these mapped ones, summed.
+pub(super) fn squared_error(mapped: &[f64], shown: &[f64]) -> f64 {
+    let error = |(x, p): (&f64, &f64)| {
+        let p0 = ((x - 0.1) / 0.8).clamp(0.0, 1.0);
+        (p - p0) * (p - p0)
+    };
+    mapped.iter().zip(shown).map(error).sum()
+}
+
 /// Adds what hard codes do on images of the tokenizer's size to `sums`.
 pub fn add_hard_codes<B: Backend>(
     bk: &B,
@@ -85,10 +94,7 @@ pub fn add_hard_codes<B: Backend>(
     sums.counts.resize(dvae.config.vocab, 0);
     tokens.to_vec(bk).iter().for_each(|&t| sums.counts[t as usize] += 1);
     let shown = crate::models::dvae::pixels(&out.to_f64(bk));
-    for (x, p) in target.to_f64(bk).into_iter().zip(shown) {
-        let p0 = ((x - 0.1) / 0.8).clamp(0.0, 1.0);
-        sums.squared_error += (p - p0) * (p - p0);
-    }
+    sums.squared_error += squared_error(&target.to_f64(bk), &shown);
     sums.sub_pixels += target.len() as f64;
     sums.images += images.len();
 }

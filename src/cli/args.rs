@@ -14,7 +14,7 @@ pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
-pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TrainArgs};
+pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs};
 pub use uses::{
     ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs,
     UseArgs, WindowArgs,
@@ -46,7 +46,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Train a visual tokenizer (discrete VAE) on a source of images.
     #[command(after_help = "Example:\n  beit train-tokenizer --data photos/ --out runs/tokenizer")]
-    TrainTokenizer(TrainArgs),
+    TrainTokenizer(TokenizerArgs),
     /// Pretrain a BEiT by predicting the tokens of masked patches.
     #[command(after_help = "Example:\n  beit pretrain --data photos/ --tokenizer runs/tokenizer \
                             --out runs/beit")]

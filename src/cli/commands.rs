@@ -5,12 +5,12 @@ use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::segment::SegmentFigures;
 use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
-    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TrainArgs,
+    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs,
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, ProbeRun, document};
+use crate::config::{Place, ProbeRun, TokenizerKind, TokenizerRun, VaeRun, document};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::report::about::About;
@@ -21,8 +21,11 @@ use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
 use crate::train::segment::Segmentation;
-use crate::train::summary::{FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary};
+use crate::train::summary::{
+    FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary, VaeSummary,
+};
 use crate::train::tokenizer::TokenizerTraining;
+use crate::train::vae::VaeTraining;
 use crate::weights::{Model, Stated, load_model_as, load_weights};
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,8 +60,20 @@ macro_rules! training {
 }
 
 /// `beit train-tokenizer`
-pub fn train_tokenizer(args: &TrainArgs) -> Result<()> {
-    training!(args.resolve()?, args.run, TokenizerTraining, print_tokenizer)
+pub fn train_tokenizer(TokenizerArgs { kind, train }: &TokenizerArgs) -> Result<()> {
+    match kind {
+        TokenizerKind::Dvae => {
+            training!(
+                train.resolve::<TokenizerRun>()?,
+                train.run,
+                TokenizerTraining,
+                print_tokenizer
+            )
+        }
+        TokenizerKind::Vae => {
+            training!(train.resolve::<VaeRun>()?, train.run, VaeTraining, print_vae)
+        }
+    }
 }
 
 /// `beit pretrain`
@@ -225,6 +240,13 @@ pub fn print_tokenizer(s: &TokenizerSummary) {
     say!("  codebook perplexity  {:>8.1} of {}", s.codebook_perplexity, s.vocab);
     say!("  codebook usage       {:>8.3}", s.codebook_usage);
     say!("  KL per position      {:>8.3} nats", s.kl);
+}
+
+/// The lines about a Gaussian VAE.
+pub fn print_vae(s: &VaeSummary) {
+    say!("Gaussian VAE, means decoded on {} images after {} steps", s.images, s.steps);
+    s.in_words().iter().for_each(|[name, value]| say!("  {name:<20} {value}"));
+    s.collapse().iter().for_each(|line| say!("{line}"));
 }
 
 /// The lines about a pretrained encoder.

@@ -38,6 +38,16 @@ words! {
 }
 
 words! {
+    /// What `train-tokenizer` trains.
+    TokenizerKind {
+        /// The discrete VAE.
+        Dvae = "dvae",
+        /// The Gaussian VAE.
+        Vae = "vae",
+    }
+}
+
+words! {
     /// Reconstruction term of the tokenizer's loss.
     Recon {
         /// Logit-Laplace likelihood.

@@ -20,10 +20,11 @@ mod resume;
 mod segment;
 mod shared;
 mod tokenizer;
+mod vae;
 
 pub use choice::{
     DiskFull, Freeze, LossDivisor, LossOver, PrecisionChoice, PretrainTarget, Recon, RelPos,
-    Replace, ViewNormalise,
+    Replace, TokenizerKind, ViewNormalise,
 };
 pub use declare::RunConfig;
 pub use finetune::FinetuneRun;
@@ -36,8 +37,9 @@ pub use probe::ProbeRun;
 pub use resume::{Changed, FREE_KEYS, same_run};
 pub(crate) use resume::{saved_settings, words};
 pub use segment::SegmentRun;
-pub use shared::{Common, Crops, Downstream, Recipe, TrainConfig};
+pub use shared::{Coding, Common, Crops, Downstream, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
+pub use vae::VaeRun;
 
 /// Version of the format of run folders: of their settings, of the state in their checkpoints and of their
 /// summaries. Files that say none are of version 1.

@@ -2,11 +2,13 @@
 
 use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
 use super::{
-    DiskFull, ImageSize, Place, PrecisionChoice, Preset, RunConfig, ViewNormalise, shared_settings,
+    DiskFull, ImageSize, Place, PrecisionChoice, Preset, Recon, RunConfig, ViewNormalise,
+    shared_settings,
 };
 use crate::data::decode::{DecodeOptions, Orientation};
 use crate::data::{SourceOptions, Split};
 use crate::error::{Error, Result};
+use crate::models::config::TrunkConfig;
 
 shared_settings! {
     /// Settings of every command that has any.
@@ -98,6 +100,41 @@ shared_settings! {
     Crops {
         /// Smallest share of the image's area that a random crop covers.
         crop_min: f64 = Above(0.0, 1.0);
+    }
+}
+
+shared_settings! {
+    /// Settings of runs that train an encoder and a decoder of images around something between them.
+    Coding {
+        /// Height and width of the training view in pixels.
+        image_size: ImageSize = Size;
+        /// Channels after the first convolution of the encoder (n_hid, 256 in the original).
+        width: usize = Int(4, 1 << 14);
+        /// Channels after the first convolution of the decoder (n_init, 128 in the original).
+        init_width: usize = Int(1, 1 << 14);
+        /// Groups of residual blocks; the token grid is 2^(groups-1) times smaller than the image.
+        groups: usize = Int(1, 6);
+        /// Residual blocks in each group.
+        blocks: usize = Int(1, 64);
+        /// Reconstruction term: logit_laplace (DALL-E A.3) or mse.
+        recon: Recon = Choice(Recon::WORDS);
+        /// Weight of the KL to the uniform prior, beta (6.6 in DALL-E A.2).
+        kl_weight: f64 = Real(0.0, 1e4);
+        /// Share of the run over which the KL weight rises from 0 (a half cosine).
+        kl_warmup: f64 = Real(0.0, 1.0);
+    }
+}
+
+impl Coding {
+    /// The sizes of both networks.
+    pub fn trunk(&self) -> TrunkConfig {
+        TrunkConfig {
+            width: self.width,
+            init_width: self.init_width,
+            groups: self.groups,
+            blocks_per_group: self.blocks,
+            image: (self.image_size.0, self.image_size.1),
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Settings of `beit train-tokenizer`.
 
-use super::Range::{Above, Choice, Flag, Int, Real, Size, Text};
-use super::{Common, Crops, ImageSize, Preset, Recipe, Recon, TrainConfig, run_config};
+use super::Range::{Above, Flag, Int, Real, Text};
+use super::{Coding, Common, Crops, Preset, Recipe, Recon, TrainConfig, run_config};
 use crate::error::{Error, Result};
 use crate::models::config::DvaeConfig;
 
 run_config! {
     /// Settings of one tokenizer training run (arXiv 2102.12092, A.2, scaled to the run's length).
-    TokenizerRun, "train-tokenizer", [common: Common, recipe: Recipe, crops: Crops] {
+    TokenizerRun, "train-tokenizer", [common: Common, recipe: Recipe, crops: Crops, coding: Coding] {
         use preset;
         use data;
         use val;
@@ -24,16 +24,11 @@ run_config! {
             "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit."
             "Noise is drawn for each part, and the usage term sees the codes of one part at a time; the"
             "loss is otherwise that of the batch.";
-        /// Height and width of the training view in pixels.
-        image_size: ImageSize = Size;
-        /// Channels after the first convolution of the encoder (n_hid, 256 in the original).
-        width: usize = Int(4, 1 << 14);
-        /// Channels after the first convolution of the decoder (n_init, 128 in the original).
-        init_width: usize = Int(1, 1 << 14);
-        /// Groups of residual blocks; the token grid is 2^(groups-1) times smaller than the image.
-        groups: usize = Int(1, 6);
-        /// Residual blocks in each group.
-        blocks: usize = Int(1, 64);
+        use image_size;
+        use width;
+        use init_width;
+        use groups;
+        use blocks;
         /// Number of visual tokens.
         vocab: usize = Int(2, 1 << 20);
         use lr = "Peak learning rate (1e-4 in DALL-E A.2, at width 256 and batch 512).";
@@ -45,16 +40,13 @@ run_config! {
         use eps = "AdamW epsilon (DALL-E A.2).";
         use weight_decay = "AdamW weight decay (DALL-E A.2).";
         use clip = "Bound of the global gradient norm; 0 is off (DALL-E has none).";
-        /// Reconstruction term: logit_laplace (DALL-E A.3) or mse.
-        recon: Recon = Choice(Recon::WORDS);
-        /// Weight of the KL to the uniform prior, beta (6.6 in DALL-E A.2).
-        kl_weight: f64 = Real(0.0, 1e4);
+        use recon;
+        use kl_weight;
         /// KL weight at the end; it falls once the temperature is down (constant in DALL-E A.2).
         kl_weight_end: f64 = Real(0.0, 1e4);
         /// Weight of the KL of the codes' mean distribution, which keeps codes in use (0 in DALL-E).
         usage_weight: f64 = Real(0.0, 1e4);
-        /// Share of the run over which the KL weight rises from 0 (a half cosine).
-        kl_warmup: f64 = Real(0.0, 1.0);
+        use kl_warmup;
         /// Gumbel-softmax temperature at the start (DALL-E A.2).
         temperature_start: f64 = Above(0.0, 100.0);
         /// Gumbel-softmax temperature at the end (1/16 in DALL-E A.2).
@@ -82,7 +74,7 @@ run_config! {
 }
 
 impl TokenizerRun {
-    fn defaults(preset: Preset) -> Self {
+    pub(super) fn defaults(preset: Preset) -> Self {
         let sizes = match preset {
             Preset::Tiny => DvaeConfig::tiny(),
             Preset::Small => DvaeConfig::small(),
@@ -94,17 +86,19 @@ impl TokenizerRun {
             recipe: Recipe { steps: 250_000, min_lr: 1.25e-6, ema: 0.999, ..Recipe::new() },
             crops: Crops { crop_min: 0.5 },
             init: String::new(),
-            image_size: sizes.image.into(),
-            width: sizes.width,
-            init_width: sizes.init_width,
-            groups: sizes.groups,
-            blocks: sizes.blocks_per_group,
+            coding: Coding {
+                image_size: sizes.image.into(),
+                width: sizes.width,
+                init_width: sizes.init_width,
+                groups: sizes.groups,
+                blocks: sizes.blocks_per_group,
+                recon: Recon::LogitLaplace,
+                kl_weight: 6.6,
+                kl_warmup: 5_000.0 / 3_000_000.0,
+            },
             vocab: sizes.vocab,
-            recon: Recon::LogitLaplace,
-            kl_weight: 6.6,
             kl_weight_end: 6.6,
             usage_weight: 0.0,
-            kl_warmup: 5_000.0 / 3_000_000.0,
             temperature_start: 1.0,
             temperature_end: 1.0 / 16.0,
             temperature_fraction: 150_000.0 / 3_000_000.0,
@@ -126,10 +120,9 @@ impl TokenizerRun {
                     ema: 0.99,
                     ..original.recipe
                 },
-                kl_weight: 0.2,
+                coding: Coding { kl_weight: 0.2, kl_warmup: 0.02, ..original.coding },
                 kl_weight_end: 0.0,
                 usage_weight: 5.0,
-                kl_warmup: 0.02,
                 temperature_end: 0.2,
                 temperature_fraction: 0.8,
                 ..original
@@ -139,13 +132,14 @@ impl TokenizerRun {
 
     /// The model that these settings describe.
     pub fn dvae(&self) -> DvaeConfig {
+        let trunk = self.coding.trunk();
         DvaeConfig {
-            width: self.width,
-            init_width: self.init_width,
-            groups: self.groups,
-            blocks_per_group: self.blocks,
+            width: trunk.width,
+            init_width: trunk.init_width,
+            groups: trunk.groups,
+            blocks_per_group: trunk.blocks_per_group,
             vocab: self.vocab,
-            image: (self.image_size.0, self.image_size.1),
+            image: trunk.image,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod summary;
 pub mod task;
 pub mod tokenizer;
 mod trend;
+pub mod vae;
 
 use crate::error::Result;
 use crate::models::config::EncoderConfig;

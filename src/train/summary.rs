@@ -2,6 +2,7 @@
 
 use crate::apply::classify::{ClassifierFigures, add_figures, add_mistakes};
 use crate::apply::hard_codes::HardCodes;
+use crate::apply::latents::LatentFigures;
 use crate::apply::masked::{PatchEvaluation, PatchFigures};
 use crate::apply::segment::{SegmentExample, SegmentFigures, add_examples, add_segment_figures};
 use crate::models::config::SegmentClass;
@@ -73,6 +74,88 @@ impl TokenizerSummary {
                 row("KL per position", format!("{:.3} nats", self.kl)),
             ]),
         )
+    }
+}
+
+/// What a finished run of `train-tokenizer --kind vae` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VaeSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Peak signal-to-noise ratio in dB of the mean squared error over all evaluation images, from decoded means.
+    pub psnr_db: f64,
+    /// Mean KL to the standard normal prior per position, in nats.
+    pub kl: f64,
+    /// The same of each latent channel.
+    pub channel_kl: Vec<f64>,
+    /// Share of the channels whose mean KL is below 0.01 nat: collapse of the posterior.
+    pub silent_channels: f64,
+    /// The evidence lower bound in bits per sub-pixel, from drawn latents; nothing where squared errors were
+    /// trained on.
+    pub bits_per_dim: Option<f64>,
+    /// Images that were evaluated.
+    pub images: usize,
+    /// Whether these were kept out of training.
+    pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl VaeSummary {
+    /// The figures of `seen` at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        seen: &LatentFigures,
+        bits_per_dim: Option<f64>,
+    ) -> Self {
+        Self {
+            steps: trained.steps,
+            psnr_db: seen.psnr_db(),
+            kl: seen.kl(),
+            channel_kl: seen.channel_kl(),
+            silent_channels: seen.silent(),
+            bits_per_dim,
+            images: seen.images,
+            held_out: trained.held_out,
+            unreadable: trained.unreadable,
+            seconds: trained.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// What the figures are, each with its value.
+    pub fn in_words(&self) -> Vec<[String; 2]> {
+        let row = |name: &str, value: String| [name.to_string(), value];
+        let d = self.channel_kl.len();
+        let silent = (self.silent_channels * d as f64).round();
+        let mut rows = vec![
+            row("PSNR", format!("{:.2} dB", self.psnr_db)),
+            row("KL per position", format!("{:.3} nats", self.kl)),
+            row("silent channels", format!("{silent} of {d}")),
+        ];
+        rows.extend(self.bits_per_dim.map(|bits| row("bits per dimension", format!("{bits:.3}"))));
+        rows
+    }
+
+    /// What to do where channels say nothing.
+    pub fn collapse(&self) -> Option<String> {
+        let d = self.channel_kl.len();
+        let silent = (self.silent_channels * d as f64).round();
+        (silent > 0.0).then(|| {
+            format!(
+                "The posterior has collapsed in {silent} of {d} latent channels: their mean KL is below 0.01 nat, so \
+                 that they say nothing. A lower kl_weight, a longer kl_warmup or fewer latent_channels may help."
+            )
+        })
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let page = Page::new("Gaussian VAE")
+            .section(&measured("Latents", self.images, self.held_out))
+            .table(Table::new(&["figure", "value"], 1).rows(self.in_words()));
+        self.collapse().iter().fold(page, |page, line| page.text(line))
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::apply::frozen::{broken_parameter, views};
 use crate::apply::hard_codes::{HardCodes, add_hard_codes, hard_codes, mapped};
 use crate::apply::reconstruct::{Reconstruction, reconstruction_picture};
-use crate::config::{Replace, TokenizerRun};
+use crate::config::{Crops, Recipe, Replace, TokenizerRun};
 use crate::data::augment::token_view;
 use crate::data::pixels::Normalise;
 use crate::data::{AugmentConfig, Image, Labelled, Source, Split, Subset};
@@ -40,6 +40,33 @@ pub struct TokenizerWindow {
     unused: f64,
     images: u64,
     counts: Vec<u64>,
+}
+
+/// The views of a run that trains on images of this size.
+pub(super) fn token_views(
+    image: (usize, usize),
+    recipe: &Recipe,
+    crops: &Crops,
+) -> Result<AugmentConfig> {
+    let augment = AugmentConfig {
+        flip: recipe.flip,
+        crop_scale: (crops.crop_min, 1.0),
+        ..views(image, image, Normalise::Half)
+    };
+    augment.validate()?;
+    Ok(augment)
+}
+
+/// What the loader's threads make of an item in an epoch.
+pub(super) fn token_sampler(
+    augment: &AugmentConfig,
+    seed: u64,
+) -> impl Fn(Labelled, u32) -> Image + Send + Sync + 'static {
+    let augment = augment.clone();
+    move |item, epoch| {
+        let mut rng = Philox::new(seed, Purpose::Augment, epoch, item.index as u32);
+        token_view(&augment, &item.image, &mut rng)
+    }
 }
 
 /// Model and settings of a run.
@@ -94,12 +121,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
 
     fn new(_: &B, config: &TokenizerRun) -> Result<Self> {
         let sizes = config.dvae();
-        let augment = AugmentConfig {
-            flip: config.recipe.flip,
-            crop_scale: (config.crops.crop_min, 1.0),
-            ..views(sizes.image, sizes.image, Normalise::Half)
-        };
-        augment.validate()?;
+        let augment = token_views(sizes.image, &config.recipe, &config.crops)?;
         Ok(Self { config: config.clone(), dvae: Dvae::new(&sizes), augment })
     }
 
@@ -118,11 +140,7 @@ impl<B: Backend> Task<B> for TokenizerTraining {
     fn extra(&self, _: &B, _: &Params<B>) {}
 
     fn sampler(&self) -> impl Fn(Labelled, u32) -> Image + Send + Sync + 'static {
-        let (augment, seed) = (self.augment.clone(), self.config.common.seed);
-        move |item, epoch| {
-            let mut rng = Philox::new(seed, Purpose::Augment, epoch, item.index as u32);
-            token_view(&augment, &item.image, &mut rng)
-        }
+        token_sampler(&self.augment, self.config.common.seed)
     }
 
     fn bytes(&self, sample: &Image) -> usize {

@@ -214,15 +214,19 @@ fn pretraining_in_uneven_parts_is_the_sum_over_its_samples() {
 pub fn tokenizer(usage: f64) -> TokenizerRun {
     let mut config = TokenizerRun::preset(Preset::Tiny);
     (config.common.seed, config.common.batch, config.common.epochs) = (SEED, 7, 0);
-    (config.width, config.init_width, config.groups, config.blocks, config.vocab) =
-        (4, 3, 2, 1, 11);
-    (config.usage_weight, config.kl_weight, config.kl_warmup, config.temperature_start) =
-        (usage, 0.4, 0.0, 0.8);
+    let c = &mut config.coding;
+    (c.width, c.init_width, c.groups, c.blocks, config.vocab) = (4, 3, 2, 1, 11);
+    (
+        config.usage_weight,
+        config.coding.kl_weight,
+        config.coding.kl_warmup,
+        config.temperature_start,
+    ) = (usage, 0.4, 0.0, 0.8);
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps, recipe.accumulate) =
         ("synthetic:30".into(), "none".into(), 1, 3);
     (recipe.clip, recipe.ema, recipe.beta1) = (0.0, 0.0, BETA1);
-    config.image_size = IMAGE.into();
+    config.coding.image_size = IMAGE.into();
     config
 }
 

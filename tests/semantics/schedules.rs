@@ -70,16 +70,16 @@ fn a_warm_up_is_a_tenth_of_the_run_at_most_and_decay_has_none() {
 fn tokenizer(kl: (f64, f64), shares: (f64, f64)) -> TokenizerRun {
     let mut config = TokenizerRun::preset(Preset::Tiny);
     (config.common.epochs, config.common.batch, config.common.lr) = (0, 2, 1e-3);
-    (config.width, config.init_width, config.groups, config.blocks, config.vocab) =
-        (4, 3, 2, 1, 11);
-    (config.kl_weight, config.kl_weight_end) = kl;
-    (config.kl_warmup, config.temperature_fraction) = shares;
+    let c = &mut config.coding;
+    (c.width, c.init_width, c.groups, c.blocks, config.vocab) = (4, 3, 2, 1, 11);
+    (config.coding.kl_weight, config.kl_weight_end) = kl;
+    (config.coding.kl_warmup, config.temperature_fraction) = shares;
     (config.temperature_start, config.temperature_end) = (1.5, 0.25);
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps) = ("synthetic:6".into(), "none".into(), 25);
     (recipe.log_every, recipe.checkpoint_every, recipe.warmup_steps) = (1, 10, 50);
     (recipe.min_lr, recipe.loader_threads) = (1e-4, 1);
-    config.image_size = (8, 4).into();
+    config.coding.image_size = (8, 4).into();
     config
 }
 

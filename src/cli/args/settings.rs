@@ -2,7 +2,7 @@
 
 use super::values::word;
 use crate::config::{
-    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerRun,
+    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
 };
 use crate::error::Result;
 use crate::run::Begin;
@@ -108,7 +108,7 @@ impl RunArgs {
     }
 }
 
-/// Arguments of `train-tokenizer`.
+/// Arguments of runs that are trained on images from their own start.
 #[derive(Args)]
 pub struct TrainArgs {
     /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
@@ -122,9 +122,20 @@ pub struct TrainArgs {
     pub run: RunArgs,
 }
 
+/// Arguments of `train-tokenizer`.
+#[derive(Args)]
+pub struct TokenizerArgs {
+    /// What is trained: dvae, the tokenizer, or vae, a Gaussian VAE with the same networks, which has no tokens.
+    #[arg(long, value_name = "KIND", default_value = "dvae", value_parser = word::<TokenizerKind>(TokenizerKind::WORDS))]
+    pub kind: TokenizerKind,
+    /// Everything else.
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
 impl TrainArgs {
     /// The settings of the run.
-    pub fn resolve(&self) -> Result<TokenizerRun> {
+    pub fn resolve<C: RunConfig>(&self) -> Result<C> {
         self.run.resolve(&[("data", self.data.as_deref()), ("init", self.init.as_deref())])
     }
 }
