@@ -3,6 +3,7 @@
 mod folders;
 mod gains;
 mod others;
+mod segmenters;
 
 use beit::cpu::Cpu;
 use beit::data::pixels::Normalise;
@@ -23,6 +24,10 @@ fn saved(folder: &Path, config: &ModelConfig) {
     let mut values = initial_values(&layout, 5);
     for (i, value) in values.iter_mut().enumerate() {
         *value += ((i * 37 % 101) as f32 - 50.0) / 400.0;
+    }
+    // Batches that a norm has followed are counted.
+    for param in layout.iter().filter(|param| param.name.ends_with("num_batches_tracked")) {
+        values[param.range.start] = 7.0 + param.range.start as f32;
     }
     let w = Params::from_host(&bk, &layout, &values);
     save_weights(&bk, folder, config, Some(Normalise::Imagenet), &w).unwrap();
@@ -306,7 +311,7 @@ fn a_tensor_that_nobody_can_explain_is_an_error() {
     );
     let index = format!("{LAYER}.relative_position_bias.relative_position_index");
     named(broken.with(&index, &[10, 10], &[0.0; 100]), "is not the index of its grid");
-    named(broken.with("decode_head.classifier.weight", &[1], &[0.0]), "is a segmentation model");
+    named(broken.with("decode_head.classifier.weight", &[1], &[0.0]), "out_indices is missing");
     named(broken.with("classifier.weight", &[], &[]), "a model without a head");
 }
 
@@ -459,7 +464,7 @@ fn an_index_of_another_grid_is_refused() {
             shape: &info.shape,
             dtype: info.dtype.unwrap(),
         });
-        write_pth(&mut bytes, &tensors.collect::<Vec<_>>(), |i, to| match named[i] {
+        write_pth(&mut bytes, "model", &tensors.collect::<Vec<_>>(), |i, to| match named[i] {
             (name, info) if info.dtype == Some(Dtype::I64) => {
                 let mut index = file.i64s(name).unwrap().1;
                 index[13] += i64::from(wrong);

@@ -232,7 +232,7 @@ fn what_is_written_is_read_and_lies_at_multiples_of_64() {
     let write = |number: usize, to: &mut dyn Write| {
         contents[number].chunks(5).try_for_each(|chunk| to.write_all(chunk))
     };
-    write_pth(&mut file, &tensors, write).unwrap();
+    write_pth(&mut file, "model", &tensors, write).unwrap();
     for content in &contents[..3] {
         let at = file.windows(content.len()).position(|bytes| bytes == content).unwrap();
         assert_eq!(at % 64, 0);

@@ -10,8 +10,8 @@ use crate::weights::{Stated, load_model, load_model_as};
 
 /// `beit import`
 pub fn import_model(args: &ImportArgs) -> Result<()> {
-    let ImportArgs { format: project, image_size: image, heads, normalise, .. } = *args;
-    let model = load_model_as(&args.path, &Stated { project, image, heads, normalise })?;
+    let ImportArgs { format: project, image_size: image, heads, normalise, taps, .. } = *args;
+    let model = load_model_as(&args.path, &Stated { project, image, heads, normalise, taps })?;
     let _lock = claim(&args.out)?;
     save_imported(&args.out, &model)?;
     say!("{}", model.config.describe());

@@ -6,6 +6,7 @@ use super::{
     run_config,
 };
 use crate::error::{Error, Result};
+use crate::models::config::SegmenterConfig;
 
 run_config! {
     /// Settings of one run for semantic segmentation (arXiv 2106.08254, table 12, and
@@ -168,10 +169,7 @@ impl SegmentRun {
         if self.taps.is_empty() {
             return Ok(None);
         }
-        let numbers: Option<Vec<usize>> =
-            self.taps.split(',').map(|part| part.trim().parse().ok()).collect();
-        let taps = numbers.and_then(|numbers| numbers.try_into().ok());
-        taps.map(Some).ok_or_else(|| {
+        SegmenterConfig::taps_in(&self.taps).map(Some).ok_or_else(|| {
             Error::config(format!("taps = {:?}: want four numbers, as in 4,6,8,12", self.taps))
         })
     }

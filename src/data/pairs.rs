@@ -4,6 +4,8 @@ mod classes;
 mod listing;
 mod mask;
 
+pub(crate) use classes::{ade20k, numbered, palette};
+
 use super::dataset::Dataset;
 use super::decode::{DecodeOptions, decode, decode_mask};
 use super::folder::shown;

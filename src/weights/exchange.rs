@@ -20,8 +20,11 @@ mod hugging_face;
 mod json;
 mod names;
 mod original;
+mod segmenters;
+mod shapes;
 mod shards;
 mod timm;
+mod written;
 
 pub(super) use beside::BesideWeights;
 pub use export::{ExportFormat, export, refuse_export, save_imported};
@@ -68,7 +71,7 @@ fn theirs(project: Project, config: &ModelConfig, own: &str) -> Option<TheirName
             parts: names::hugging_face(config, own)?,
             regrid: hugging_face::regrid(config, own),
         }),
-        _ => Some(TheirNames { parts: vec![own.to_owned()], regrid: None }),
+        _ => Some(TheirNames { parts: vec![names::original(config, own)], regrid: None }),
     }
 }
 
@@ -76,14 +79,13 @@ fn theirs(project: Project, config: &ModelConfig, own: &str) -> Option<TheirName
 fn names_of(project: Project, files: &[TensorFile]) -> Result<There, String> {
     let mut there = BTreeMap::new();
     let all = || files.iter().flat_map(|file| file.tensors().keys());
-    let wrapped =
-        project != Project::Dalle && all().all(|name| name.starts_with(original::WRAPPED));
+    let wrapped = project != Project::Dalle && all().all(|name| name.starts_with(shapes::WRAPPED));
     for (i, file) in files.iter().enumerate() {
         for stored in file.tensors().keys() {
             let name = match project {
                 Project::HuggingFace => names::name_in_files(stored),
                 Project::Dalle => format!("{}{stored}", dalle::prefix(file)),
-                _ if wrapped => stored[original::WRAPPED.len()..].to_owned(),
+                _ if wrapped => stored[shapes::WRAPPED.len()..].to_owned(),
                 _ => stored.clone(),
             };
             if there.insert(name, (i, stored.clone())).is_some() {

@@ -6,9 +6,12 @@ use crate::models::kind::ModelConfig;
 use crate::ops::rel_pos_bias::relative_position_index;
 use crate::shown;
 use crate::weights::tensors::TensorPlace;
-use crate::weights::{Entry, ORIGINAL, Regrid, TensorFile};
+use crate::weights::{Dtype, Entry, ORIGINAL, Regrid, TensorFile};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// End of the name of the number of batches that a batch norm has followed.
+const COUNT: &str = ".num_batches_tracked";
 
 /// What became of the tensors of another project's files.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +27,7 @@ pub struct ImportPlan {
 pub struct Taken {
     /// Its name.
     pub own: String,
-    /// The tensors that hold its rows.
+    /// The tensors that hold its rows; none of a count that is left out.
     pub from: Vec<String>,
     /// How it was resized, where it was.
     pub regrid: Option<Regrid>,
@@ -82,6 +85,10 @@ fn place(
             format!("tensor {}{here} is missing", shown::name(name))
         })
     };
+    if entry.name.ends_with(COUNT) {
+        let parts = names.parts.iter().filter_map(|name| there.get(name).cloned());
+        return count_place(entry, parts.collect(), files);
+    }
     let parts = names.parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
     let rows = entry.shape[0] / parts.len();
     for (file, stored) in &parts {
@@ -94,7 +101,23 @@ fn place(
             ));
         }
     }
-    Ok(TensorPlace { shape: entry.shape.clone(), parts, regrid: names.regrid })
+    Ok(TensorPlace { shape: entry.shape.clone(), parts, regrid: names.regrid, count: false })
+}
+
+/// The place of the count of a batch norm, a single whole number there; files may leave it out.
+fn count_place(
+    entry: &Entry,
+    parts: Vec<(usize, String)>,
+    files: &[TensorFile],
+) -> Result<TensorPlace, String> {
+    for (file, stored) in &parts {
+        let found = &files[*file].tensors()[stored];
+        if found.elements() != 1 || found.dtype != Some(Dtype::I64) {
+            let (name, shape) = (shown::name(stored), &found.shape);
+            return Err(format!("tensor {name} has shape {shape:?}, want one whole number (I64)"));
+        }
+    }
+    Ok(TensorPlace { shape: entry.shape.clone(), parts, regrid: None, count: true })
 }
 
 /// Why a tensor that the model has no place for may be left out; an error where nobody knows.
@@ -117,10 +140,19 @@ fn spare(
     }
     let key_bias = ["key.bias", "k_bias"].iter().any(|end| name.ends_with(end));
     if key_bias {
-        let zero = file.f32s(stored).is_ok_and(|(_, values)| values.iter().all(|x| *x == 0.0));
+        let zero = is_zero(file, stored);
         let other =
             || format!("tensor {} is not zero: BEiT has no bias of keys", shown::name(stored));
         return zero.then_some("a bias of keys, all zero").ok_or_else(other);
+    }
+    if let ModelConfig::Segmenter(sizes) = config {
+        let beyond = format!("beit.encoder.layer.{}.", encoder.depth);
+        if name.starts_with(&beyond) && sizes.taps[3] == encoder.depth && is_zero(file, stored) {
+            return Ok("a block of zeros behind the last level, which changes nothing");
+        }
+        if ["beit.layernorm.", "beit.pooler.layernorm."].iter().any(|norm| name.starts_with(norm)) {
+            return Ok("a norm behind the last block, which no level reads");
+        }
     }
     let masks = ["mask_token", "beit.embeddings.mask_token"].contains(&name);
     match config {
@@ -131,6 +163,11 @@ fn spare(
 
 fn unexplained(name: &str) -> String {
     format!("tensor {} is none of a model of this kind and these sizes", shown::name(name))
+}
+
+/// Whether all numbers of a tensor are 0.
+pub(super) fn is_zero(file: &TensorFile, name: &str) -> bool {
+    file.f32s(name).is_ok_and(|(_, values)| values.iter().all(|x| *x == 0.0))
 }
 
 fn is_index(encoder: &EncoderConfig, file: &TensorFile, name: &str) -> bool {
@@ -165,6 +202,7 @@ impl fmt::Display for ImportPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = |taken: &Taken| match &taken.from[..] {
             _ if taken.regrid.is_some() => "resized",
+            [] => "left at 0",
             [one] if *one == taken.own => "matched",
             [_] => "renamed",
             _ => "joined",
@@ -181,7 +219,10 @@ impl fmt::Display for ImportPlan {
         };
         for taken in &self.taken {
             let from: Vec<String> = taken.from.iter().map(|name| pattern(name)).collect();
-            let line = format!("{} from {}", pattern(&taken.own), from.join(" + "));
+            let line = match &from[..] {
+                [] => pattern(&taken.own),
+                from => format!("{} from {}", pattern(&taken.own), from.join(" + ")),
+            };
             let line = match taken.regrid {
                 Some(regrid) => format!("{line}, {regrid}"),
                 None => line,
@@ -192,8 +233,11 @@ impl fmt::Display for ImportPlan {
         for (name, why) in &self.ignored {
             add("ignored", Some(format!("{}: {why}", pattern(name))));
         }
-        for word in ["matched", "renamed", "joined", "resized", "ignored"] {
+        for word in ["matched", "renamed", "joined", "resized", "left at 0", "ignored"] {
             let (count, lines) = kinds.get(word).cloned().unwrap_or_default();
+            if word == "left at 0" && count == 0 {
+                continue;
+            }
             writeln!(f, "{word} {count}")?;
             for (line, times) in lines {
                 let times = if times > 1 { format!(" ({times})") } else { String::new() };

@@ -7,7 +7,7 @@
 mod fields;
 
 use super::file::TensorFile;
-use super::info::TensorInfo;
+use super::info::{Dtype, TensorInfo};
 use super::origin::Origin;
 use super::safetensors::{
     ByteSink, View, hex, refuse_non_finite, stream_tensors, with_checksums, write_tensors,
@@ -101,7 +101,9 @@ pub(super) fn save_read(folder: &Path, model: &Model) -> Result<()> {
     write_atomic(&path, fields.text().as_bytes())?;
     let metadata = metadata(&fields);
     let mut bytes = |name: &str, to: ByteSink| model.tensors.f32_bytes(name, to);
-    stream_tensors(&folder.join(WEIGHTS), &model.tensors.shapes(), &metadata, true, &mut bytes)
+    let shapes = model.tensors.shapes().into_iter();
+    let tensors = shapes.map(|(name, shape)| (name, (Dtype::F32, shape))).collect();
+    stream_tensors(&folder.join(WEIGHTS), &tensors, &metadata, true, &mut bytes)
 }
 
 fn metadata(fields: &Fields) -> BTreeMap<String, String> {

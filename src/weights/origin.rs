@@ -31,6 +31,8 @@ pub struct Stated {
     pub heads: Option<usize>,
     /// Mean and deviation of the views.
     pub normalise: Option<Normalise>,
+    /// Where the levels of a segmenter are read ([`SegmenterConfig::taps`](crate::models::config::SegmenterConfig)).
+    pub taps: Option<[usize; 4]>,
 }
 
 /// Where a model of another project is from.

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 pub struct TensorPlace {
     /// Extents, outermost first.
     pub shape: Vec<usize>,
-    /// Number of the file and name there.
+    /// Number of the file and name there; none of a count that the files leave out, which is 0.
     pub parts: Vec<(usize, String)>,
     /// How a table of relative positions has to be resized to mean here what it means there.
     pub regrid: Option<Regrid>,
+    /// Whether it is the count of a batch norm, a whole number there.
+    pub count: bool,
 }
 
 /// The tensors of a model under the original project's names.
@@ -32,7 +34,7 @@ impl ModelTensors {
     pub(super) fn of(file: TensorFile) -> Self {
         let place = |(name, info): (&String, &super::TensorInfo)| {
             let (shape, parts) = (info.shape.clone(), vec![(0, name.clone())]);
-            (name.clone(), TensorPlace { shape, parts, regrid: None })
+            (name.clone(), TensorPlace { shape, parts, regrid: None, count: false })
         };
         let places = file.tensors().iter().map(place).collect();
         Self { path: file.path().to_path_buf(), files: vec![file], places }
@@ -59,7 +61,7 @@ impl ModelTensors {
 
     /// Shape and values of a tensor of real numbers, all of them finite.
     pub fn f32s(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        if self.places.get(name).is_some_and(|place| place.regrid.is_some()) {
+        if self.places.get(name).is_some_and(|place| place.regrid.is_some() || place.count) {
             let (shape, values) = self.f64s(name)?;
             return Ok((shape, values.into_iter().map(|x| x as f32).collect()));
         }
@@ -68,6 +70,9 @@ impl ModelTensors {
 
     /// Shape and values of a tensor of real numbers, all of them finite, in double precision.
     pub fn f64s(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        if let Some(place) = self.places.get(name).filter(|place| place.count) {
+            return Ok((place.shape.clone(), vec![self.count(place)? as f64]));
+        }
         let (shape, values) = self.joined(name, TensorFile::f64s)?;
         match self.places[name].regrid {
             None => Ok((shape, values)),
@@ -95,7 +100,8 @@ impl ModelTensors {
         elements: Range<usize>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let Some(TensorPlace { shape, parts, regrid: None }) = self.places.get(name) else {
+        let Some(TensorPlace { shape, parts, regrid: None, count: false }) = self.places.get(name)
+        else {
             return each(bytemuck::cast_slice(&self.f32s(name)?.1[elements]));
         };
         // The parts are of equal size.
@@ -108,6 +114,13 @@ impl ModelTensors {
             }
         }
         Ok(())
+    }
+
+    fn count(&self, place: &TensorPlace) -> Result<i64> {
+        let Some((file, name)) = place.parts.first() else { return Ok(0) };
+        let (_, values) = self.files[*file].i64s(name)?;
+        let text = || format!("tensor {} holds no number", shown::name(name));
+        values.first().copied().ok_or_else(|| Error::format(&self.path, text()))
     }
 
     fn joined<T>(

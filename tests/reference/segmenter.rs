@@ -9,7 +9,10 @@ use beit::models::segmenter::{SegmentLogits, Segmenter, SegmenterInput};
 use beit::params::{Ctx, Form, Grad, Params};
 use beit::real::Real;
 use beit::tensor::{Ids, Tensor};
+use beit::weights::{Slice, View, encode, load_model, load_weights};
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const CASE: &str = "03_seg_hf";
@@ -23,7 +26,9 @@ pub fn trials(dir: &Path) -> Vec<Trial> {
             Trial::test(format!("{CASE}::{mode}::f32"), move || run::<f32>(&b, mode)),
         ]
     };
-    ["eval", "train"].into_iter().flat_map(trial).collect()
+    let dir = dir.to_path_buf();
+    let folder = Trial::test(format!("{CASE}::folder"), move || as_folder(&dir));
+    ["eval", "train"].into_iter().flat_map(trial).chain([folder]).collect()
 }
 
 fn config(fx: &Fixture) -> SegmenterConfig {
@@ -40,6 +45,61 @@ fn config(fx: &Fixture) -> SegmenterConfig {
         scale: (int("image_size"), int("image_size")),
         classes: (0..int("num_labels")).map(class).collect(),
     }
+}
+
+/// The case as transformers would save it: its configuration and its tensors, under the names of its files and of its
+/// modules.
+fn as_folder(dir: &Path) -> Result<(), Failed> {
+    let (fx, bk) = (Fixture::open(dir, CASE)?, Cpu::<f64>::new());
+    let mut fields = fx.json["config"].clone();
+    fields["model_type"] = "beit".into();
+    fields["id2label"] =
+        (0..6).map(|i| (i.to_string(), Value::from(format!("class {i}")))).collect();
+    let renamed = fx.json["name_map_in_memory_to_file"].as_object().expect("names");
+    let all: Vec<String> = fx.names().collect();
+    let stored = all.iter().filter_map(|name| name.strip_prefix("param/"));
+    // Not a number of the case: batches that were seen.
+    let counts = |name: &&str| !name.ends_with("num_batches_tracked");
+    let tensors: Vec<(&str, Vec<usize>, Vec<f32>)> = stored
+        .filter(counts)
+        .map(|name| {
+            let from = format!("param/{name}");
+            (name, fx.shape(&from), fx.f64(&from).iter().map(|x| *x as f32).collect())
+        })
+        .collect();
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("config.json"), fields.to_string())?;
+    for newer in [false, true] {
+        let named = |name: &str| {
+            let module = || renamed.iter().find(|(_, file)| *file == name).map(|(key, _)| key);
+            if newer { module().expect("a module's").clone() } else { name.to_owned() }
+        };
+        let views: Vec<View> = tensors
+            .iter()
+            .map(|(name, shape, values)| View::new(named(name), shape, Slice::F32(values)))
+            .collect();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(path, encode(&views, &BTreeMap::new()))?;
+        let read = load_model(folder.path())?;
+        let sizes = read.sizes::<SegmenterConfig>()?;
+        let own = config(&fx);
+        assert_eq!(sizes.classes.len(), 6);
+        assert_eq!((sizes.taps, sizes.encoder.depth), (own.taps, own.encoder.depth));
+        assert_eq!((sizes.channels, sizes.auxiliary), (own.channels, own.auxiliary));
+        let plan = &read.origin.as_ref().ok_or("no origin")?.plan;
+        let left = plan.taken.iter().filter(|taken| taken.from.is_empty());
+        assert!(left.clone().all(|taken| taken.own.ends_with("num_batches_tracked")));
+        assert_eq!((left.count(), plan.ignored.len()), (14, 0));
+        let model = Segmenter::new(&bk, sizes);
+        let w = load_weights(&bk, &read, &model.layout)?;
+        let shape = fx.shape("in/pixel_values");
+        let pixels = Fixture::to_nhwc(&fx.f64("in/pixel_values"), &shape);
+        let images = Tensor::from_f64(&bk, &pixels, &[shape[0], shape[2], shape[3], 3]);
+        let logits = model.logits(Ctx::new(&bk, &w), &images).to_f64(&bk);
+        let stored = fx.shape("eval/out/logits");
+        fx.compare::<f64>("eval/out/logits", &Fixture::to_nchw(&logits, &stored))?;
+    }
+    Ok(())
 }
 
 fn run<T: Real + Precision>(dir: &Path, mode: &str) -> Result<(), Failed> {

@@ -5,12 +5,13 @@ use beit::apply::frozen::Tokenizer;
 use beit::cpu::Cpu;
 use beit::models::beit::{MaskedBatch, MaskedImageModel};
 use beit::models::classifier::Classifier;
-use beit::models::config::{BeitConfig, ClassifierConfig};
+use beit::models::config::{BeitConfig, ClassifierConfig, SegmenterConfig};
 use beit::models::encoder::EncoderInput;
+use beit::models::segmenter::Segmenter;
 use beit::params::Ctx;
 use beit::real::Real;
 use beit::tensor::{Ids, Tensor};
-use beit::weights::{Project, load_model, load_weights};
+use beit::weights::{Project, Stated, load_model, load_model_as, load_weights};
 use libtest_mimic::{Failed, Trial};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ const CLASSIFIERS: [(&str, Project, usize); 6] = [
     ("unilm_cls_module.pth", Project::Unilm, 4),
     ("unilm_cls_f16.pth", Project::Unilm, 4),
 ];
+
+const SEGMENTERS: [(&str, Project, usize); 2] =
+    [("hf_seg", Project::HuggingFace, 0), ("unilm_seg.pth", Project::Unilm, 4)];
 
 const MASKED: [(&str, Project, usize); 4] = [
     ("hf_mim", Project::HuggingFace, 0),
@@ -49,6 +53,10 @@ pub fn trials(dir: &Path) -> Vec<Trial> {
     for (file, ..) in MASKED {
         add(file, masked::<f64>, "f64");
         add(file, masked::<f32>, "f32");
+    }
+    for (file, ..) in SEGMENTERS {
+        add(file, segmenter::<f64>, "f64");
+        add(file, segmenter::<f32>, "f32");
     }
     add("dalle_tiny_encoder.pkl", dalle, "tokens");
     trials
@@ -103,6 +111,22 @@ fn classifier<T: Real + Precision>(dir: &Path, file: &str) -> Result<(), Failed>
     let images = pixels(&fx, &bk);
     let logits = model.logits(Ctx::new(&bk, &w), &EncoderInput::of(&images));
     judge::<T>(&fx, file, "out/cls/logits", &logits.to_f64(&bk))
+}
+
+/// Both have the weights of one model, which transformers computed: the levels are read where it reads them.
+fn segmenter<T: Real + Precision>(dir: &Path, file: &str) -> Result<(), Failed> {
+    let (fx, bk) = (Fixture::open(dir, CASE)?, Cpu::<T>::new());
+    let taps = file.ends_with(".pth").then_some([0, 1, 2, 3]);
+    let read = load_model_as(&at(dir, file), &Stated { taps, ..Stated::default() })?;
+    let row = SEGMENTERS.into_iter().find(|row| row.0 == file).expect("a row of the table");
+    judge_plan(&read, row)?;
+    let sizes = read.sizes::<SegmenterConfig>()?;
+    assert_eq!((sizes.taps, sizes.encoder.depth, sizes.auxiliary), ([0, 1, 2, 3], 4, 10));
+    let model = Segmenter::new(&bk, sizes);
+    let w = load_weights(&bk, &read, &model.layout)?;
+    let logits = model.logits(Ctx::new(&bk, &w), &pixels(&fx, &bk));
+    let stored = fx.shape("out/seg/logits");
+    judge::<T>(&fx, file, "out/seg/logits", &Fixture::to_nchw(&logits.to_f64(&bk), &stored))
 }
 
 fn masked<T: Real + Precision>(dir: &Path, file: &str) -> Result<(), Failed> {

@@ -1,6 +1,6 @@
 //! Arguments of `import` and `export`.
 
-use super::values::{size, word};
+use super::values::{size, taps, word};
 use crate::data::pixels::Normalise;
 use crate::weights::Project;
 use crate::weights::exchange::ExportFormat;
@@ -28,6 +28,9 @@ pub struct ImportArgs {
     /// Mean and deviation of the views [default: as the files say, else half].
     #[arg(long, value_parser = word::<Normalise>(Normalise::WORDS))]
     pub normalise: Option<Normalise>,
+    /// Blocks behind which the four levels of a segmenter are read, as 4,6,8,12 [default: as the files say].
+    #[arg(long, value_name = "A,B,C,D", value_parser = taps)]
+    pub taps: Option<[usize; 4]>,
 }
 
 /// Arguments of `export`.

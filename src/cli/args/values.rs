@@ -3,6 +3,7 @@
 use crate::apply::pages::attention::ShownSize;
 use crate::config::Place;
 use crate::error::Error;
+use crate::models::config::SegmenterConfig;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::str::FromStr;
 
@@ -45,6 +46,12 @@ pub(super) fn pair(text: &str) -> Result<(usize, usize), String> {
         .split_once(',')
         .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     parts.ok_or_else(|| format!("want ROW,COL, as in 3,4, not {text}"))
+}
+
+/// Four numbers.
+pub(super) fn taps(text: &str) -> Result<[usize; 4], String> {
+    SegmenterConfig::taps_in(text)
+        .ok_or_else(|| format!("want four numbers, as in 4,6,8,12, not {text}"))
 }
 
 /// One of `words`, each of which a `T` has.

@@ -15,19 +15,19 @@ pub(super) struct ClassList {
 const ADE20K: &str = include_str!("ade20k.txt");
 
 /// The classes of ADE20K.
-pub(super) fn ade20k() -> Vec<SegmentClass> {
+pub(crate) fn ade20k() -> Vec<SegmentClass> {
     ClassList::lines(ADE20K).expect("the list of ADE20K is read by a test").classes
 }
 
 /// Classes that are named by their numbers.
-pub(super) fn numbered(count: usize) -> Vec<SegmentClass> {
+pub(crate) fn numbered(count: usize) -> Vec<SegmentClass> {
     let one = |i: usize| SegmentClass { name: i.to_string(), colour: palette(i) };
     (0..count).map(one).collect()
 }
 
 /// The colour of class `i` where nobody gave one: bit 3k + c of i is bit 7 − k of channel c, as in the palette of
 /// PASCAL VOC. The first 256 differ, and 0 is black.
-pub(super) fn palette(i: usize) -> [u8; 3] {
+pub(crate) fn palette(i: usize) -> [u8; 3] {
     let channel = |c: usize| (0..8).map(|k| ((i >> (3 * k + c) & 1) as u8) << (7 - k)).sum();
     [channel(0), channel(1), channel(2)]
 }

@@ -63,6 +63,12 @@ impl SegmenterConfig {
         }
     }
 
+    /// Taps in a text, as `4,6,8,12`.
+    pub fn taps_in(text: &str) -> Option<[usize; 4]> {
+        let numbers = text.split(',').map(|part| part.trim().parse().ok());
+        numbers.collect::<Option<Vec<usize>>>()?.try_into().ok()
+    }
+
     /// Names of the classes.
     pub fn class_names(&self) -> Vec<String> {
         self.classes.iter().map(|class| class.name.clone()).collect()

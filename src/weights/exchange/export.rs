@@ -1,7 +1,8 @@
 //! Our models as files of other projects.
 
 use super::hugging_face::{self, PortsModel};
-use super::{names, timm};
+use super::written::{Written, write, written};
+use super::{names, segmenters, timm};
 use crate::atomic::{write_atomic_with, write_json};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::models::config::{DvaeConfig, EncoderConfig, PatchHead};
 use crate::models::kind::ModelConfig;
 use crate::ops::rel_pos_bias::relative_position_index;
 use crate::weights::model::{Model, save_read};
-use crate::weights::{ByteSink, Dtype, PthTensor, save_onnx, stream_tensors, write_pth};
+use crate::weights::{Dtype, PthTensor, save_onnx, write_pth};
 use crate::words::words;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -44,13 +45,6 @@ pub fn save_imported(folder: &Path, model: &Model) -> Result<()> {
     save_read(folder, model)
 }
 
-/// A tensor of a file that is written: the rows of one of ours.
-struct Written {
-    own: String,
-    shape: Vec<usize>,
-    part: usize,
-}
-
 /// Refuses a model that a format has no place for.
 pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
     if let ModelConfig::Vae(_) = model.config {
@@ -64,7 +58,7 @@ pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
         ExportFormat::Onnx => match &model.config {
             ModelConfig::Segmenter(_) => Err(Error::format(
                 model.tensors.path(),
-                "is a segmenter, which has no ONNX form here",
+                "is a segmenter, which has no ONNX form here: want --format hf or unilm",
             )),
             _ => Ok(()),
         },
@@ -82,44 +76,17 @@ pub fn export(model: &Model, format: ExportFormat, folder: &Path) -> Result<Vec<
     }
 }
 
-/// Their names and what each is of ours.
-fn written(
-    model: &Model,
-    theirs: impl Fn(&str) -> Option<Vec<String>>,
-) -> BTreeMap<String, Written> {
-    let mut all = BTreeMap::new();
-    for (own, shape) in model.tensors.shapes() {
-        let names = theirs(&own).unwrap_or_default();
-        let parts = names.len();
-        for (part, name) in names.into_iter().enumerate() {
-            let mut shape = shape.clone();
-            shape[0] /= parts;
-            all.insert(name, Written { own: own.clone(), shape, part });
-        }
-    }
-    all
-}
-
-/// Writes tensors into a file.
-fn write(model: &Model, path: &Path, tensors: &BTreeMap<String, Written>) -> Result<()> {
-    let shapes = tensors.iter().map(|(name, w)| (name.clone(), w.shape.clone())).collect();
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let mut bytes = |name: &str, to: ByteSink| {
-        let Written { own, shape, part } = &tensors[name];
-        let count = shape.iter().product::<usize>();
-        model.tensors.some_f32_bytes(own, part * count..(part + 1) * count, to)
-    };
-    stream_tensors(path, &shapes, &metadata, false, &mut bytes)
-}
-
 fn to_hugging_face(model: &Model, folder: &Path, shard: usize) -> Result<Vec<String>> {
-    let PortsModel { config, class, encoder } = hugging_face::of_port(&model.config)?;
-    let tensors = written(model, |own| names::hugging_face(&model.config, own));
+    let PortsModel { config, class, encoder, block_behind } = hugging_face::of_port(&model.config)?;
+    let mut tensors = written(model, |own| names::hugging_face(&model.config, own));
+    if block_behind {
+        add_block_of_zeros(&mut tensors, encoder.depth);
+    }
     let count = tensors.len();
     let shards = in_shards(tensors, shard);
     let normalise = model.normalise.unwrap_or(Normalise::Half);
     write_json(&folder.join("config.json"), &config)?;
-    let preprocessor = hugging_face::preprocessor_of(encoder.image, normalise);
+    let preprocessor = hugging_face::preprocessor_of(&model.config, encoder.image, normalise);
     write_json(&folder.join("preprocessor_config.json"), &preprocessor)?;
     let of = shards.len();
     let mut map = BTreeMap::new();
@@ -132,29 +99,43 @@ fn to_hugging_face(model: &Model, folder: &Path, shard: usize) -> Result<Vec<Str
         map.extend(tensors.keys().map(|name| (name.clone(), file.clone())));
     }
     if of > 1 {
-        let total: usize = shards.iter().flat_map(BTreeMap::values).map(bytes).sum();
+        let total: usize = shards.iter().flat_map(BTreeMap::values).map(Written::bytes).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         write_json(&folder.join("model.safetensors.index.json"), &index)?;
     }
     let mut lines =
         vec![format!("{class}: {count} tensors in {of} file{}", if of == 1 { "" } else { "s" })];
+    if block_behind {
+        lines.push(format!(
+            "a block of zeros behind the {} of the model, without which transformers could not read the last one",
+            encoder.depth
+        ));
+    }
     lines.push(format!("load it: {class}.from_pretrained(FOLDER)"));
     Ok(lines)
 }
 
-fn bytes(tensor: &Written) -> usize {
-    4 * tensor.shape.iter().product::<usize>()
+/// Adds what block `depth` would have if there was one, as zeros, which leave the stream as it is.
+fn add_block_of_zeros(tensors: &mut BTreeMap<String, Written>, depth: usize) {
+    let block = |i: usize| format!("beit.encoder.layer.{i}.");
+    let (last, behind) = (block(depth - 1), block(depth));
+    let zeros = tensors.iter().filter_map(|(name, tensor)| {
+        let name = format!("{behind}{}", name.strip_prefix(&last)?);
+        Some((name, Written::besides(tensor.shape.clone(), tensor.dtype)))
+    });
+    let zeros: Vec<_> = zeros.collect();
+    tensors.extend(zeros);
 }
 
 /// The tensors, in the order of their names, in files of at most so many bytes.
 fn in_shards(tensors: BTreeMap<String, Written>, most: usize) -> Vec<BTreeMap<String, Written>> {
     let (mut shards, mut filled) = (vec![BTreeMap::new()], 0);
     for (name, tensor) in tensors {
-        if filled > 0 && filled + bytes(&tensor) > most {
+        if filled > 0 && filled + tensor.bytes() > most {
             shards.push(BTreeMap::new());
             filled = 0;
         }
-        filled += bytes(&tensor);
+        filled += tensor.bytes();
         shards.last_mut().expect("one at least").insert(name, tensor);
     }
     shards
@@ -176,8 +157,12 @@ fn originals_encoder(model: &Model) -> Result<&EncoderConfig> {
     let encoder = match &model.config {
         ModelConfig::Beit(sizes) if matches!(sizes.head, PatchHead::Tokens(_)) => &sizes.encoder,
         ModelConfig::Classifier(sizes) => &sizes.encoder,
+        ModelConfig::Segmenter(sizes) => {
+            segmenters::refuse_original(sizes)?;
+            &sizes.encoder
+        }
         _ => {
-            let text = "is no encoder over tokens and no classifier: the original has nothing else";
+            let text = "is no encoder over tokens, no classifier and no segmenter: the original has nothing else";
             return Err(Error::format(model.tensors.path(), text));
         }
     };
@@ -190,30 +175,31 @@ fn to_unilm(model: &Model, folder: &Path) -> Result<Vec<String>> {
     let encoder = originals_encoder(model)?;
     let (n, index) = (encoder.tokens(), relative_position_index(encoder.grid()));
     let index: Vec<u8> = index.iter().flat_map(|i| i64::from(*i).to_le_bytes()).collect();
-    let shapes = model.tensors.shapes();
-    let indices = shapes.keys().filter_map(|name| name.strip_suffix("_bias_table"));
-    let indices = indices.map(|stem| (format!("{stem}_index"), vec![n, n], Dtype::I64));
-    let all: Vec<_> = shapes
-        .iter()
-        .map(|(name, shape)| (name.clone(), shape.clone(), Dtype::F32))
-        .chain(indices)
-        .collect();
+    let mut all = written(model, |own| Some(vec![names::original(&model.config, own)]));
+    let stems = all.keys().filter_map(|name| name.strip_suffix("_bias_table"));
+    let indices: Vec<String> = stems.map(|stem| format!("{stem}_index")).collect();
+    let of_index = || Written::besides(vec![n, n], Dtype::I64);
+    all.extend(indices.into_iter().map(|name| (name, of_index())));
     let tensors: Vec<PthTensor> =
-        all.iter().map(|(name, shape, dtype)| PthTensor { name, shape, dtype: *dtype }).collect();
+        all.iter().map(|(name, w)| PthTensor { name, shape: &w.shape, dtype: w.dtype }).collect();
+    let (key, mut lines) = match &model.config {
+        ModelConfig::Segmenter(sizes) => ("state_dict", vec![segmenters::original_settings(sizes)]),
+        _ => ("model", Vec::new()),
+    };
     let path = folder.join("model.pth");
     write_atomic_with(&path, |file| {
-        write_pth(file, &tensors, |number, to| match tensors[number].dtype {
-            Dtype::I64 => to.write_all(&index),
-            _ => {
-                let name = tensors[number].name;
-                let written = model.tensors.f32_bytes(name, &mut |bytes| {
-                    to.write_all(bytes).map_err(Error::io("cannot write", &path))
-                });
-                written.map_err(std::io::Error::other)
+        write_pth(file, key, &tensors, |number, to| {
+            let tensor = &all[tensors[number].name];
+            if tensor.own.is_none() {
+                return to.write_all(&index);
             }
+            let mut put =
+                |bytes: &[u8]| to.write_all(bytes).map_err(Error::io("cannot write", &path));
+            tensor.bytes_to(model, &mut put).map_err(std::io::Error::other)
         })
     })?;
-    Ok(vec![format!("model.pth: {} tensors under the key model", tensors.len())])
+    lines.insert(0, format!("model.pth: {} tensors under the key {key}", tensors.len()));
+    Ok(lines)
 }
 
 fn dalles_sizes(model: &Model) -> Result<&DvaeConfig> {

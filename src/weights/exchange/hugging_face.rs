@@ -1,8 +1,8 @@
 //! Folders of `transformers`: their configuration read and written.
 
 use super::found::FoundModel;
-use super::json::{self, ForeignFields};
-use super::{names, shards};
+use super::json::{self, ForeignFields, HeadFields, labels};
+use super::{names, segmenters, shards};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::layers::position::TableResize;
@@ -44,8 +44,10 @@ pub(super) fn read(
             "says image_size and num_attention_heads: leave out --image-size and --heads",
         ));
     }
-    let model = if has("decode_head.classifier.weight") {
-        return Err(Error::format(path, SEGMENTATION));
+    let model = if has(segmenters::HEAD) {
+        let said = (classes(&fields)?, &mut notes);
+        let sizes = segmenters::of_transformers(&fields, encoder, &files, stated, said)?;
+        ModelConfig::Segmenter(sizes)
     } else if has("lm_head.weight") {
         ModelConfig::Beit(encoder.with_vocab(fields.size("vocab_size")?))
     } else if has("classifier.weight") {
@@ -53,8 +55,9 @@ pub(super) fn read(
         let classes = classes(&fields)?;
         ModelConfig::Classifier(ClassifierConfig { encoder, pooling, head_scale: 0.001, classes })
     } else {
-        let text = "has neither lm_head.weight nor classifier.weight: a model without a head; save \
-                    BeitForMaskedImageModeling or BeitForImageClassification";
+        let text = "has none of lm_head.weight, classifier.weight and decode_head.classifier.weight: a model without a \
+                    head; save BeitForMaskedImageModeling, BeitForImageClassification or \
+                    BeitForSemanticSegmentation";
         return Err(Error::format(path, text));
     };
     for key in ["hidden_dropout_prob", "attention_probs_dropout_prob"] {
@@ -65,14 +68,10 @@ pub(super) fn read(
     }
     let normalise = match stated.normalise {
         Some(normalise) => Some(normalise),
-        None => normalise(config, &mut notes)?,
+        None => normalise(config, views_of(&model), &mut notes)?,
     };
     Ok(FoundModel { project: Project::HuggingFace, config: model, normalise, files, notes })
 }
-
-/// What is said of a segmentation model.
-pub(super) const SEGMENTATION: &str =
-    "is a segmentation model, of whose heads this version knows nothing";
 
 fn encoder(fields: &ForeignFields) -> Result<EncoderConfig> {
     let act = fields.fields.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu");
@@ -166,7 +165,15 @@ fn classes(fields: &ForeignFields) -> Result<Vec<String>> {
     (0..labels.len()).map(name).collect()
 }
 
-fn normalise(config: &Path, notes: &mut Vec<String>) -> Result<Option<Normalise>> {
+/// How images come to be of a model's size here.
+fn views_of(model: &ModelConfig) -> &'static str {
+    match model {
+        ModelConfig::Segmenter(_) => "seen through windows",
+        _ => "resized and cropped at the centre",
+    }
+}
+
+fn normalise(config: &Path, views: &str, notes: &mut Vec<String>) -> Result<Option<Normalise>> {
     let path = config.with_file_name(PREPROCESSOR);
     if !path.is_file() {
         notes.push(format!("normalisation half (0.5): there is no {PREPROCESSOR}"));
@@ -186,9 +193,7 @@ fn normalise(config: &Path, notes: &mut Vec<String>) -> Result<Option<Normalise>
     let normalise = found.unwrap_or(Normalise::Half);
     notes.push(format!("normalisation {normalise}, of {PREPROCESSOR}"));
     if fields.fields.get("do_center_crop") != Some(&Value::Bool(true)) {
-        notes.push(format!(
-            "images are resized and cropped at the centre here, where {PREPROCESSOR} squashes them"
-        ));
+        notes.push(format!("images are {views} here, where {PREPROCESSOR} squashes them"));
     }
     Ok(Some(normalise))
 }
@@ -200,10 +205,9 @@ pub(super) struct PortsModel<'a> {
     /// The class that reads it.
     pub(super) class: &'static str,
     pub(super) encoder: &'a EncoderConfig,
+    /// Whether a block of zeros lies behind the last one.
+    pub(super) block_behind: bool,
 }
-
-/// Fields of `config.json` that a head has.
-type HeadFields = Vec<(&'static str, Value)>;
 
 /// The same of a model that the port has a class for.
 pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
@@ -221,10 +225,9 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
         ModelConfig::Classifier(sizes) => {
             (&sizes.encoder, "BeitForImageClassification", classifier(sizes))
         }
-        ModelConfig::Segmenter(_) => {
-            return Err(Error::config(
-                "segmenters are not exported yet: want an encoder or a classifier",
-            ));
+        ModelConfig::Segmenter(sizes) => {
+            segmenters::refuse_transformers(sizes)?;
+            (&sizes.encoder, "BeitForSemanticSegmentation", segmenters::head_fields(sizes))
         }
         ModelConfig::Dvae(_) => {
             return Err(Error::config(
@@ -262,7 +265,9 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
     for (key, value) in head {
         config[key] = value;
     }
-    Ok(PortsModel { config, class, encoder })
+    let block_behind =
+        matches!(model, ModelConfig::Segmenter(sizes) if segmenters::needs_block(sizes));
+    Ok(PortsModel { config, class, encoder, block_behind })
 }
 
 fn masked(vocab: usize) -> HeadFields {
@@ -274,23 +279,25 @@ fn masked(vocab: usize) -> HeadFields {
 }
 
 fn classifier(sizes: &ClassifierConfig) -> HeadFields {
-    let names = sizes.classes.iter().enumerate();
-    let labels: Map<_, _> = names.clone().map(|(i, name)| (i.to_string(), json!(name))).collect();
-    let ids: Map<_, _> = names.map(|(i, name)| (name.clone(), json!(i))).collect();
-    vec![
+    let mut fields = vec![
         ("use_mask_token", json!(false)),
         ("use_mean_pooling", json!(sizes.pooling == Pooling::Mean)),
-        ("id2label", json!(labels)),
-        ("label2id", json!(ids)),
-    ]
+    ];
+    fields.extend(labels(&sizes.classes));
+    fields
 }
 
-/// `preprocessor_config.json`: the evaluation of this program, as far as the port's can be told to do it.
-pub(super) fn preprocessor_of(image: (usize, usize), normalise: Normalise) -> Value {
+/// `preprocessor_config.json`: the evaluation of this program, as far as the port's can be told to do it. It knows no
+/// windows, and a segmenter's images are squashed.
+pub(super) fn preprocessor_of(
+    model: &ModelConfig,
+    image: (usize, usize),
+    normalise: Normalise,
+) -> Value {
     let (mean, std) = normalise.moments();
     let sides = |(h, w): (usize, usize)| json!({ "height": h, "width": w });
     // 256 before a crop of 224; small images are taken as they are.
-    let small = image.0.max(image.1) <= 32;
+    let small = image.0.max(image.1) <= 32 || matches!(model, ModelConfig::Segmenter(_));
     let larger = |side: usize| if small { side } else { (side as f64 * 256.0 / 224.0) as usize };
     json!({
         "image_processor_type": "BeitImageProcessor",

@@ -3,7 +3,7 @@
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::shown;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Longest configuration that is read: class names of ImageNet-22k take 1.5 MiB in Hugging Face's.
@@ -42,6 +42,14 @@ impl ForeignFields<'_> {
     pub(super) fn size(&self, key: &str) -> Result<usize> {
         let size = self.fields.get(key).and_then(Value::as_u64).and_then(|n| n.try_into().ok());
         size.ok_or_else(|| self.wrong(key, "a whole number"))
+    }
+
+    /// A size, or what its absence means.
+    pub(super) fn size_or(&self, key: &str, absent: usize) -> Result<usize> {
+        match self.fields.get(key) {
+            None | Some(Value::Null) => Ok(absent),
+            Some(_) => self.size(key),
+        }
     }
 
     /// Height and width, which one number gives too.
@@ -94,4 +102,15 @@ impl ForeignFields<'_> {
 /// The decimal that was meant by an `f32`.
 pub(super) fn decimal(x: f32) -> f64 {
     x.to_string().parse().expect("a number")
+}
+
+/// Fields of `config.json` that a head has.
+pub(super) type HeadFields = Vec<(&'static str, Value)>;
+
+/// Classes and their numbers.
+pub(super) fn labels(classes: &[String]) -> HeadFields {
+    let names = classes.iter().enumerate();
+    let labels: Map<_, _> = names.clone().map(|(i, name)| (i.to_string(), json!(name))).collect();
+    let ids: Map<_, _> = names.map(|(i, name)| (name.clone(), json!(i))).collect();
+    vec![("id2label", json!(labels)), ("label2id", json!(ids))]
 }

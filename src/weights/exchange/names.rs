@@ -61,8 +61,23 @@ const SEGMENTER: &[NamePair] = &[
     ("fpn2.*", &["fpn2.*"]),
 ];
 
+/// What stands before the names of encoder and pyramid in the original's segmenters.
+pub(super) const BACKBONE: &str = "backbone.";
+
 /// Newer names of the same tensors; the first that fits holds.
 const RENAMED: &[(&str, &str)] = &[
+    ("fpn.fpn1.conv_transpose1.*", "fpn1.0.*"),
+    ("fpn.fpn1.normalization.*", "fpn1.1.*"),
+    ("fpn.fpn1.conv_transpose2.*", "fpn1.3.*"),
+    ("fpn.fpn2.*", "fpn2.0.*"),
+    ("decode_head.psp_modules.blocks.*.conv.convolution.*", "decode_head.psp_modules.*.1.conv.*"),
+    ("decode_head.psp_modules.blocks.*.conv.normalization.*", "decode_head.psp_modules.*.1.bn.*"),
+    ("decode_head.psp_bottleneck.convolution.*", "decode_head.bottleneck.conv.*"),
+    ("decode_head.psp_bottleneck.normalization.*", "decode_head.bottleneck.bn.*"),
+    ("decode_head.*.convolution.*", "decode_head.*.conv.*"),
+    ("decode_head.*.normalization.*", "decode_head.*.bn.*"),
+    ("auxiliary_head.*.convolution.*", "auxiliary_head.*.conv.*"),
+    ("auxiliary_head.*.normalization.*", "auxiliary_head.*.bn.*"),
     ("beit.layers.*.attention.q_proj.*", "beit.encoder.layer.*.attention.attention.query.*"),
     ("beit.layers.*.attention.k_proj.*", "beit.encoder.layer.*.attention.attention.key.*"),
     ("beit.layers.*.attention.v_proj.*", "beit.encoder.layer.*.attention.attention.value.*"),
@@ -92,6 +107,15 @@ pub(super) fn hugging_face(config: &ModelConfig, own: &str) -> Option<Vec<String
     })
 }
 
+/// The original's name of the tensor that is called `own` here: of a segmenter, encoder and pyramid are a part of it.
+pub(super) fn original(config: &ModelConfig, own: &str) -> String {
+    let head = ["decode_head.", "auxiliary_head."].iter().any(|head| own.starts_with(head));
+    match config {
+        ModelConfig::Segmenter(_) if !head => format!("{BACKBONE}{own}"),
+        _ => own.to_owned(),
+    }
+}
+
 /// The name that files have, of a name that modules or files have.
 pub(super) fn name_in_files(name: &str) -> String {
     let found = RENAMED
@@ -104,7 +128,9 @@ pub(super) fn name_in_files(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
-    use crate::models::config::{BeitConfig, ClassifierConfig, DvaeConfig, EncoderConfig};
+    use crate::models::config::{
+        BeitConfig, ClassifierConfig, DvaeConfig, EncoderConfig, SegmentClass, SegmenterConfig,
+    };
     use crate::weights::ORIGINAL;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -146,10 +172,14 @@ mod tests {
         let encoder =
             EncoderConfig { shared_rel_pos_bias: false, rel_pos_bias: true, ..base.clone() };
         let classes = (0..1000).map(|i| i.to_string()).collect();
+        let class = |i: u8| SegmentClass { name: i.to_string(), colour: [i; 3] };
+        let crop = EncoderConfig { image: (640, 640), ..encoder.clone() };
+        let segmenter = SegmenterConfig::original(crop, (0..150).map(class).collect());
         let classifier = ClassifierConfig { encoder, classes, ..test };
         for (file, config) in [
             ("hf_base_mim", ModelConfig::Beit(base.with_vocab(8192))),
             ("hf_base_cls_1k", ModelConfig::Classifier(classifier)),
+            ("hf_base_seg_ade640", ModelConfig::Segmenter(segmenter)),
         ] {
             let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keys");
             let text = std::fs::read(keys.join(format!("{file}.json"))).unwrap();
@@ -161,6 +191,9 @@ mod tests {
                     let names = hugging_face(&config, &entry.name).unwrap();
                     let mut shape = entry.shape.clone();
                     shape[0] /= names.len();
+                    if entry.name.ends_with("num_batches_tracked") {
+                        shape.clear();
+                    }
                     written.extend(names.into_iter().map(|name| (name, shape.clone())));
                 }
             }

@@ -4,8 +4,9 @@
 //! there is no table of relative positions, and which side of the image is the longer one.
 
 use super::found::FoundModel;
-use super::hugging_face::SEGMENTATION;
 use super::json::ForeignFields;
+use super::shapes::{TheirShapes, WRAPPED};
+use super::{names, segmenters};
 use crate::data::pixels::Normalise;
 use crate::error::{Error, Result};
 use crate::models::config::{ClassifierConfig, EncoderConfig, Pooling};
@@ -17,50 +18,16 @@ use std::path::Path;
 
 const PATCHES: &str = "patch_embed.proj.weight";
 const TABLE: &str = "attn.relative_position_bias_table";
+/// The last layer of a segmenter.
+const SEGMENTS: &str = "decode_head.conv_seg.weight";
 const SHARED_TABLE: &str = "rel_pos_bias.relative_position_bias_table";
-
-/// What wrappers for several devices put before every name.
-pub(super) const WRAPPED: &str = "module.";
 
 /// Whether a file holds such a model, or another that is made of it.
 pub(super) fn is_model(file: &TensorFile) -> bool {
-    let name =
-        |name: &String| name.trim_start_matches(WRAPPED).trim_start_matches("backbone.") == PATCHES;
+    let name = |name: &String| {
+        name.trim_start_matches(WRAPPED).trim_start_matches(names::BACKBONE) == PATCHES
+    };
     file.tensors().keys().any(name)
-}
-
-/// The tensors of a model by name.
-struct TheirShapes<'a> {
-    path: &'a Path,
-    files: &'a [TensorFile],
-}
-
-impl TheirShapes<'_> {
-    fn get(&self, name: &str) -> Option<&[usize]> {
-        let wrapped = format!("{WRAPPED}{name}");
-        let find = |file: &'_ TensorFile| {
-            [name, &wrapped]
-                .into_iter()
-                .find(|n| file.tensors().contains_key(*n))
-                .map(str::to_owned)
-        };
-        self.files.iter().find_map(|file| Some(&file.tensors()[&find(file)?].shape[..]))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    fn axis(&self, name: &str, axis: usize) -> Result<usize> {
-        let shape =
-            self.get(name).ok_or_else(|| self.wrong(format!("tensor {name} is missing")))?;
-        let text = || format!("tensor {name} has shape {shape:?}: too few axes");
-        shape.get(axis).copied().ok_or_else(|| self.wrong(text()))
-    }
-
-    fn wrong(&self, text: impl Into<String>) -> Error {
-        Error::format(self.path, text)
-    }
 }
 
 /// The model in `files`; `timm` is the configuration of a folder of timm's.
@@ -72,16 +39,13 @@ pub(super) fn read(
 ) -> Result<FoundModel> {
     let mut notes: Vec<String> = files.iter().filter_map(root).collect();
     let shapes = TheirShapes { path, files: &files };
-    if shapes.has(&format!("backbone.{PATCHES}")) {
-        return Err(shapes.wrong(SEGMENTATION));
-    }
     if shapes.has("blocks.0.attn.qkv.bias") {
         let text = "has blocks.0.attn.qkv.bias: another vision transformer, whose keys have a bias";
         return Err(shapes.wrong(text));
     }
-    if !["lm_head.weight", "head.weight"].iter().any(|head| shapes.has(head)) {
-        let text = "has neither lm_head.weight nor head.weight: a model without a head, of which there is no kind \
-                    here; save it with one";
+    if !["lm_head.weight", "head.weight", SEGMENTS].iter().any(|head| shapes.has(head)) {
+        let text = "has none of lm_head.weight, head.weight and decode_head.conv_seg.weight: a model without a head, \
+                    of which there is no kind here; save it with one";
         return Err(shapes.wrong(text));
     }
     if let Some((path, fields)) = timm {
@@ -96,6 +60,8 @@ pub(super) fn read(
     let pretrained = timm.map(|(path, fields)| (path, pretrained(fields)));
     let config = if shapes.has("lm_head.weight") {
         ModelConfig::Beit(encoder.with_vocab(shapes.axis("lm_head.weight", 0)?))
+    } else if shapes.has(SEGMENTS) {
+        ModelConfig::Segmenter(segmenters::of_original(&shapes, encoder, stated, &mut notes)?)
     } else {
         let pooling = if shapes.has("fc_norm.weight") { Pooling::Mean } else { Pooling::Class };
         let count = shapes.axis("head.weight", 0)?;
@@ -106,16 +72,21 @@ pub(super) fn read(
         Some((path, fields)) => ForeignFields { path, fields }.normalise("mean", "std")?,
         None => None,
     };
+    let (usual, why) = match &config {
+        ModelConfig::Segmenter(_) => {
+            (Normalise::Imagenet, "imagenet, of the original's segmenters; --normalise half")
+        }
+        _ => (
+            Normalise::Half,
+            "half (0.5), of the models trained on ImageNet-22k; --normalise imagenet",
+        ),
+    };
     if normalise.or(stated.normalise).is_none() {
-        notes.push(
-            "normalisation half (0.5), of the models trained on ImageNet-22k; --normalise \
-                    imagenet for others"
-                .to_owned(),
-        );
+        notes.push(format!("normalisation {why} for others"));
     }
     let project =
         if timm.is_some() { Project::Timm } else { stated.project.unwrap_or(Project::Unilm) };
-    let normalise = normalise.or(Some(Normalise::Half));
+    let normalise = normalise.or(Some(usual));
     Ok(FoundModel { project, config, normalise, files, notes })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
             (&sizes.encoder, pool, Some(&sizes.classes))
         }
         ModelConfig::Segmenter(_) => {
-            return Err(Error::config("timm has no segmenters; want --format hf"));
+            return Err(Error::config("timm has no segmenters; want --format hf or unilm"));
         }
         ModelConfig::Dvae(_) => {
             return Err(Error::config("timm has no such tokenizer; want --format dalle or onnx"));

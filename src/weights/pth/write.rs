@@ -37,18 +37,19 @@ const ALIGNMENT: u64 = 64;
 /// The folder of all entries.
 const FOLDER: &str = "archive";
 
-/// Writes a checkpoint of a dict under the key `model`; `values` writes the little-endian elements of the tensor
+/// Writes a checkpoint of a dict under `key`; `values` writes the little-endian elements of the tensor
 /// of a number, row-major, once for each in order.
 ///
 /// # Panics
 /// If `values` writes another number of bytes than shape and type say, or a tensor takes 4 GiB.
 pub fn write_pth(
     to: &mut dyn Write,
+    key: &str,
     tensors: &[PthTensor],
     mut values: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut zip = ZipWriter { to, at: 0, directory: Vec::new(), entries: 0 };
-    let pickle = pickle(tensors);
+    let pickle = pickle(key, tensors);
     zip.entry("data.pkl", |to| to.write_all(&pickle))?;
     zip.entry("byteorder", |to| to.write_all(b"little"))?;
     for (number, tensor) in tensors.iter().enumerate() {
@@ -60,9 +61,9 @@ pub fn write_pth(
     zip.finish()
 }
 
-fn pickle(tensors: &[PthTensor]) -> Vec<u8> {
+fn pickle(key: &str, tensors: &[PthTensor]) -> Vec<u8> {
     let mut out = b"\x80\x02}".to_vec();
-    text(&mut out, "model");
+    text(&mut out, key);
     out.extend(b"ccollections\nOrderedDict\n)R(");
     for (number, tensor) in tensors.iter().enumerate() {
         text(&mut out, tensor.name);

@@ -5,32 +5,35 @@ use super::sums::with_sums;
 use super::write::header_bytes;
 use crate::atomic::PendingFile;
 use crate::error::Result;
+use crate::weights::info::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where the bytes of a tensor go, piece by piece.
 pub type ByteSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
-/// Writes tensors of f32 in the order of their names, each as `bytes` gives it when its turn comes. The file's bytes
+/// Writes tensors in the order element type, name, each as `bytes` gives it when its turn comes. The file's bytes
 /// are those that [`write_tensors`](super::write_tensors) would write; with `checksums`, of a file with them.
 pub fn stream_tensors(
     path: &Path,
-    tensors: &BTreeMap<String, Vec<usize>>,
+    tensors: &BTreeMap<String, (Dtype, Vec<usize>)>,
     metadata: &BTreeMap<String, String>,
     checksums: bool,
     bytes: &mut dyn FnMut(&str, ByteSink) -> Result<()>,
 ) -> Result<()> {
     let mut end = 0;
-    let line = |(name, shape): (&'_ String, &'_ Vec<usize>)| {
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_by_key(|(name, (dtype, _))| (*dtype, *name));
+    let line = |(name, (dtype, shape)): (&'_ String, &'_ (Dtype, Vec<usize>))| {
         let start = end;
-        end += 4 * shape.iter().product::<usize>();
-        (name.clone(), shape.clone(), start..end)
+        end += dtype.bytes() * shape.iter().product::<usize>();
+        (name.clone(), format!("{dtype:?}"), shape.clone(), start..end)
     };
-    let lines: Vec<_> = tensors.iter().map(line).collect();
+    let lines: Vec<_> = sorted.into_iter().map(line).collect();
     let lines: Vec<HeaderLine> = lines
         .iter()
-        .map(|(name, shape, range)| {
-            let (dtype, range) = ("F32".to_owned(), range.clone());
+        .map(|(name, dtype, shape, range)| {
+            let (dtype, range) = (dtype.clone(), range.clone());
             HeaderLine { name, dtype, shape, range }
         })
         .collect();
