@@ -97,6 +97,35 @@ def make_transformers(out):
             keep(folder, {"images": images, "logits": logits})
 
 
+def make_segmenters(out):
+    """Levels at the first and the last places, batch norms with statistics of their own, with and without the second
+    head; files with the names of the modules as well."""
+    from transformers import BeitConfig, BeitForSemanticSegmentation
+
+    places = [[1, 2, 3, 4], [2, 3, 4, 5], [1, 3, 4, 5]]
+    cases = [(position, "square") for position in POSITIONS] + [("per_block", "wide"), ("shared", "wide")]
+    for number, (position, size) in enumerate(cases):
+        more = dict(use_auxiliary_head=False) if number % 3 == 2 else dict(auxiliary_channels=11)
+        common = {**SMALL, **POSITIONS[position], **SIZES[size], **ODD[number % len(ODD)], **more}
+        common.update(num_hidden_layers=5, out_indices=places[number % len(places)])
+        config = BeitConfig(**common, id2label={i: f"class {i}" for i in range(5)}, use_mean_pooling=number % 2 == 0)
+        model = shaken(BeitForSemanticSegmentation(config))
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer += 0.1 * torch.randn_like(buffer)
+            elif name.endswith("running_var"):
+                buffer *= torch.rand_like(buffer) + 0.5
+            elif name.endswith("num_batches_tracked"):
+                buffer += 3
+        folder = out / f"hf_segmenter_{position}_{size}"
+        model.save_pretrained(folder / "model")
+        if number == 1:
+            save_file(model.state_dict(), folder / "model" / "model.safetensors")
+        images = pixels(SIZES[size]["image_size"])
+        with torch.no_grad():
+            keep(folder, {"images": images, "logits": model.double()(images.double()).logits})
+
+
 def make_timm(out):
     import timm
 
@@ -157,7 +186,11 @@ def from_transformers(folder, images, mask):
     config = json.loads((folder / "config.json").read_text())
     kind = getattr(transformers, config["architectures"][0])
     # Its AutoModelForMaskedImageModeling is for models that predict pixels.
-    reader = kind if mask is not None else transformers.AutoModelForImageClassification
+    auto = {
+        "BeitForImageClassification": transformers.AutoModelForImageClassification,
+        "BeitForSemanticSegmentation": transformers.AutoModelForSemanticSegmentation,
+    }
+    reader = auto.get(config["architectures"][0], kind)
     model, loading = reader.from_pretrained(folder, output_loading_info=True)
     assert isinstance(model, kind), type(model)
     assert not any(loading.values()), loading
@@ -179,7 +212,9 @@ def from_timm(folder, images, **arguments):
 
 def from_unilm(folder, images, case):
     """The checkpoint's tensors in the model that they came from, which has the original's names in timm."""
-    state = torch.load(folder / "model.pth", weights_only=True)["model"]
+    state = torch.load(folder / "model.pth", weights_only=True)
+    (key, state), = state.items()
+    assert key == ("state_dict" if "_segmenter_" in case else "model"), key
     if not case.startswith("timm_"):
         return None
     import timm
@@ -240,7 +275,7 @@ def judge_one(folder):
         found = from_unilm(folder / "unilm", images, folder.name)
         if found is not None:
             yield "original names", difference(found, wanted), F32
-    if mask is None:
+    if mask is None and "_segmenter_" not in folder.name:
         yield "ONNX", difference(from_onnx(folder / "onnx" / "model.onnx", images, "logits"), wanted), F32
         if (folder / "timm").exists():
             yield "timm", difference(from_timm(folder / "timm", images), wanted), F32
@@ -262,6 +297,7 @@ def main():
     if step == "judge":
         judge(out)
     make_transformers(out)
+    make_segmenters(out)
     make_timm(out)
     try:
         import dall_e  # noqa: F401
