@@ -1,6 +1,11 @@
 //! `beit import`, `beit export`, and other projects' files in place of our models in every command.
 
 use super::{beit, fails, folder, text, works};
+use beit::cpu::Cpu;
+use beit::models::config::SegmenterConfig;
+use beit::models::kind::ModelConfig;
+use beit::params::{Params, initial_values};
+use beit::weights::{load_model, save_weights};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 
@@ -8,12 +13,15 @@ use std::path::Path;
 pub fn prepare(path: &Path) {
     let exchange = path.join("exchange");
     std::fs::create_dir(&exchange).unwrap();
+    random_segmenter(path);
     for (model, format, out) in [
         ("beit", "hf", "beit_hf"),
         ("beit", "unilm", "beit_unilm"),
         ("classifier", "hf", "classifier_hf"),
         ("classifier", "timm", "classifier_timm"),
         ("tokenizer", "dalle", "dalle"),
+        ("exchange/segmenter", "hf", "segmenter_hf"),
+        ("exchange/segmenter", "unilm", "segmenter_unilm"),
     ] {
         let line = format!("export --model {model} --format {format} --out exchange/{out}");
         let output = beit(path, &line).output().unwrap();
@@ -25,6 +33,20 @@ pub fn prepare(path: &Path) {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(fixtures.join(name), to).unwrap();
     }
+}
+
+/// A segmenter for the classes of the trained one, of the sizes that transformers can have: four levels at four places,
+/// a head as wide as the encoder.
+fn random_segmenter(path: &Path) {
+    let trained = load_model(&path.join("segmenter")).unwrap();
+    let mut sizes = trained.sizes::<SegmenterConfig>().unwrap().clone();
+    (sizes.encoder.depth, sizes.taps, sizes.channels) = (4, [1, 2, 3, 4], sizes.encoder.width);
+    let (bk, config) = (Cpu::<f32>::new(), ModelConfig::Segmenter(sizes));
+    let layout = config.layout(&bk);
+    let w = Params::from_host(&bk, &layout, &initial_values(&layout, 3));
+    let folder = path.join("exchange/segmenter");
+    std::fs::create_dir(&folder).unwrap();
+    save_weights(&bk, &folder, &config, trained.normalise, &w).unwrap();
 }
 
 /// Commands with other projects' files, and what they leave.
@@ -100,6 +122,27 @@ const WORKS: &[(&str, &str, &[&str])] = &[
         &[],
     ),
     (
+        "import_of_a_segmenter",
+        "import exchange/segmenter_unilm/model.pth --taps 1,2,3,4 --out exchange/segmenter_back",
+        &["exchange/segmenter_back/model.safetensors"],
+    ),
+    (
+        "segment",
+        "segment --model exchange/segmenter_hf images/square.png --out exchange/segmented",
+        &["exchange/segmented/masks/square.png"],
+    ),
+    (
+        "evaluate_a_segmenter",
+        "evaluate --model exchange/segmenter_hf --data synthetic:4 --json exchange/es.json",
+        &["exchange/es.json"],
+    ),
+    (
+        "segment_train",
+        "segment-train --model exchange/segmenter_hf --train synthetic:16 --steps 1 --batch 4 --set taps=1,2,3,4 \
+         --set short_side=32 --set auxiliary=4 --out exchange/st",
+        &["exchange/st/model.safetensors"],
+    ),
+    (
         "finetune",
         "finetune --model exchange/beit_hf --train synthetic:40 --steps 2 --batch 8 --out exchange/ft",
         &["exchange/ft/model.safetensors"],
@@ -120,6 +163,14 @@ const FAILS: &[(&str, &str, &str)] = &[
     ("other_format", "import exchange/beit_hf --format dalle --out new", "holds no model of dalle"),
     ("part", "import exchange/dalle/encoder.safetensors --out new", "give the folder"),
     ("tokenizer_to_hf", "export --model tokenizer --format hf --out new", "--format dalle or onnx"),
+    ("narrow_head_to_hf", "export --model segmenter --format hf --out new", "head has 8 channels"),
+    (
+        "segmenter_to_onnx",
+        "export --model segmenter --format onnx --out new",
+        "--format hf or unilm",
+    ),
+    ("taps", "import exchange/segmenter_hf --taps 1,2,3 --out new", "want four numbers"),
+    ("taps_too_deep", "import exchange/segmenter_hf --taps 1,2,3,6 --out new", "taps [1, 2, 3, 6]"),
     ("encoder_to_dalle", "export --model beit --format dalle --out new", "is no tokenizer"),
     ("format", "export --model beit --format keras --out new", "unilm"),
 ];
@@ -129,6 +180,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("exchange/the_same_weights_are_the_same_predictions", same_predictions),
         Trial::test("exchange/a_run_goes_on_from_their_files", goes_on),
+        Trial::test("exchange/the_same_weights_are_the_same_masks", same_masks),
     ];
     for &(name, line, files) in WORKS {
         trials.push(Trial::test(format!("exchange/{name}"), move || works(line, files)));
@@ -160,6 +212,18 @@ fn same_predictions() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Those of the palette, too: their bytes.
+fn same_masks() -> Result<(), Failed> {
+    let mask = |model: &str, out: &str| -> Result<Vec<u8>, Failed> {
+        output(&format!(
+            "segment --model exchange/{model} images/square.png --out exchange/{out}"
+        ))?;
+        Ok(std::fs::read(folder().join(format!("exchange/{out}/masks/square.png")))?)
+    };
+    let (own, theirs) = (mask("segmenter", "own_masks")?, mask("segmenter_hf", "their_masks")?);
+    if own == theirs { Ok(()) } else { Err("another mask of the same weights".into()) }
 }
 
 /// The settings name the files; a run that was stopped reads them again.
