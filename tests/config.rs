@@ -24,7 +24,7 @@ fn later_layers_win() {
         flags: vec![("batch", Value::Integer(4))],
     };
     let config: PretrainRun = layers.resolve().unwrap();
-    assert_eq!((config.common.preset, config.width), (Preset::Small, 384));
+    assert_eq!((config.common.preset, config.sizes.width), (Preset::Small, 384));
     assert_eq!((config.common.lr, config.common.epochs, config.common.batch), (1.0, 8, 4));
     assert_eq!(config.mask_max_block, Some(9));
 }
@@ -192,5 +192,5 @@ fn settings_of_a_run_folder_are_checked_as_any_others() {
     }
     std::fs::write(&path, "width = 64\nlr = 1\nkey_of_a_newer_version = 7").unwrap();
     let config: PretrainRun = Layers::default().resolve_in(folder.path()).unwrap();
-    assert_eq!((config.width, config.common.lr), (64, 1.0));
+    assert_eq!((config.sizes.width, config.common.lr), (64, 1.0));
 }

@@ -50,6 +50,7 @@ fn encoder_of(config: &ModelConfig) -> &EncoderConfig {
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
+        ModelConfig::Encoder(sizes) => sizes,
         ModelConfig::Dvae(_) | ModelConfig::Vae(_) => unreachable!("no encoder"),
     }
 }

@@ -11,6 +11,8 @@ mod calibration;
 mod class_view;
 #[path = "reference/classifier.rs"]
 mod classifier;
+#[path = "reference/dino.rs"]
+mod dino;
 #[path = "reference/dvae.rs"]
 mod dvae;
 #[path = "reference/fixture.rs"]
@@ -57,6 +59,7 @@ fn main() {
         classifier::trials,
         dvae::trials,
         vae::trials,
+        dino::trials,
         optim::trials,
         relpos::trials,
         augment::trials,

@@ -6,78 +6,75 @@ use crate::error::{Error, Result};
 use crate::models::beit::MaskedImageModel;
 use crate::models::classifier::Classifier;
 use crate::models::config::{BeitConfig, ClassifierConfig, EncoderConfig};
-use crate::models::encoder::Encoder;
+use crate::models::encoder::{Encoder, EncoderParts};
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
-use crate::params::{Params, initial_values};
+use crate::params::{Params, Registry, initial_values};
 use crate::weights::{Model, load_model, load_weights};
 use std::path::Path;
 
-/// The model that an encoder is part of.
-enum EncoderOwner<B: Backend> {
-    /// That of pretraining.
-    Masked(Box<MaskedImageModel<B>>),
-    /// That of fine-tuning.
-    Classifier(Box<Classifier<B>>),
-}
-
-/// An encoder of either kind of model, with its weights.
+/// An encoder of any kind of model, with its weights.
 pub struct OpenedEncoder<B: Backend> {
-    owner: EncoderOwner<B>,
+    encoder: Encoder<B>,
+    sizes: EncoderConfig,
     /// Weights of the whole model.
     pub w: Params<B>,
     /// Mean and deviation of the views it was trained with, or is to be trained with.
     pub normalise: Normalise,
+    /// Whether it is part of a classifier, to which small images are shown as they are.
+    classifies: bool,
 }
 
 impl<B: Backend> OpenedEncoder<B> {
     /// Reads `RUN|FILE`.
     pub fn open(bk: &B, path: &Path) -> Result<Self> {
         let file = load_model(path)?;
-        let owner = match &file.config {
+        let (encoder, sizes, layout) = match &file.config {
             ModelConfig::Classifier(sizes) => {
-                EncoderOwner::Classifier(Box::new(Classifier::new(bk, sizes)))
+                let Classifier { encoder, layout, .. } = Classifier::new(bk, sizes);
+                (encoder, &sizes.encoder, layout)
             }
-            _ => EncoderOwner::Masked(Box::new(MaskedImageModel::new(bk, file.sizes()?))),
+            ModelConfig::Encoder(sizes) => {
+                let mut reg = Registry::new();
+                let encoder = Encoder::new(bk, &mut reg, sizes, EncoderParts::ALONE);
+                (encoder, sizes, reg.finish())
+            }
+            _ => {
+                let sizes = file.sizes::<BeitConfig>()?;
+                let MaskedImageModel { encoder, layout, .. } = MaskedImageModel::new(bk, sizes);
+                (encoder, &sizes.encoder, layout)
+            }
         };
-        let layout = match &owner {
-            EncoderOwner::Masked(model) => &model.layout,
-            EncoderOwner::Classifier(model) => &model.layout,
-        };
-        let w = load_weights(bk, &file, layout)?;
-        Ok(Self { owner, w, normalise: file.normalise.unwrap_or(Normalise::Half) })
+        Ok(Self {
+            encoder,
+            sizes: sizes.clone(),
+            w: load_weights(bk, &file, &layout)?,
+            normalise: file.normalise.unwrap_or(Normalise::Half),
+            classifies: matches!(file.config, ModelConfig::Classifier(_)),
+        })
     }
 
     /// That of pretraining at its initial weights.
     pub fn initial(bk: &B, config: &BeitConfig, normalise: Normalise, seed: u64) -> Self {
-        let model = MaskedImageModel::new(bk, config);
-        let w = Params::from_host(bk, &model.layout, &initial_values(&model.layout, seed));
-        Self { owner: EncoderOwner::Masked(Box::new(model)), w, normalise }
+        let MaskedImageModel { encoder, layout, .. } = MaskedImageModel::new(bk, config);
+        let w = Params::from_host(bk, &layout, &initial_values(&layout, seed));
+        Self { encoder, sizes: config.encoder.clone(), w, normalise, classifies: false }
     }
 
     /// The encoder.
     pub fn encoder(&self) -> &Encoder<B> {
-        match &self.owner {
-            EncoderOwner::Masked(model) => &model.encoder,
-            EncoderOwner::Classifier(model) => &model.encoder,
-        }
+        &self.encoder
     }
 
     /// Its sizes.
     pub fn sizes(&self) -> &EncoderConfig {
-        match &self.owner {
-            EncoderOwner::Masked(model) => &model.config.encoder,
-            EncoderOwner::Classifier(model) => &model.config.encoder,
-        }
+        &self.sizes
     }
 
     /// How images are shown to it: as to the classifier it is part of, or as to a probe.
     pub fn views(&self) -> ClassViewConfig {
-        let views = class_views(self.sizes(), self.normalise);
-        match &self.owner {
-            EncoderOwner::Masked(_) => ClassViewConfig { as_is: false, ..views },
-            EncoderOwner::Classifier(_) => views,
-        }
+        let views = class_views(&self.sizes, self.normalise);
+        if self.classifies { views } else { ClassViewConfig { as_is: false, ..views } }
     }
 }
 
@@ -99,7 +96,7 @@ impl<B: Backend> OpenedClassifier<B> {
 
     /// That of a file.
     pub fn of(bk: &B, file: &Model) -> Result<Self> {
-        if let ModelConfig::Beit(_) = &file.config {
+        if let ModelConfig::Beit(_) | ModelConfig::Encoder(_) = &file.config {
             let text = "is an encoder, which knows no classes; `beit finetune --model` makes a classifier of it";
             return Err(Error::format(file.tensors.path(), text));
         }

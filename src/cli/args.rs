@@ -14,7 +14,9 @@ pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
-pub use settings::{FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs};
+pub use settings::{
+    DinoArgs, FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs,
+};
 pub use uses::{
     ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs,
     UseArgs, WindowArgs,
@@ -51,6 +53,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  beit pretrain --data photos/ --tokenizer runs/tokenizer \
                             --out runs/beit")]
     Pretrain(PretrainArgs),
+    /// Pretrain an encoder by DINO: to say of a view what its teacher says of other views of the image.
+    #[command(
+        after_help = "Example:\n  beit dino --data photos/ --out runs/dino\n\nWhat is saved is the teacher's encoder; \
+                      `beit probe`, `beit finetune` and the others take it as they take one of `beit pretrain`."
+    )]
+    Dino(DinoArgs),
     /// Train a pretrained encoder on as a classifier of labelled images.
     #[command(
         after_help = "Examples:\n  beit finetune --model runs/beit --train photos/train --val photos/val --out \

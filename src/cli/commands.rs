@@ -5,7 +5,8 @@ use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::segment::SegmentFigures;
 use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
-    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs,
+    DinoArgs, FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs,
+    TokenizerArgs,
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
@@ -17,12 +18,13 @@ use crate::report::about::About;
 use crate::report::page::Page;
 use crate::run::{claim, install_interrupt, write_json};
 use crate::shown;
+use crate::train::dino::SelfDistillation;
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
 use crate::train::pretrain::Pretraining;
 use crate::train::segment::Segmentation;
 use crate::train::summary::{
-    FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary, VaeSummary,
+    DinoSummary, FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary, VaeSummary,
 };
 use crate::train::tokenizer::TokenizerTraining;
 use crate::train::vae::VaeTraining;
@@ -79,6 +81,11 @@ pub fn train_tokenizer(TokenizerArgs { kind, train }: &TokenizerArgs) -> Result<
 /// `beit pretrain`
 pub fn pretrain(args: &PretrainArgs) -> Result<()> {
     training!(args.resolve()?, args.train.run, Pretraining<_>, print_pretrain)
+}
+
+/// `beit dino`
+pub fn dino(args: &DinoArgs) -> Result<()> {
+    training!(args.resolve()?, args.run, SelfDistillation<_>, print_dino)
 }
 
 /// `beit finetune`
@@ -255,6 +262,15 @@ pub fn print_pretrain(s: &PretrainSummary) {
     for [name, value, unit] in s.figures.in_words(3) {
         say!("  {name:<20} {value:>8}{unit}");
     }
+}
+
+/// The lines about DINO's student and teacher.
+pub fn print_dino(s: &DinoSummary) {
+    say!("DINO, two views of each of {} images after {} steps", s.figures.images, s.steps);
+    for [name, value, unit] in s.figures.in_words() {
+        say!("  {name:<20} {value:>8}{unit}");
+    }
+    s.figures.collapse.iter().for_each(|text| say!("  {text}"));
 }
 
 /// The lines about a fine-tuned classifier.

@@ -69,6 +69,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Demo(args) => demo::demo(&args).and(done),
         Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
+        Command::Dino(args) => commands::dino(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::SegmentTrain(args) => commands::segment_train(&args).and(done),
         Command::Segment(args) => segment::segment(&args).and(done),

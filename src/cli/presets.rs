@@ -1,15 +1,15 @@
 //! What the settings are: of every preset as a table, of one command line as its `config.toml`.
 
 use crate::config::{
-    FinetuneRun, Preset, PretrainRun, ProbeRun, RunConfig, SegmentRun, TokenizerRun, VaeRun,
-    document, to_table,
+    DinoRun, FinetuneRun, Preset, PretrainRun, ProbeRun, RunConfig, SegmentRun, TokenizerRun,
+    VaeRun, document, to_table,
 };
 use crate::error::Result;
 
 /// `beit presets`
 pub fn presets() -> Result<()> {
     say!("{}\n{}", table::<TokenizerRun>()?, table::<VaeRun>()?);
-    say!("{}", table::<PretrainRun>()?);
+    say!("{}\n{}", table::<PretrainRun>()?, table::<DinoRun>()?);
     say!("{}\n{}", table::<FinetuneRun>()?, table::<SegmentRun>()?);
     say!("{}", table::<ProbeRun>()?);
     say!("\"\" is given on the command line; --print-config explains each setting");

@@ -9,6 +9,7 @@
 
 mod choice;
 mod declare;
+mod dino;
 mod finetune;
 mod key;
 mod layers;
@@ -27,6 +28,7 @@ pub use choice::{
     Replace, TokenizerKind, ViewNormalise,
 };
 pub use declare::RunConfig;
+pub use dino::DinoRun;
 pub use finetune::FinetuneRun;
 pub use key::{ImageSize, Key, Preset, Range};
 pub(crate) use layers::to_table;
@@ -37,7 +39,7 @@ pub use probe::ProbeRun;
 pub use resume::{Changed, FREE_KEYS, same_run};
 pub(crate) use resume::{saved_settings, words};
 pub use segment::SegmentRun;
-pub use shared::{Coding, Common, Crops, Downstream, Recipe, TrainConfig};
+pub use shared::{Coding, Common, Crops, Downstream, EncoderSizes, Recipe, TrainConfig};
 pub use tokenizer::TokenizerRun;
 pub use vae::VaeRun;
 

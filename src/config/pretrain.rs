@@ -1,18 +1,18 @@
 //! Settings of `beit pretrain`.
 
-use super::Range::{Choice, Flag, Int, Real, Size, Text};
+use super::Range::{Choice, Int, Real, Text};
 use super::{
-    Common, Crops, ImageSize, LossOver, Preset, PretrainTarget, Recipe, RelPos, Replace,
-    TrainConfig, run_config,
+    Common, Crops, EncoderSizes, LossOver, Preset, PretrainTarget, Recipe, Replace, TrainConfig,
+    run_config,
 };
 use crate::data::pixels::Normalise;
 use crate::data::{MaskConfig, Masking};
 use crate::error::{Error, Result};
-use crate::models::config::{BeitConfig, EncoderConfig, PixelValues};
+use crate::models::config::{BeitConfig, PixelValues};
 
 run_config! {
     /// Settings of one pretraining run (arXiv 2106.08254, table 10, and the original's README).
-    PretrainRun, "pretrain", [common: Common, recipe: Recipe, crops: Crops] {
+    PretrainRun, "pretrain", [common: Common, recipe: Recipe, crops: Crops, sizes: EncoderSizes] {
         use preset;
         use data;
         use val;
@@ -34,29 +34,18 @@ run_config! {
         use accumulate =
             "Parts that a batch is computed in, one after the other, to save memory; 0 is as few as fit. The"
             "loss is that of the whole batch; drop path is drawn for each part.";
-        /// Whether each block is computed again in backward, which takes less memory and about a third
-        /// more time. Never changes a result.
-        recompute: bool = Flag;
-        /// Height and width of the encoder's view in pixels.
-        image_size: ImageSize = Size;
-        /// Side of a patch in pixels.
-        patch_size: usize = Int(1, 1 << 10);
-        /// Width of the residual stream.
-        width: usize = Int(1, 1 << 14);
-        /// Number of blocks.
-        depth: usize = Int(1, 256);
-        /// Attention heads of a block.
-        heads: usize = Int(1, 256);
+        use recompute;
+        use image_size;
+        use patch_size;
+        use width;
+        use depth;
+        use heads;
         /// Number of visual tokens; must be the tokenizer's. Not used with another target than tokens.
         vocab: usize = Int(2, 1 << 20);
-        /// Relative-position bias: shared by all blocks (the original), per_block, or none.
-        rel_pos: RelPos = Choice(RelPos::WORDS);
-        /// Learned absolute positions (the paper's plain ViT).
-        abs_pos: bool = Flag;
-        /// Initial value of gamma_1 and gamma_2; 0 leaves them out (0.1 base, 1e-5 large).
-        layer_scale: f64 = Real(0.0, 10.0);
-        /// Drop-path rate of the last block (0.1 in the paper).
-        drop_path: f64 = Real(0.0, 0.99);
+        use rel_pos;
+        use abs_pos;
+        use layer_scale;
+        use drop_path;
         use lr = "Peak learning rate (1.5e-3 in the paper, at batch 2048).";
         use min_lr = "Learning rate that the cosine ends at (1e-5 in the paper).";
         /// Epochs of linear warmup (10 in the paper), at most a tenth of the run.
@@ -109,7 +98,6 @@ run_config! {
 
 impl PretrainRun {
     fn defaults(preset: Preset) -> Self {
-        let sizes = preset.beit();
         let original = Self {
             // Deviation: the original trains in fp16 with loss scaling; here bf16 or f32, without.
             common: Common { batch: 2048, lr: 1.5e-3, weight_decay: 0.05, ..Common::new(preset) },
@@ -125,17 +113,8 @@ impl PretrainRun {
             init: String::new(),
             target: PretrainTarget::Tokens,
             tokenizer: String::new(),
-            image_size: sizes.encoder.image.into(),
-            patch_size: sizes.encoder.patch,
-            width: sizes.encoder.width,
-            depth: sizes.encoder.depth,
-            heads: sizes.encoder.heads,
-            vocab: sizes.outputs(),
-            rel_pos: RelPos::Shared,
-            recompute: false,
-            abs_pos: sizes.encoder.abs_pos,
-            layer_scale: sizes.encoder.layer_scale,
-            drop_path: sizes.encoder.drop_path,
+            sizes: EncoderSizes::of(preset),
+            vocab: preset.beit().outputs(),
             warmup_epochs: 0,
             weight_decay_end: 0.05,
             masking: Masking::Block,
@@ -172,18 +151,7 @@ impl PretrainRun {
 
     /// The model that these settings describe.
     pub fn beit(&self) -> BeitConfig {
-        let encoder = EncoderConfig {
-            image: (self.image_size.0, self.image_size.1),
-            patch: self.patch_size,
-            depth: self.depth,
-            heads: self.heads,
-            shared_rel_pos_bias: self.rel_pos == RelPos::Shared,
-            rel_pos_bias: self.rel_pos == RelPos::PerBlock,
-            abs_pos: self.abs_pos,
-            layer_scale: self.layer_scale,
-            drop_path: self.drop_path,
-            ..EncoderConfig::base_patch16_224().with_width(self.width)
-        };
+        let encoder = self.sizes.encoder();
         match self.pixels() {
             None => encoder.with_vocab(self.vocab),
             Some(values) => encoder.with_pixels(values),
@@ -250,7 +218,7 @@ impl PretrainRun {
             1 => {
                 return err(format!(
                     "an image is one patch, which cannot be hidden and seen; set patch_size below {}",
-                    self.patch_size
+                    self.sizes.patch_size
                 ));
             }
             patches if masked >= patches => {

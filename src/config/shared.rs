@@ -2,13 +2,13 @@
 
 use super::Range::{Above, Choice, Device, Flag, Int, Real, Size, Text};
 use super::{
-    DiskFull, ImageSize, Place, PrecisionChoice, Preset, Recon, RunConfig, ViewNormalise,
+    DiskFull, ImageSize, Place, PrecisionChoice, Preset, Recon, RelPos, RunConfig, ViewNormalise,
     shared_settings,
 };
 use crate::data::decode::{DecodeOptions, Orientation};
 use crate::data::{SourceOptions, Split};
 use crate::error::{Error, Result};
-use crate::models::config::TrunkConfig;
+use crate::models::config::{EncoderConfig, TrunkConfig};
 
 shared_settings! {
     /// Settings of every command that has any.
@@ -134,6 +134,68 @@ impl Coding {
             groups: self.groups,
             blocks_per_group: self.blocks,
             image: (self.image_size.0, self.image_size.1),
+        }
+    }
+}
+
+shared_settings! {
+    /// Sizes of an encoder that starts from nothing.
+    EncoderSizes {
+        /// Height and width of the encoder's view in pixels.
+        image_size: ImageSize = Size;
+        /// Side of a patch in pixels.
+        patch_size: usize = Int(1, 1 << 10);
+        /// Width of the residual stream.
+        width: usize = Int(1, 1 << 14);
+        /// Number of blocks.
+        depth: usize = Int(1, 256);
+        /// Attention heads of a block.
+        heads: usize = Int(1, 256);
+        /// Relative-position bias: shared by all blocks (the original), per_block, or none.
+        rel_pos: RelPos = Choice(RelPos::WORDS);
+        /// Learned absolute positions (the paper's plain ViT).
+        abs_pos: bool = Flag;
+        /// Initial value of gamma_1 and gamma_2; 0 leaves them out (0.1 base, 1e-5 large).
+        layer_scale: f64 = Real(0.0, 10.0);
+        /// Drop-path rate of the last block (0.1 in the paper).
+        drop_path: f64 = Real(0.0, 0.99);
+        /// Whether each block is computed again in backward, which takes less memory and about a third
+        /// more time. Never changes a result.
+        recompute: bool = Flag;
+    }
+}
+
+impl EncoderSizes {
+    /// Those of a preset.
+    pub(super) fn of(preset: Preset) -> Self {
+        let sizes = preset.beit().encoder;
+        Self {
+            image_size: sizes.image.into(),
+            patch_size: sizes.patch,
+            width: sizes.width,
+            depth: sizes.depth,
+            heads: sizes.heads,
+            rel_pos: RelPos::Shared,
+            abs_pos: sizes.abs_pos,
+            layer_scale: sizes.layer_scale,
+            drop_path: sizes.drop_path,
+            recompute: false,
+        }
+    }
+
+    /// The encoder that they describe.
+    pub fn encoder(&self) -> EncoderConfig {
+        EncoderConfig {
+            image: (self.image_size.0, self.image_size.1),
+            patch: self.patch_size,
+            depth: self.depth,
+            heads: self.heads,
+            shared_rel_pos_bias: self.rel_pos == RelPos::Shared,
+            rel_pos_bias: self.rel_pos == RelPos::PerBlock,
+            abs_pos: self.abs_pos,
+            layer_scale: self.layer_scale,
+            drop_path: self.drop_path,
+            ..EncoderConfig::base_patch16_224().with_width(self.width)
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn blend(d: f32, x: u8, f: f32) -> u8 {
 
 /// ITU-R 601 luma in 16 fractional bits, rounded.
 #[inline]
-fn grey(p: &[u8; 3]) -> u8 {
+pub(super) fn grey_of(p: &[u8; 3]) -> u8 {
     let [r, g, b] = p.map(u32::from);
     ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16) as u8
 }
@@ -52,7 +52,7 @@ impl Blend {
             Self::Bytes(table) => row.iter_mut().for_each(|x| *x = table[usize::from(*x)]),
             Self::Grey(f) => {
                 for p in row.as_chunks_mut::<3>().0 {
-                    let d = f32::from(grey(p));
+                    let d = f32::from(grey_of(p));
                     *p = p.map(|x| blend(d, x, *f));
                 }
             }
@@ -67,7 +67,7 @@ fn mean_grey(image: &Image, steps: &[Blend]) -> u8 {
     for source in image.rows(image.whole()) {
         row.copy_from_slice(source);
         steps.iter().for_each(|step| step.apply(&mut row));
-        total += row.as_chunks::<3>().0.iter().map(|p| u64::from(grey(p))).sum::<u64>();
+        total += row.as_chunks::<3>().0.iter().map(|p| u64::from(grey_of(p))).sum::<u64>();
     }
     (total as f64 / (image.height * image.width) as f64 + 0.5) as u8
 }

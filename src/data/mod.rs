@@ -4,7 +4,8 @@
 //! box of an image), [`augment`] (colour, crop, two views), [`resize`](mod@resize), [`masking`], [`patches`],
 //! and [`loader`], which does all of it ahead of the training loop, for any [`Dataset`]. [`synthetic`] draws scenes when
 //! there are no images at hand. For training with labels, [`class_view`] makes the samples, of [`randaugment`]
-//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels. For classes of pixels,
+//! and [`erasing`] among others, and [`mixing`] mixes the images of a batch and their labels; [`contrast_view`] makes
+//! views to be recognised as the same image's. For classes of pixels,
 //! [`pairs`] are images with their [`labels`], of which [`segment_view`] makes the samples.
 //!
 //! Everything random is drawn from a stream numbered by (seed, purpose, epoch, index), so that a
@@ -17,6 +18,7 @@ pub mod bilinear;
 pub mod cifar;
 pub mod class_view;
 pub mod classes;
+pub mod contrast_view;
 pub mod dataset;
 pub mod decode;
 pub mod erasing;

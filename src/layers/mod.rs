@@ -18,6 +18,7 @@ pub mod init;
 pub mod mlp;
 pub mod position;
 pub mod resblock;
+pub mod row_products;
 
 pub use init::{TRUNC_NORMAL, depth_scaled};
 
@@ -31,4 +32,5 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     conv_block::cases(v);
     resblock::cases(v);
     deconv::cases(v);
+    row_products::cases(v);
 }

@@ -16,7 +16,7 @@ pub use case::*;
 use crate::layers::init::{fine_tuned, fine_tuned_head};
 use crate::models::config::{ClassifierConfig, Pooling};
 use crate::models::encoder::{
-    Encoder, EncoderCache, EncoderInput, EncoderParts, FeatureGradients, Features,
+    Encoder, EncoderCache, EncoderInput, EncoderParts, FeatureGradients, Features, class_rows,
 };
 use crate::ops::Backend;
 use crate::ops::cross_entropy::{Losses, Target};
@@ -115,9 +115,7 @@ impl<B: Backend> Classifier<B> {
             }
             (None, y) => {
                 let y = y.expect("has a final norm");
-                let (b, n) = (y.shape()[0], y.shape()[1]);
-                let rows = (0..b).map(|i| (i * n) as u32).collect();
-                let rows = Ids::from_vec(ctx.bk, rows, &[b]);
+                let rows = class_rows(ctx.bk, &y);
                 (ctx.bk.gather_rows_forward(&y, &rows), Pooled::Class(rows))
             }
         }

@@ -5,6 +5,7 @@
 
 mod beit;
 mod classifier;
+mod dino;
 mod dvae;
 mod segmenter;
 mod trunk;
@@ -12,6 +13,7 @@ mod vae;
 
 pub use beit::{BeitConfig, PatchHead, PixelValues, forward_flops};
 pub use classifier::{ClassifierConfig, Pooling};
+pub use dino::DinoConfig;
 pub use dvae::DvaeConfig;
 pub use segmenter::{SegmentClass, SegmenterConfig};
 pub use trunk::TrunkConfig;

@@ -45,6 +45,17 @@ pub struct EncoderParts {
     pub norm: bool,
 }
 
+impl EncoderParts {
+    /// An encoder that is shown whole images, with a final norm.
+    pub const ALONE: Self = Self { mask_token: false, norm: true };
+}
+
+/// Rows of the class tokens among the tokens of y `[n,N,C]`: `[n]`.
+pub fn class_rows<B: Storage>(bk: &B, y: &Tensor<B>) -> Ids<B> {
+    let (n, tokens) = (y.shape()[0], y.shape()[1]);
+    Ids::from_vec(bk, (0..n).map(|i| (i * tokens) as u32).collect(), &[n])
+}
+
 /// Parameters and wiring.
 pub struct Encoder<B: Storage> {
     /// Keeps the streams alone and computes each block again in backward: less memory for more time,

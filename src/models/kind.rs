@@ -7,13 +7,15 @@ use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
 use crate::models::classifier::Classifier;
 use crate::models::config::{
-    BeitConfig, ClassifierConfig, DvaeConfig, PatchHead, PixelValues, SegmenterConfig, VaeConfig,
+    BeitConfig, ClassifierConfig, DvaeConfig, EncoderConfig, PatchHead, PixelValues,
+    SegmenterConfig, VaeConfig,
 };
 use crate::models::dvae::Dvae;
+use crate::models::encoder::{Encoder, EncoderParts};
 use crate::models::segmenter::Segmenter;
 use crate::models::vae::Vae;
 use crate::ops::Backend;
-use crate::params::Layout;
+use crate::params::{Layout, Registry};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -28,6 +30,8 @@ pub enum ModelConfig {
     Classifier(ClassifierConfig),
     /// A tokenizer.
     Dvae(DvaeConfig),
+    /// An encoder without a head: what self-supervised methods leave, whose heads are of no use afterwards.
+    Encoder(EncoderConfig),
     /// An encoder with a head over classes of pixels.
     Segmenter(SegmenterConfig),
     /// The Gaussian VAE beside the tokenizer.
@@ -59,6 +63,7 @@ macro_rules! each {
             ModelConfig::Beit($sizes) => $result,
             ModelConfig::Classifier($sizes) => $result,
             ModelConfig::Dvae($sizes) => $result,
+            ModelConfig::Encoder($sizes) => $result,
             ModelConfig::Segmenter($sizes) => $result,
             ModelConfig::Vae($sizes) => $result,
         }
@@ -93,6 +98,7 @@ impl ModelConfig {
             Self::Beit(pixels),
             Self::Classifier(ClassifierConfig::test()),
             Self::Dvae(DvaeConfig::test()),
+            Self::Encoder(EncoderConfig::test()),
             Self::Segmenter(SegmenterConfig::test()),
             Self::Vae(VaeConfig::test()),
         ]
@@ -198,6 +204,29 @@ impl ModelKind for DvaeConfig {
     }
 }
 
+impl ModelKind for EncoderConfig {
+    const NOUN: &'static str = "an encoder without a head";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Encoder(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters() + 2 * self.width as u64)
+    }
+
+    fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        let mut reg = Registry::new();
+        Encoder::new(bk, &mut reg, self, EncoderParts::ALONE);
+        reg.finish()
+    }
+
+    fn describe(&self) -> String {
+        let count = self.parameters() + 2 * self.width as u64;
+        format!("encoder without a head, {count} parameters\n{}", self.describe())
+    }
+}
+
 impl ModelKind for SegmenterConfig {
     const NOUN: &'static str = "a segmenter";
 
@@ -260,7 +289,7 @@ impl ModelKind for VaeConfig {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
-    use crate::models::config::{EncoderConfig, Pooling};
+    use crate::models::config::Pooling;
     use crate::params::parameter_count;
 
     #[test]
@@ -276,6 +305,7 @@ mod tests {
             ("classifier", ModelConfig::Classifier(ClassifierConfig::test())),
             ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),
+            ("encoder", ModelConfig::Encoder(EncoderConfig::test())),
             ("segmenter", ModelConfig::Segmenter(SegmenterConfig::test())),
             ("vae", ModelConfig::Vae(VaeConfig::test())),
         ] {

@@ -4,6 +4,7 @@ pub mod autoencoder;
 pub mod beit;
 pub mod classifier;
 pub mod config;
+pub mod dino;
 pub mod dvae;
 pub mod encoder;
 pub mod kind;
@@ -16,6 +17,7 @@ use crate::ops::case::Visitor;
 pub fn visit_cases<V: Visitor>(v: &mut V) {
     beit::cases(v);
     classifier::cases(v);
+    dino::cases(v);
     dvae::cases(v);
     encoder::cases(v);
     segmenter::cases(v);

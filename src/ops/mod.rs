@@ -73,6 +73,9 @@ ops! {
     residual: ResidualOp,
     residual_norm: ResidualNormOp,
     resize: ResizeOp,
+    self_distillation: SelfDistillationOp,
     tokens: TokensOp,
+    unit_rows: UnitRowsOp,
     upsample: UpsampleOp,
+    weight_norm: WeightNormOp,
 }

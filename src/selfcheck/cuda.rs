@@ -25,13 +25,13 @@ fn settings() -> Settings {
 impl AnyCase {
     /// Gradients of the CUDA path in f64 against finite differences of it, and what a backward
     /// promises beside. No device computes with dual numbers; that the GPU's gradients are those of
-    /// the CPU is what [`Self::cuda_f64`] compares. Of a large case the gradient is compared with the
-    /// CPU's exact derivatives.
+    /// the CPU is what [`Self::cuda_f64`] compares. Of a large case, and of a whole model, whose ops and layers are all
+    /// moved by themselves, the gradient is compared with the CPU's exact derivatives.
     pub fn cuda_gradients(&self, device: &Arc<Device>) -> Result<Report> {
         let bk = Cuda::<f64>::on(device)?;
         let on_cuda = |start: &Start| (self.cuda.f64)(&bk, start);
         let inputs = self.inputs();
-        if self.large && !inputs.forward_only {
+        if (self.large || self.name.starts_with("model_")) && !inputs.forward_only {
             return Ok(self.check_large(&inputs, &on_cuda, false));
         }
         Ok(semantics::check_case(&self.name, &inputs, &on_cuda, None, Some(settings()), false))

@@ -180,7 +180,8 @@ fn finish<B: Backend, T: Task<B>>(
 ) -> Result<T::Summary> {
     let summary = task.evaluate(bk, trained)?;
     let (model, normalise) = task.model();
-    save_weights(bk, run.path(), &model, normalise, trained.w)?;
+    let result = task.result(bk, trained.w, trained.extra);
+    save_weights(bk, run.path(), &model, normalise, result.as_ref().unwrap_or(trained.w))?;
     let page = short.iter().fold(task.page(&summary), |page, line| page.text(line));
     let mut page = page.section("Training").curves(&run.curves());
     for (caption, picture) in task.pictures(bk, run.path())? {

@@ -5,6 +5,7 @@ pub mod ablate;
 mod annealing;
 mod carried;
 mod cut;
+pub mod dino;
 pub mod driver;
 pub mod finetune;
 pub mod length;

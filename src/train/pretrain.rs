@@ -75,7 +75,7 @@ impl<B: Backend> Task<B> for Pretraining<B> {
             PatchHead::Pixels(values) => (PatchTarget::Pixels(values), (0, 0)),
         };
         let mut model = MaskedImageModel::new(bk, &sizes);
-        model.encoder.recompute = config.recompute;
+        model.encoder.recompute = config.sizes.recompute;
         let masks = config.masks();
         masks.validate()?;
         let augment = AugmentConfig {

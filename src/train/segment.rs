@@ -225,7 +225,7 @@ impl<B: Backend> Task<B> for Segmentation<B> {
     }
 
     /// Moves the running statistics, which lie among the weights.
-    fn after_step(&self, bk: &B, state: &mut State<B>, extra: &mut StatisticsSeen<B>) {
+    fn after_step(&self, bk: &B, state: &mut State<B>, extra: &mut StatisticsSeen<B>, _: At) {
         for statistics in extra.0.drain(..) {
             self.model.follow(bk, &statistics, &mut state.w);
         }

@@ -81,6 +81,7 @@ pub(super) const OTHER_HEADS: [(&str, &str); 3] = [
 pub(super) fn encoder_of(model: &Model) -> Result<&EncoderConfig> {
     match &model.config {
         ModelConfig::Classifier(sizes) => Ok(&sizes.encoder),
+        ModelConfig::Encoder(sizes) => Ok(sizes),
         ModelConfig::Segmenter(sizes) => Ok(&sizes.encoder),
         _ => Ok(&model.sizes::<BeitConfig>()?.encoder),
     }

@@ -224,7 +224,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
                 }
                 None => self.carried.state.update(self.bk, &segments, &adamw),
             };
-            self.after_step();
+            self.after_step(at);
             return match settled {
                 Ok(norm) => Ok(self.good(samples, norm)),
                 Err(place) => self.skipped(at, &place).map(|()| None),
@@ -236,7 +236,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             timed(&mut pipeline.device, || self.settle(last))?;
         }
         let norm = self.carried.state.update_later(self.bk, &segments, &adamw);
-        self.after_step();
+        self.after_step(at);
         let flight = InFlight { step, norm };
         if wait {
             return timed(&mut pipeline.device, || self.settle(flight));
@@ -245,8 +245,8 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         Ok(None)
     }
 
-    fn after_step(&mut self) {
-        self.task.after_step(self.bk, &mut self.carried.state, &mut self.carried.extra);
+    fn after_step(&mut self, at: At) {
+        self.task.after_step(self.bk, &mut self.carried.state, &mut self.carried.extra, at);
     }
 
     fn good(&mut self, samples: Vec<T::Sample>, norm: f64) -> Settled<T::Sample> {

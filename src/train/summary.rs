@@ -9,6 +9,7 @@ use crate::models::config::SegmentClass;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::report::picture::Picture;
+use crate::train::dino::DinoFigures;
 use crate::train::task::{Task, Trained};
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +204,50 @@ impl PretrainSummary {
                     .map(|[name, value, unit]| [name, value + &unit]),
             ),
         )
+    }
+}
+
+/// What a finished run of `dino` reports; goes to `summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DinoSummary {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// How the student follows the teacher.
+    #[serde(flatten)]
+    pub figures: DinoFigures,
+    /// Whether the images that were measured on were kept out of training.
+    pub held_out: bool,
+    /// Images that could not be read while training.
+    pub unreadable: usize,
+    /// Wall-clock seconds of the process that finished the run.
+    pub seconds: f64,
+}
+
+impl DinoSummary {
+    /// The figures at the end of a run.
+    pub(super) fn new<B: Backend, T: Task<B>>(
+        trained: &Trained<B, T>,
+        figures: DinoFigures,
+    ) -> Self {
+        Self {
+            steps: trained.steps,
+            figures,
+            held_out: trained.held_out,
+            unreadable: trained.unreadable,
+            seconds: trained.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Title and figures of the report.
+    pub(super) fn page(&self) -> Page {
+        let of =
+            if self.held_out { "images that were kept out of training" } else { "training images" };
+        let heading = format!("Two views of each of {} {of}", self.figures.images);
+        let rows = self.figures.in_words().into_iter();
+        let rows = rows.map(|[name, value, unit]| [name, value + &unit]);
+        let page = Page::new("DINO").section(&heading);
+        let page = page.table(Table::new(&["figure", "value"], 1).rows(rows));
+        self.figures.collapse.iter().fold(page, |page, text| page.text(text))
     }
 }
 

@@ -186,7 +186,12 @@ pub trait Task<B: Backend>: Sync + Sized {
     /// knows whether the step is finite: what is not must be left out.
     fn keep(&self, _bk: &B, _extra: &mut Self::Extra, _seen: &[Self::Seen]) {}
     /// What follows the weights of a step that is done, as a teacher does, and the statistics among them.
-    fn after_step(&self, _bk: &B, _state: &mut State<B>, _extra: &mut Self::Extra) {}
+    fn after_step(&self, _bk: &B, _state: &mut State<B>, _extra: &mut Self::Extra, _at: At) {}
+    /// The weights that a run ends with, of the parameters of [`Task::model`], where these are not those that are
+    /// trained.
+    fn result(&self, _bk: &B, _w: &Params<B>, _extra: &Self::Extra) -> Option<Params<B>> {
+        None
+    }
     /// Adds what a part saw to `window`; false where its loss is not finite.
     fn absorb(&self, seen: Self::Seen, window: &mut Self::Window) -> bool;
     /// Name of the first tensor that is not finite when a part is computed again.

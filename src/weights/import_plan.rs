@@ -131,6 +131,7 @@ fn spare(
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
+        ModelConfig::Encoder(sizes) => sizes,
         ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return Err(unexplained(stored)),
     };
     if name.ends_with("relative_position_index") {

@@ -56,6 +56,9 @@ fn graph_of(config: &ModelConfig) -> Result<Graph> {
         ModelConfig::Beit(sizes) => Ok(encoder::features(sizes)),
         ModelConfig::Classifier(sizes) => Ok(encoder::classifier(sizes)),
         ModelConfig::Dvae(sizes) => Ok(tokenizer::tokens(sizes)),
+        ModelConfig::Encoder(_) => {
+            Err(Error::config("encoders without a head have no ONNX form here"))
+        }
         ModelConfig::Segmenter(_) => Err(Error::config("segmenters have no ONNX form here")),
         ModelConfig::Vae(_) => Err(Error::config("a Gaussian VAE has no ONNX form here")),
     }
@@ -74,6 +77,7 @@ fn metadata(config: &ModelConfig, normalise: Option<Normalise>) -> Vec<(&'static
             entries.push(("classes", list(&sizes.classes)));
             ("classifier", entries)
         }
+        ModelConfig::Encoder(sizes) => ("encoder", encoder(sizes)),
         ModelConfig::Segmenter(sizes) => ("segmenter", encoder(&sizes.encoder)),
         ModelConfig::Vae(_) => ("vae", Vec::new()),
         ModelConfig::Dvae(sizes) => {

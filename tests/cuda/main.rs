@@ -1,9 +1,9 @@
 //! Every case on the CUDA backend, run by the emulator: the kernels and host code that a GPU runs.
 //! Streams run only when something waits for them.
 //!
-//! One test each: f64, gradients against finite differences of the CUDA path itself; f32 and bf16
-//! against the CPU in f64; f32 again with the threads of a block in reversed and in shuffled order. Large
-//! cases: f64 against exact derivatives, and f32.
+//! One test each: f64, gradients against finite differences of the CUDA path itself, those of whole models against
+//! exact derivatives of the CPU; f32 and bf16 against the CPU in f64; f32 again with the threads of a block in
+//! reversed and in shuffled order. Large cases: f64 against exact derivatives, and f32.
 //! What the emulator cannot show is in `cuda/README.md`; a GPU shows it by
 //! `beit gradcheck --device cuda --parity`.
 

@@ -66,14 +66,20 @@ pub fn pretraining(tokenizer: &Path, batch: usize, micros: usize) -> PretrainRun
     let mut config = PretrainRun::preset(Preset::Tiny);
     (config.common.seed, config.common.batch, config.common.epochs) = (SEED, batch, 0);
     config.tokenizer = tokenizer.to_str().unwrap().to_owned();
-    (config.patch_size, config.width, config.depth, config.heads, config.vocab) = (2, 8, 3, 2, 11);
-    (config.drop_path, config.masking, config.masked_patches, config.mask_min_block) =
+    (
+        config.sizes.patch_size,
+        config.sizes.width,
+        config.sizes.depth,
+        config.sizes.heads,
+        config.vocab,
+    ) = (2, 8, 3, 2, 11);
+    (config.sizes.drop_path, config.masking, config.masked_patches, config.mask_min_block) =
         (0.6, Masking::Block, 10, 2);
     let recipe = &mut config.recipe;
     (recipe.data, recipe.val, recipe.steps, recipe.accumulate) =
         ("synthetic:30".into(), "none".into(), 1, micros);
     (recipe.clip, recipe.ema, recipe.beta1) = (0.0, 0.0, BETA1);
-    config.image_size = IMAGE.into();
+    config.sizes.image_size = IMAGE.into();
     config
 }
 

@@ -49,7 +49,7 @@ impl Ablation {
         let mut config = pretraining(codes, BATCH, 1);
         (config.target, config.loss_over, config.masking, config.replace) =
             (self.target, self.over, self.masking, self.replace);
-        config.drop_path = 0.0;
+        config.sizes.drop_path = 0.0;
         if self.target != PretrainTarget::Tokens {
             config.tokenizer.clear();
         }
@@ -201,7 +201,7 @@ fn gradient(
 fn of_mask_token(bk: &Bk, config: &PretrainRun, gradient: &[f64]) -> Vec<f64> {
     let layout = MaskedImageModel::new(bk, &config.beit()).layout;
     let before = layout.iter().take_while(|p| &*p.name != "mask_token").map(|p| p.len()).sum();
-    gradient[before..][..config.width].to_vec()
+    gradient[before..][..config.sizes.width].to_vec()
 }
 
 #[test]

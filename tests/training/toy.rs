@@ -177,7 +177,7 @@ impl<B: Backend> Task<B> for Toy {
         }
     }
 
-    fn after_step(&self, bk: &B, state: &mut State<B>, extra: &mut Memory) {
+    fn after_step(&self, bk: &B, state: &mut State<B>, extra: &mut Memory, _: At) {
         extra.teacher = 0.9 * extra.teacher + 0.1 * weight(bk, &state.w);
     }
 

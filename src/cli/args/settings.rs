@@ -2,7 +2,7 @@
 
 use super::values::word;
 use crate::config::{
-    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
+    DinoRun, FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
 };
 use crate::error::Result;
 use crate::run::Begin;
@@ -161,6 +161,24 @@ impl PretrainArgs {
             ("init", init.as_deref()),
             ("tokenizer", self.tokenizer.as_deref()),
         ])
+    }
+}
+
+/// Arguments of `dino`.
+#[derive(Args)]
+pub struct DinoArgs {
+    /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
+    #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
+    data: Option<String>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl DinoArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<DinoRun> {
+        self.run.resolve(&[("data", self.data.as_deref())])
     }
 }
 

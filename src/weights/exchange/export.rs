@@ -33,6 +33,8 @@ words! {
 }
 
 /// Why a Gaussian VAE is not exported.
+pub(super) const NO_HEAD: &str = "is an encoder without a head, for which the other projects' files have no form here: `beit finetune` \
+                       makes a classifier of it, which has; or read its model.safetensors";
 const NO_VAE: &str = "is a Gaussian VAE, which no other project has a place for: export a tokenizer (beit train-tokenizer \
                       without --kind vae) in its place, or read its model.safetensors";
 
@@ -47,8 +49,13 @@ pub fn save_imported(folder: &Path, model: &Model) -> Result<()> {
 
 /// Refuses a model that a format has no place for.
 pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
-    if let ModelConfig::Vae(_) = model.config {
-        return Err(Error::format(model.tensors.path(), NO_VAE));
+    let nowhere = match model.config {
+        ModelConfig::Encoder(_) => Some(NO_HEAD),
+        ModelConfig::Vae(_) => Some(NO_VAE),
+        _ => None,
+    };
+    if let Some(text) = nowhere {
+        return Err(Error::format(model.tensors.path(), text));
     }
     match format {
         ExportFormat::HuggingFace => hugging_face::of_port(&model.config).map(drop),
@@ -242,7 +249,7 @@ fn to_onnx(model: &Model, folder: &Path) -> Result<Vec<String>> {
         ModelConfig::Beit(_) => {
             "normalised images [batch,3,H,W] to last_hidden_state [batch,N,C], pooled [batch,C]"
         }
-        ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => "nothing",
+        ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => "nothing",
         ModelConfig::Dvae(_) => "images [batch,3,H,W] in 0..1 to tokens [batch,h,w]",
     };
     Ok(vec![format!("model.onnx, opset 17: {says}")])

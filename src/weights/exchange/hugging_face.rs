@@ -114,6 +114,7 @@ fn encoder_of(config: &ModelConfig) -> Option<&EncoderConfig> {
         ModelConfig::Beit(sizes) => Some(&sizes.encoder),
         ModelConfig::Classifier(sizes) => Some(&sizes.encoder),
         ModelConfig::Segmenter(sizes) => Some(&sizes.encoder),
+        ModelConfig::Encoder(sizes) => Some(sizes),
         ModelConfig::Dvae(_) | ModelConfig::Vae(_) => None,
     }
 }
@@ -234,6 +235,7 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
                 "transformers has no such tokenizer; want --format dalle or onnx",
             ));
         }
+        ModelConfig::Encoder(_) => return Err(Error::config(super::export::NO_HEAD)),
         ModelConfig::Vae(_) => return Err(Error::config("transformers has no Gaussian VAE")),
     };
     refuse_rectangle(encoder)?;

@@ -99,7 +99,7 @@ pub(super) fn hugging_face(config: &ModelConfig, own: &str) -> Option<Vec<String
         ModelConfig::Beit(_) => MASKED,
         ModelConfig::Classifier(_) => CLASSIFIER,
         ModelConfig::Segmenter(_) => SEGMENTER,
-        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return None,
+        ModelConfig::Encoder(_) | ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return None,
     };
     ENCODER.iter().chain(above).find_map(|(pattern, theirs)| {
         let stars = texts(pattern, own)?;

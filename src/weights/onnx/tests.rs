@@ -98,7 +98,7 @@ fn every_file_says_what_it_is() {
                 let input = line("pixel_values", 1, pixels(sizes.encoder.image));
                 (input, [logits].into_iter().chain(features(&sizes.encoder)).collect())
             }
-            ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
                 unreachable!("none is among the samples")
             }
             ModelConfig::Dvae(sizes) => {
@@ -179,7 +179,7 @@ fn weights_have_their_names_and_each_is_read_once() {
         let left_out: &[&str] = match &sample.config {
             ModelConfig::Beit(_) => &["mask_token", "norm.", "lm_head.", "pixel_head."],
             ModelConfig::Classifier(_) => &[],
-            ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
                 unreachable!("none is among the samples")
             }
             ModelConfig::Dvae(_) => &["decoder."],
