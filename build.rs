@@ -6,10 +6,10 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-changed=Cargo.toml");
-    let version = env!("CARGO_PKG_VERSION");
+    let version = std::env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     let text = match commit() {
         Some(commit) => format!("{version} ({commit})"),
-        None => version.to_owned(),
+        None => version,
     };
     println!("cargo:rustc-env=BEIT_VERSION={text}");
 }
@@ -17,7 +17,8 @@ fn main() {
 /// The commit, with `-dirty` behind it where files were changed since; none outside a clone of this
 /// project, and none without git.
 fn commit() -> Option<String> {
-    let here = std::fs::canonicalize(env!("CARGO_MANIFEST_DIR")).ok()?;
+    // Asked for as it runs: a build folder may be that of several clones.
+    let here = std::fs::canonicalize(std::env::var_os("CARGO_MANIFEST_DIR")?).ok()?;
     let top = std::fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if top != here {
         return None;

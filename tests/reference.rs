@@ -27,6 +27,8 @@ mod masks;
 mod mim;
 #[path = "reference/mixing.rs"]
 mod mixing;
+#[path = "reference/moco.rs"]
+mod moco;
 #[path = "reference/optim.rs"]
 mod optim;
 #[path = "reference/pixels.rs"]
@@ -60,6 +62,7 @@ fn main() {
         dvae::trials,
         vae::trials,
         dino::trials,
+        moco::trials,
         optim::trials,
         relpos::trials,
         augment::trials,

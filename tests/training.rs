@@ -4,6 +4,7 @@
 mod ablate;
 mod dino;
 mod finetune;
+mod moco;
 mod segment;
 mod steps;
 mod toy;

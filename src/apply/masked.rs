@@ -99,7 +99,7 @@ pub struct PatchEvaluation {
 }
 
 /// Bytes of images as a model reads them.
-fn shown<B: Backend>(
+pub fn uploaded<B: Backend>(
     bk: &B,
     images: &[&Image],
     map: &PixelMap,
@@ -158,7 +158,7 @@ impl<B: Backend> PatchPrediction<B> {
                 let views: Vec<&Image> = samples.iter().map(|s| &s.views.tokens).collect();
                 let size = tokenizer.dvae.config.image;
                 let tokens =
-                    tokenizer.tokens(bk, &shown(bk, &views, &PixelMap::map_pixels(), size));
+                    tokenizer.tokens(bk, &uploaded(bk, &views, &PixelMap::map_pixels(), size));
                 let places: Vec<u32> =
                     (0..asked.len() as u32).filter(|&i| asked[i as usize]).collect();
                 let count = places.len();
@@ -173,7 +173,7 @@ impl<B: Backend> PatchPrediction<B> {
             s.mask.iter().map(|&hidden| u32::from(hidden && self.replace == Replace::MaskToken))
         });
         let batch = MaskedBatch {
-            images: shown(bk, &views, &self.augment.normalise(), sizes.image),
+            images: uploaded(bk, &views, &self.augment.normalise(), sizes.image),
             mask: Ids::from_vec(bk, hidden.collect(), &[b, sizes.patches()]),
             rows: Ids::from_vec(bk, rows.clone(), &[rows.len()]),
             keep: None,

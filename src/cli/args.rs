@@ -15,7 +15,7 @@ pub use elbo::ElboArgs;
 pub use exchange::{ExportArgs, ImportArgs};
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
 pub use settings::{
-    DinoArgs, FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs,
+    FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs, ViewsArgs,
 };
 pub use uses::{
     ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs,
@@ -58,7 +58,13 @@ pub enum Command {
         after_help = "Example:\n  beit dino --data photos/ --out runs/dino\n\nWhat is saved is the teacher's encoder; \
                       `beit probe`, `beit finetune` and the others take it as they take one of `beit pretrain`."
     )]
-    Dino(DinoArgs),
+    Dino(ViewsArgs),
+    /// Pretrain an encoder by MoCo v3: to tell the other view of an image from those of other images.
+    #[command(
+        after_help = "Example:\n  beit mocov3 --data photos/ --out runs/moco\n\nWhat is saved is the encoder; \
+                      `beit probe`, `beit finetune` and the others take it as they take one of `beit pretrain`."
+    )]
+    Mocov3(ViewsArgs),
     /// Train a pretrained encoder on as a classifier of labelled images.
     #[command(
         after_help = "Examples:\n  beit finetune --model runs/beit --train photos/train --val photos/val --out \

@@ -5,13 +5,15 @@ use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::segment::SegmentFigures;
 use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
-    DinoArgs, FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs,
-    TokenizerArgs,
+    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs,
+    TokenizerArgs, ViewsArgs,
 };
 use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::cli::presets::print_config;
-use crate::config::{Place, ProbeRun, TokenizerKind, TokenizerRun, VaeRun, document};
+use crate::config::{
+    DinoRun, MocoRun, Place, ProbeRun, TokenizerKind, TokenizerRun, VaeRun, document,
+};
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::report::about::About;
@@ -21,10 +23,12 @@ use crate::shown;
 use crate::train::dino::SelfDistillation;
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
+use crate::train::moco::Contrast;
 use crate::train::pretrain::Pretraining;
 use crate::train::segment::Segmentation;
 use crate::train::summary::{
-    DinoSummary, FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary, VaeSummary,
+    FinetuneSummary, PretrainSummary, SegmentSummary, TokenizerSummary, VaeSummary, ViewFigures,
+    ViewsSummary,
 };
 use crate::train::tokenizer::TokenizerTraining;
 use crate::train::vae::VaeTraining;
@@ -84,8 +88,13 @@ pub fn pretrain(args: &PretrainArgs) -> Result<()> {
 }
 
 /// `beit dino`
-pub fn dino(args: &DinoArgs) -> Result<()> {
-    training!(args.resolve()?, args.run, SelfDistillation<_>, print_dino)
+pub fn dino(args: &ViewsArgs) -> Result<()> {
+    training!(args.resolve::<DinoRun>()?, args.run, SelfDistillation<_>, print_views)
+}
+
+/// `beit mocov3`
+pub fn mocov3(args: &ViewsArgs) -> Result<()> {
+    training!(args.resolve::<MocoRun>()?, args.run, Contrast<_>, print_views)
 }
 
 /// `beit finetune`
@@ -264,13 +273,14 @@ pub fn print_pretrain(s: &PretrainSummary) {
     }
 }
 
-/// The lines about DINO's student and teacher.
-pub fn print_dino(s: &DinoSummary) {
-    say!("DINO, two views of each of {} images after {} steps", s.figures.images, s.steps);
+/// The lines about a method that compares views.
+pub fn print_views<F: ViewFigures>(s: &ViewsSummary<F>) {
+    let (method, images) = (F::METHOD, s.figures.images());
+    say!("{method}, two views of each of {images} images after {} steps", s.steps);
     for [name, value, unit] in s.figures.in_words() {
         say!("  {name:<20} {value:>8}{unit}");
     }
-    s.figures.collapse.iter().for_each(|text| say!("  {text}"));
+    s.figures.collapse().into_iter().for_each(|text| say!("  {text}"));
 }
 
 /// The lines about a fine-tuned classifier.

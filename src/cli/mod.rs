@@ -70,6 +70,7 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::TrainTokenizer(args) => commands::train_tokenizer(&args).and(done),
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
         Command::Dino(args) => commands::dino(&args).and(done),
+        Command::Mocov3(args) => commands::mocov3(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::SegmentTrain(args) => commands::segment_train(&args).and(done),
         Command::Segment(args) => segment::segment(&args).and(done),

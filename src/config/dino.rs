@@ -75,6 +75,7 @@ run_config! {
         use clip = "Bound of the global gradient norm; 0 is off (3, of each tensor by itself, in the original).";
         use skip_steps;
         use retreats;
+        use ema = "0: the teacher is the running average of the weights, and momentum its coefficient.";
         use flip;
         /// Mean and deviation of the views: half (0.5, 0.5) or imagenet (the original).
         normalise: Normalise = Choice(Normalise::WORDS);

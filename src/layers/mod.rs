@@ -16,6 +16,7 @@ pub mod conv_block;
 pub mod deconv;
 pub mod init;
 pub mod mlp;
+pub mod norm_mlp;
 pub mod position;
 pub mod resblock;
 pub mod row_products;
@@ -33,4 +34,5 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     resblock::cases(v);
     deconv::cases(v);
     row_products::cases(v);
+    norm_mlp::cases(v);
 }

@@ -8,6 +8,7 @@ pub mod dino;
 pub mod dvae;
 pub mod encoder;
 pub mod kind;
+pub mod moco;
 pub mod segmenter;
 pub mod vae;
 
@@ -20,6 +21,7 @@ pub fn visit_cases<V: Visitor>(v: &mut V) {
     dino::cases(v);
     dvae::cases(v);
     encoder::cases(v);
+    moco::cases(v);
     segmenter::cases(v);
     vae::cases(v);
 }

@@ -21,7 +21,6 @@ mod maps;
 mod pyramid;
 
 pub use case::*;
-pub use maps::Statistics;
 
 use crate::layers::init::fine_tuned;
 use crate::models::config::SegmenterConfig;
@@ -29,6 +28,7 @@ use crate::models::encoder::{
     Encoder, EncoderCache, EncoderInput, EncoderParts, FeatureGradients, Features,
 };
 use crate::ops::Backend;
+use crate::ops::batch_norm::Statistics;
 use crate::ops::cross_entropy::{Losses, Target};
 use crate::params::{Ctx, Grad, Layout, Params, Registry};
 use crate::storage::Storage;

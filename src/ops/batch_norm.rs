@@ -136,6 +136,9 @@ impl<B: Storage> BatchStats<B> {
     }
 }
 
+/// What the batch norms of a model saw of a batch, each with its statistics.
+pub type Statistics<B> = Vec<(BatchNorm, BatchStats<B>)>;
+
 /// Batch normalisation and its gradients.
 pub trait BatchNormOp: Storage {
     /// μ and σ² of the rows of x `[..,C]`, in two passes: the mean, then squares about it. Panics where x has

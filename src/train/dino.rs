@@ -11,6 +11,7 @@ mod figures;
 pub use figures::DinoFigures;
 
 use crate::apply::frozen::{broken_parameter, load_all, spread};
+use crate::apply::masked::uploaded;
 use crate::config::DinoRun;
 use crate::data::contrast_view::ViewLaw;
 use crate::data::geometry::RandomCrop;
@@ -23,16 +24,17 @@ use crate::models::encoder::EncoderInput;
 use crate::models::kind::ModelConfig;
 use crate::ops::Backend;
 use crate::optim::state::State;
-use crate::params::{Ctx, Grad, Layout, Params, arena_len, compact, compact_len, expand};
+use crate::params::{Ctx, Grad, Layout, Params};
 use crate::real::Float;
 use crate::report::page::Page;
 use crate::rng::{Philox, Purpose};
 use crate::run::not_interrupted;
 use crate::storage::Later;
-use crate::tensor::{Bytes, Master, Tensor};
+use crate::tensor::{Master, Tensor};
 use crate::train::drop_path;
+use crate::train::follower::{Follower, encoder_alone};
 use crate::train::length::Length;
-use crate::train::summary::DinoSummary;
+use crate::train::summary::ViewsSummary;
 use crate::train::task::{At, Extra, Part, Schedules, Task, Trained, Validation};
 use figures::DinoSums;
 use serde::{Deserialize, Serialize};
@@ -67,26 +69,25 @@ pub struct DinoSeen<B: Backend> {
 
 /// The teacher.
 pub struct DinoTeacher<B: Backend> {
-    w: Params<B>,
+    follower: Follower<B>,
     center: Master<B>, // [K]
 }
 
 impl<B: Backend> Extra<B> for DinoTeacher<B> {
     fn to_host(&self, bk: &B) -> Vec<(String, Vec<f32>)> {
-        let weights = compact(&self.w.layout, &self.w.to_host(bk));
-        let all = [("teacher", weights), ("center", self.center.to_vec(bk))];
-        all.map(|(name, numbers)| (name.to_owned(), Float::into_f32s(numbers))).into()
+        let center = Float::into_f32s(self.center.to_vec(bk));
+        vec![("teacher".to_owned(), self.follower.to_host(bk)), ("center".to_owned(), center)]
     }
 
     fn restore(&mut self, bk: &B, find: &dyn Fn(&str) -> Result<Vec<f32>>) -> Result<()> {
-        let (layout, weights, center) = (self.w.layout.clone(), find("teacher")?, find("center")?);
-        let wanted = [compact_len(&layout), self.center.len()];
-        if [weights.len(), center.len()] != wanted {
-            let text = "the checkpoint's teacher is of another model";
+        self.follower.restore(bk, &find("teacher")?)?;
+        let (center, want) = (find("center")?, self.center.len());
+        if center.len() != want {
+            let text =
+                format!("the checkpoint's center holds {} numbers, not {want}", center.len());
             return Err(Error::config(text));
         }
-        self.w = Params::from_host(bk, &layout, &expand(&layout, &weights));
-        self.center = Master::from_f32(bk, center, self.center.shape());
+        self.center = Master::from_f32(bk, center, &[want]);
         Ok(())
     }
 }
@@ -116,15 +117,10 @@ impl<B: Backend> SelfDistillation<B> {
 
     /// Some views of each image `[B·R,H,W,3]`, image by image.
     fn images(&self, bk: &B, samples: &[ViewSample], views: &Range<usize>) -> Tensor<B> {
-        let (height, width) = self.laws[views.start.min(GLOBAL)].size;
-        let all: Vec<&[u8]> = samples
-            .iter()
-            .flat_map(|s| s[views.clone()].iter().map(|view| &*view.pixels))
-            .collect();
+        let images: Vec<&Image> = samples.iter().flat_map(|s| &s[views.clone()]).collect();
         let (mean, std) = self.config.normalise.moments();
-        let table = PixelMap::normalise(mean, std).table();
-        let bytes = Bytes::from_pieces(bk, &all, &[all.len(), height, width, 3]);
-        bk.pixels_elem(&bytes, &Master::from_f32(bk, table, &[3, 256]))
+        let size = self.laws[views.start.min(GLOBAL)].size;
+        uploaded(bk, &images, &PixelMap::normalise(mean, std), size)
     }
 
     /// Views that share a size: global and local.
@@ -134,7 +130,7 @@ impl<B: Backend> SelfDistillation<B> {
 
     /// Outputs of the teacher `[B,G,K]`.
     fn taught(&self, bk: &B, teacher: &DinoTeacher<B>, globals: &Tensor<B>) -> Master<B> {
-        let t = self.model.outputs(Ctx::new(bk, &teacher.w), &EncoderInput::of(globals));
+        let t = self.model.outputs(teacher.follower.ctx(bk), &EncoderInput::of(globals));
         let shape = [t.rows() / GLOBAL, GLOBAL, t.cols()];
         t.reshape(&shape)
     }
@@ -180,7 +176,7 @@ impl<B: Backend> Task<B> for SelfDistillation<B> {
     type Seen = DinoSeen<B>;
     type Window = DinoWindow;
     type Extra = DinoTeacher<B>;
-    type Summary = DinoSummary;
+    type Summary = ViewsSummary<DinoFigures>;
 
     const FEWEST: u64 = 100;
 
@@ -217,11 +213,8 @@ impl<B: Backend> Task<B> for SelfDistillation<B> {
 
     /// The teacher starts as the student does.
     fn extra(&self, bk: &B, w: &Params<B>) -> DinoTeacher<B> {
-        let weights = w.to_host(bk);
-        DinoTeacher {
-            w: Params::from_host(bk, &w.layout, &weights),
-            center: Master::zeros(bk, &[self.config.head_outputs]),
-        }
+        let center = Master::zeros(bk, &[self.config.head_outputs]);
+        DinoTeacher { follower: Follower::new(bk, w), center }
     }
 
     fn sampler(&self) -> impl Fn(Labelled, u32) -> ViewSample + Send + Sync + 'static {
@@ -292,16 +285,13 @@ impl<B: Backend> Task<B> for SelfDistillation<B> {
 
     /// Moves the teacher.
     fn after_step(&self, bk: &B, state: &mut State<B>, teacher: &mut DinoTeacher<B>, at: At) {
-        let all = 0..arena_len(&state.w.layout);
         let momentum = self.config.teacher_momentum(at.length.total).at(at.step);
-        bk.ema_update(&mut teacher.w, &state.w, momentum, all);
+        teacher.follower.follow(bk, &state.w, momentum);
     }
 
     /// The teacher's encoder.
     fn result(&self, bk: &B, _: &Params<B>, teacher: &DinoTeacher<B>) -> Option<Params<B>> {
-        let layout = ModelConfig::Encoder(self.model.config.encoder.clone()).layout(bk);
-        let numbers = teacher.w.to_host(bk);
-        Some(Params::from_host(bk, &layout, &numbers[..arena_len(&layout)]))
+        Some(encoder_alone(bk, &self.model.config.encoder, &teacher.follower.w))
     }
 
     fn absorb(&self, seen: DinoSeen<B>, window: &mut DinoWindow) -> bool {
@@ -326,7 +316,7 @@ impl<B: Backend> Task<B> for SelfDistillation<B> {
         if let Some(name) = broken_parameter(bk, w) {
             return format!("parameter {name}");
         }
-        if let Some(name) = broken_parameter(bk, &teacher.w) {
+        if let Some(name) = broken_parameter(bk, &teacher.follower.w) {
             return format!("the teacher's {name}");
         }
         let globals = self.images(bk, part.samples, &(0..GLOBAL));
@@ -375,12 +365,12 @@ impl<B: Backend> Task<B> for SelfDistillation<B> {
         Ok(Validation { figures, score: None })
     }
 
-    fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<DinoSummary> {
+    fn evaluate(&self, bk: &B, trained: &Trained<B, Self>) -> Result<ViewsSummary<DinoFigures>> {
         let figures = self.measure(bk, trained.w, trained.extra, trained.data)?;
-        Ok(DinoSummary::new(trained, figures))
+        Ok(ViewsSummary::new(trained, figures))
     }
 
-    fn page(&self, summary: &DinoSummary) -> Page {
+    fn page(&self, summary: &ViewsSummary<DinoFigures>) -> Page {
         summary.page()
     }
 

@@ -9,7 +9,6 @@ use crate::models::config::SegmentClass;
 use crate::ops::Backend;
 use crate::report::page::{Page, Table};
 use crate::report::picture::Picture;
-use crate::train::dino::DinoFigures;
 use crate::train::task::{Task, Trained};
 use serde::{Deserialize, Serialize};
 
@@ -207,14 +206,26 @@ impl PretrainSummary {
     }
 }
 
-/// What a finished run of `dino` reports; goes to `summary.json`.
+/// Figures of a method that compares views of images.
+pub trait ViewFigures {
+    /// What the method is called.
+    const METHOD: &'static str;
+    /// Images that were looked at.
+    fn images(&self) -> usize;
+    /// Names, values and units.
+    fn in_words(&self) -> Vec<[String; 3]>;
+    /// What has collapsed, where that is so.
+    fn collapse(&self) -> Option<&str>;
+}
+
+/// What a finished run of `dino` or `mocov3` reports; goes to `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DinoSummary {
+pub struct ViewsSummary<F> {
     /// Optimizer steps.
     pub steps: u64,
-    /// How the student follows the teacher.
+    /// What the views say of each other.
     #[serde(flatten)]
-    pub figures: DinoFigures,
+    pub figures: F,
     /// Whether the images that were measured on were kept out of training.
     pub held_out: bool,
     /// Images that could not be read while training.
@@ -223,12 +234,9 @@ pub struct DinoSummary {
     pub seconds: f64,
 }
 
-impl DinoSummary {
+impl<F: ViewFigures> ViewsSummary<F> {
     /// The figures at the end of a run.
-    pub(super) fn new<B: Backend, T: Task<B>>(
-        trained: &Trained<B, T>,
-        figures: DinoFigures,
-    ) -> Self {
+    pub(super) fn new<B: Backend, T: Task<B>>(trained: &Trained<B, T>, figures: F) -> Self {
         Self {
             steps: trained.steps,
             figures,
@@ -242,12 +250,12 @@ impl DinoSummary {
     pub(super) fn page(&self) -> Page {
         let of =
             if self.held_out { "images that were kept out of training" } else { "training images" };
-        let heading = format!("Two views of each of {} {of}", self.figures.images);
+        let heading = format!("Two views of each of {} {of}", self.figures.images());
         let rows = self.figures.in_words().into_iter();
         let rows = rows.map(|[name, value, unit]| [name, value + &unit]);
-        let page = Page::new("DINO").section(&heading);
+        let page = Page::new(F::METHOD).section(&heading);
         let page = page.table(Table::new(&["figure", "value"], 1).rows(rows));
-        self.figures.collapse.iter().fold(page, |page, text| page.text(text))
+        self.figures.collapse().into_iter().fold(page, Page::text)
     }
 }
 

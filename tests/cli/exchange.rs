@@ -43,7 +43,15 @@ fn random_segmenter(path: &Path) {
     (sizes.encoder.depth, sizes.taps, sizes.channels) = (4, [1, 2, 3, 4], sizes.encoder.width);
     let (bk, config) = (Cpu::<f32>::new(), ModelConfig::Segmenter(sizes));
     let layout = config.layout(&bk);
-    let w = Params::from_host(&bk, &layout, &initial_values(&layout, 3));
+    let mut values = initial_values(&layout, 3);
+    for (i, value) in values.iter_mut().enumerate() {
+        *value += ((i * 37 % 101) as f32 - 50.0) / 200.0;
+    }
+    // Norms divide by the root of what they saw.
+    for param in layout.iter().filter(|param| param.name.ends_with("running_var")) {
+        values[param.range.clone()].fill(0.5);
+    }
+    let w = Params::from_host(&bk, &layout, &values);
     let folder = path.join("exchange/segmenter");
     std::fs::create_dir(&folder).unwrap();
     save_weights(&bk, &folder, &config, trained.normalise, &w).unwrap();
@@ -138,7 +146,7 @@ const WORKS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "segment_train",
-        "segment-train --model exchange/segmenter_hf --train synthetic:16 --steps 1 --batch 4 --set taps=1,2,3,4 \
+        "segment-train --model exchange/segmenter_hf --train synthetic:16 --steps 1 --batch 4 --set taps=1,2,3,4 --set channels=32 \
          --set short_side=32 --set auxiliary=4 --out exchange/st",
         &["exchange/st/model.safetensors"],
     ),

@@ -98,6 +98,9 @@ fn every_segmenter_comes_back_from_the_original() {
             continue;
         }
         assert!(found.unwrap()[1].contains("out_indices=[0, 1, 2, 3], channels=10"));
+        let file = TensorFile::read_any(&theirs.path().join("model.pth")).unwrap();
+        let named = ["backbone.fpn1.0.weight", "backbone.cls_token", "decode_head.conv_seg.bias"];
+        assert!(named.iter().all(|name| file.tensors().contains_key(*name)));
         let heads = Some(sizes.encoder.heads);
         let stated = Stated { taps: Some(sizes.taps), heads, ..Stated::default() };
         let found = load_model_as(&theirs.path().join("model.pth"), &stated).unwrap();

@@ -2,7 +2,7 @@
 
 use super::values::word;
 use crate::config::{
-    DinoRun, FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
+    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
 };
 use crate::error::Result;
 use crate::run::Begin;
@@ -164,9 +164,9 @@ impl PretrainArgs {
     }
 }
 
-/// Arguments of `dino`.
+/// Arguments of `dino` and `mocov3`.
 #[derive(Args)]
-pub struct DinoArgs {
+pub struct ViewsArgs {
     /// Images: a folder, a CIFAR-10/100 binary file or folder, or synthetic[:COUNT].
     #[arg(long, value_name = "SRC", required_unless_present_any = ["print_config", "resume"])]
     data: Option<String>,
@@ -175,9 +175,9 @@ pub struct DinoArgs {
     pub run: RunArgs,
 }
 
-impl DinoArgs {
+impl ViewsArgs {
     /// The settings of the run.
-    pub fn resolve(&self) -> Result<DinoRun> {
+    pub fn resolve<C: RunConfig>(&self) -> Result<C> {
         self.run.resolve(&[("data", self.data.as_deref())])
     }
 }

@@ -62,6 +62,11 @@ impl Case for DinoCase {
         Rounding::Chain
     }
 
+    /// What is divided by its length may be short.
+    fn amplifies(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> Cost {
         let encoder = EncoderConfig { image: self.view, ..self.config.encoder.clone() };
         let flops = Self::VIEWS as f64 * encoder_flops(&encoder);

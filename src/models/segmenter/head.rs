@@ -11,11 +11,11 @@
 //! Blocks are convolution, batch norm and ReLU: 3×3 but for laterals and pooled branches, which are 1×1; `up` is
 //! bilinear. The auxiliary head is a 3×3 block of p_2, dropout and W.
 
-use super::maps::{Maps, Statistics, plane};
+use super::maps::{Maps, plane};
 use crate::layers::conv_block::{ConvBlock, ConvBlockCache, pixel_linear};
 use crate::models::config::SegmenterConfig;
 use crate::ops::Backend;
-use crate::ops::batch_norm::{BatchNorm, BatchStats};
+use crate::ops::batch_norm::{BatchNorm, BatchStats, Statistics};
 use crate::ops::linear::Linear;
 use crate::params::{Ctx, Decay, Grad, Init, Registry};
 use crate::storage::Storage;

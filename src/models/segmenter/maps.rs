@@ -1,14 +1,10 @@
 //! What pyramid and heads share: maps between grids, made once, and what the batch norms saw.
 
 use crate::ops::Backend;
-use crate::ops::batch_norm::{BatchNorm, BatchStats};
 use crate::ops::resize::PlaneMap;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What the batch norms saw of a batch, each with its statistics.
-pub type Statistics<B> = Vec<(BatchNorm, BatchStats<B>)>;
 
 /// Resizing between two grids: of pooling, or bilinear.
 type MapKey = (bool, (usize, usize), (usize, usize));

@@ -1,10 +1,9 @@
 //! The four levels that a head of segmentation reads.
 
-use super::maps::Statistics;
 use crate::layers::deconv::Deconv;
 use crate::models::encoder::Features;
 use crate::ops::Backend;
-use crate::ops::batch_norm::{BatchNorm, BatchStats};
+use crate::ops::batch_norm::{BatchNorm, BatchStats, Statistics};
 use crate::ops::convert::to_master;
 use crate::params::{Ctx, Grad, Registry};
 use crate::storage::Storage;

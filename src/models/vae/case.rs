@@ -57,6 +57,11 @@ impl Case for VaeCase {
         Rounding::Chain
     }
 
+    /// Deviations are powers of e: a rounding of their logarithms grows with them, through the whole decoder.
+    fn amplifies(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> Cost {
         let layout = Vae::new(&self.config).networks.layout;
         let weights = crate::params::compact_len(&layout) as f64;

@@ -1,5 +1,6 @@
 //! How a student follows its teacher, and whether the two have collapsed.
 
+use crate::train::summary::ViewFigures;
 use serde::{Deserialize, Serialize};
 
 /// Share of ln K below which outputs are one and above which they are all the same.
@@ -83,9 +84,18 @@ fn collapse(entropy: f64, outputs_entropy: f64, most: f64) -> Option<String> {
     })
 }
 
-impl DinoFigures {
-    /// Names, values and units.
-    pub fn in_words(&self) -> Vec<[String; 3]> {
+impl ViewFigures for DinoFigures {
+    const METHOD: &'static str = "DINO";
+
+    fn images(&self) -> usize {
+        self.images
+    }
+
+    fn collapse(&self) -> Option<&str> {
+        self.collapse.as_deref()
+    }
+
+    fn in_words(&self) -> Vec<[String; 3]> {
         let most = (self.outputs as f64).ln();
         let row = |name: &str, value: f64, unit: &str| {
             [name.to_owned(), format!("{value:.3}"), unit.to_owned()]
