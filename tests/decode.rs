@@ -87,13 +87,13 @@ fn stray_bytes_between_segments_are_passed_over() {
     assert_eq!(stray.unwrap(), plain.unwrap());
 }
 
-/// A JPEG of noise.
+/// A JPEG of noise, none of its channels subsampled.
 fn jpeg(width: u16, height: u16) -> Vec<u8> {
     let pixels: Vec<u8> = (0..u32::from(width) * u32::from(height) * 3)
         .map(|i| (i.wrapping_mul(i) % 251) as u8)
         .collect();
     let mut out = Vec::new();
-    jpeg_encoder::Encoder::new(&mut out, 75)
+    jpeg_encoder::Encoder::new(&mut out, 95)
         .encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)
         .unwrap();
     out

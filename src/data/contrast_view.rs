@@ -45,7 +45,7 @@ pub struct ViewLaw {
 
 /// A step of the colour jitter.
 #[derive(Clone, Copy)]
-enum Colour {
+enum ColourStep {
     Blend(Jitter),
     /// Steps of two degrees.
     Hue(i32),
@@ -81,14 +81,14 @@ impl ViewLaw {
 }
 
 /// All four steps in random order.
-fn draw_colours(draws: &mut impl Draws) -> Vec<Colour> {
+fn draw_colours(draws: &mut impl Draws) -> Vec<ColourStep> {
     let (strong, saturation, hue) = STRENGTHS;
     let mut factor = |strength: f64| draws.uniform(1.0 - strength, 1.0 + strength) as f32;
     let mut steps = vec![
-        Colour::Blend(Jitter::Brightness(factor(strong))),
-        Colour::Blend(Jitter::Contrast(factor(strong))),
-        Colour::Blend(Jitter::Saturation(factor(saturation))),
-        Colour::Hue((draws.uniform(-hue, hue) * HUES) as i32),
+        ColourStep::Blend(Jitter::Brightness(factor(strong))),
+        ColourStep::Blend(Jitter::Contrast(factor(strong))),
+        ColourStep::Blend(Jitter::Saturation(factor(saturation))),
+        ColourStep::Hue((draws.uniform(-hue, hue) * HUES) as i32),
     ];
     for i in (1..steps.len()).rev() {
         steps.swap(i, draws.integer(i));
@@ -96,10 +96,10 @@ fn draw_colours(draws: &mut impl Draws) -> Vec<Colour> {
     steps
 }
 
-fn recolour(view: &mut Image, step: Colour) {
+fn recolour(view: &mut Image, step: ColourStep) {
     match step {
-        Colour::Blend(step) => *view = jitter_and_crop(view, &[step], view.whole()),
-        Colour::Hue(turn) => {
+        ColourStep::Blend(step) => *view = jitter_and_crop(view, &[step], view.whole()),
+        ColourStep::Hue(turn) => {
             for pixel in view.pixels.as_chunks_mut::<3>().0 {
                 let [h, s, v] = to_hsv(*pixel);
                 *pixel = from_hsv([(i32::from(h) + turn).rem_euclid(HUES as i32) as u8, s, v]);
@@ -186,9 +186,9 @@ mod tests {
     #[test]
     fn the_hue_turns_and_comes_back() {
         let mut view = Image::new(1, 1, vec![200, 40, 40]);
-        recolour(&mut view, Colour::Hue(60));
+        recolour(&mut view, ColourStep::Hue(60));
         assert!(view.pixels[1] > 190 && view.pixels[0] < 50, "{:?}", view.pixels);
-        recolour(&mut view, Colour::Hue(-60));
+        recolour(&mut view, ColourStep::Hue(-60));
         assert!(view.pixels[0] > 190 && view.pixels[1] < 50, "{:?}", view.pixels);
     }
 

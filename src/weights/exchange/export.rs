@@ -33,7 +33,7 @@ words! {
 }
 
 /// Why a Gaussian VAE is not exported.
-pub(super) const NO_HEAD: &str = "is an encoder without a head, for which the other projects' files have no form here: `beit finetune` \
+const NO_HEAD: &str = "is an encoder without a head, for which the other projects' files have no form here: `beit finetune` \
                        makes a classifier of it, which has; or read its model.safetensors";
 const NO_VAE: &str = "is a Gaussian VAE, which no other project has a place for: export a tokenizer (beit train-tokenizer \
                       without --kind vae) in its place, or read its model.safetensors";

@@ -235,7 +235,9 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
                 "transformers has no such tokenizer; want --format dalle or onnx",
             ));
         }
-        ModelConfig::Encoder(_) => return Err(Error::config(super::export::NO_HEAD)),
+        ModelConfig::Encoder(_) => {
+            return Err(Error::config("transformers has no encoder without a head"));
+        }
         ModelConfig::Vae(_) => return Err(Error::config("transformers has no Gaussian VAE")),
     };
     refuse_rectangle(encoder)?;

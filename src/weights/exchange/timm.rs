@@ -25,7 +25,7 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
         ModelConfig::Dvae(_) => {
             return Err(Error::config("timm has no such tokenizer; want --format dalle or onnx"));
         }
-        ModelConfig::Encoder(_) => return Err(Error::config(super::export::NO_HEAD)),
+        ModelConfig::Encoder(_) => return Err(Error::config("timm has no encoder without a head")),
         ModelConfig::Vae(_) => return Err(Error::config("timm has no Gaussian VAE")),
     };
     refuse_other_eps(encoder, "timm's BEiT")?;
