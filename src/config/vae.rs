@@ -1,5 +1,7 @@
 //! Settings of `beit train-tokenizer --kind vae`.
 
+#[cfg(doc)]
+use super::Crops;
 use super::Range::{Int, Text};
 use super::{Coding, Common, Preset, Recipe, TokenizerRun, TrainConfig, run_config};
 use crate::error::Result;

@@ -120,7 +120,7 @@ impl ModelConfig {
 
     /// See [`ModelKind::describe`].
     pub fn describe(&self) -> String {
-        each!(self, sizes => sizes.describe())
+        each!(self, sizes => ModelKind::describe(sizes))
     }
 }
 

@@ -105,7 +105,7 @@ impl SmallExample {
             "train-tokenizer" => line += &format!(" --epochs{}", options(TOKENIZER)),
             "pretrain" => line += &format!(" --epochs{}", options(ENCODER)),
             "probe" => line += " --epochs 2",
-            "finetune" => line += " --steps 2 --batch 8",
+            "dino" | "mocov3" | "finetune" => line += " --steps 2 --batch 8",
             "segment-train" => line += SMALL_SEGMENTER,
             "ablate" => {
                 if !line.contains("--rows") {
