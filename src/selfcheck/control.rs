@@ -12,13 +12,13 @@
 
 use super::cases::AnyCase;
 use super::subject::{Done, Run, Start};
+use super::workers::each_in_turn;
 use crate::ops::case::Inputs;
 use beit_check::promises::{CLOSE_OVERALL, largest};
 use beit_check::report::{Report, Verdict};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Fewest differentiable numbers of a case that is damaged.
 const LEAST: usize = 20;
@@ -135,7 +135,9 @@ pub fn plant(
 ) -> Control {
     let chosen = smallest(entries);
     let planned: Vec<_> = chosen.iter().flat_map(|(case, inputs)| plan(case, inputs)).collect();
-    let mutants = planned.par_iter().with_max_len(1).map(|(case, inputs, tensor, fault)| {
+    let mutants = Mutex::new(Vec::new());
+    each_in_turn(planned.len(), |i| {
+        let (case, inputs, tensor, fault) = &planned[i];
         let outcome = if equivalent(case, inputs, tensor, *fault) {
             Outcome::Equivalent
         } else {
@@ -146,9 +148,13 @@ pub fn plant(
                 Verdict::Pass | Verdict::Inconclusive => Outcome::Survived,
             }
         };
-        Mutant { case: case.name.clone(), tensor: tensor.clone(), fault: *fault, outcome }
+        let (case, tensor) = (case.name.clone(), tensor.clone());
+        let mutant = Mutant { case, tensor, fault: *fault, outcome };
+        mutants.lock().unwrap_or_else(PoisonError::into_inner).push((i, mutant));
     });
-    Control { mutants: mutants.collect() }
+    let mut mutants = mutants.into_inner().unwrap_or_else(PoisonError::into_inner);
+    mutants.sort_by_key(|(i, _)| *i);
+    Control { mutants: mutants.into_iter().map(|(_, mutant)| mutant).collect() }
 }
 
 /// Names of what has a gradient, and how many numbers that is.

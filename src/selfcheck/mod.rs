@@ -27,6 +27,7 @@ pub mod run;
 pub mod semantics;
 pub mod subject;
 pub mod training;
+mod workers;
 
 pub use cases::{AnyCase, cases, check_case, chosen, empty_cases, visit_cases};
 #[cfg(feature = "cuda")]

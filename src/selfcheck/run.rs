@@ -2,6 +2,7 @@
 
 use super::cases::{AnyCase, chosen};
 use super::control::{self, Control};
+use super::workers::each_in_turn;
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Device;
@@ -10,7 +11,6 @@ use crate::storage::Storage;
 use beit_check::pages::accepted;
 use beit_check::report::{Report, Verdict};
 use beit_check::{certificate, exact};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,11 +107,12 @@ fn judge(
     let mut reports = Vec::with_capacity(entries.len());
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        scope.spawn(|| {
-            // Taken in order by whoever is free, so that the table grows from the top.
-            entries.iter().enumerate().par_bridge().for_each_with(sender, |sender, (i, entry)| {
+        scope.spawn(move || {
+            let sender = sender;
+            // In order, so that the table grows from the top.
+            each_in_turn(entries.len(), |i| {
                 // The receiver is gone only where the table could not be written.
-                let _ = sender.send((i, guarded(entry, gradients)));
+                let _ = sender.send((i, guarded(&entries[i], gradients)));
             });
         });
         let mut waiting = BTreeMap::new();
