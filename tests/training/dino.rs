@@ -1,7 +1,7 @@
 //! DINO through the program: any interruption changes no byte, collapse is said, and what is left is an encoder that
 //! the other commands take.
 
-use super::{finish, kill_and_compare, program};
+use super::{finish, kill_and_compare, model, program};
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -75,4 +75,20 @@ fn a_teacher_that_says_nothing_is_said_to_have_collapsed() {
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("collapsed: the teacher gives all outputs alike"));
     assert!(summary(&run)["collapse"].is_string());
+}
+
+/// A teacher that keeps all of its weights is what it was at the start, however long the student learns.
+#[test]
+fn what_is_left_is_the_teacher() {
+    let folder = TempDir::new().unwrap();
+    let settings: Vec<&str> =
+        DINO.iter().copied().filter(|setting| !setting.starts_with("--epochs")).collect();
+    let left = |momentum: &str, steps: &str| {
+        let run = folder.path().join(format!("{momentum}{steps}"));
+        finish(program("dino", &settings, &run, &[momentum, steps]));
+        model(&run)
+    };
+    let [still, moved] = ["--set=momentum=1", "--set=momentum=0.5"];
+    assert_eq!(left(still, "--steps=1"), left(still, "--steps=4"));
+    assert_ne!(left(moved, "--steps=1"), left(moved, "--steps=4"));
 }

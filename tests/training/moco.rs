@@ -1,7 +1,8 @@
 //! MoCo v3 through the program: any interruption changes no byte, a batch is never cut, and what is left is an
 //! encoder that the other commands take.
 
-use super::{kill_and_compare, program};
+use super::{finish, kill_and_compare, program};
+use beit::weights::load_model;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -59,4 +60,25 @@ fn a_batch_is_not_cut() {
         assert!(!done.status.success() && said.contains(want), "{setting}: {said}");
         assert!(!run.exists());
     }
+}
+
+#[test]
+fn the_patch_embedding_stays_as_it_starts_unless_it_is_let_go() {
+    let folder = TempDir::new().unwrap();
+    let settings: Vec<&str> =
+        MOCO.iter().copied().filter(|setting| !setting.starts_with("--epochs")).collect();
+    let left = |frozen: &str, steps: &str, tensor: &str| {
+        let run = folder.path().join(format!("{frozen}{steps}"));
+        if !run.exists() {
+            finish(program("mocov3", &settings, &run, &[frozen, steps]));
+        }
+        load_model(&run).unwrap().tensors.f32s(tensor).unwrap().1
+    };
+    let [frozen, free] = ["true", "false"].map(|on| format!("--set=freeze_patch_embed={on}"));
+    let embedding = "patch_embed.proj.weight";
+    let [one, four] = ["--steps=1", "--steps=4"];
+    assert_eq!(left(&frozen, one, embedding), left(&frozen, four, embedding));
+    assert_ne!(left(&free, one, embedding), left(&free, four, embedding));
+    let above = "blocks.0.mlp.fc1.weight";
+    assert_ne!(left(&frozen, one, above), left(&frozen, four, above));
 }
