@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Models there and back with the libraries that other people use: see round_trips.py and onnx_check.py.
+# Models there and back with the libraries that other people use: see round_trips.py, docs_blocks.py
+# and onnx_check.py.
 #
 #   tests/exchange/run.sh FOLDER [install]
 #
@@ -29,6 +30,7 @@ quietly() { "$@" 2>"$cases/log" || { cat "$cases/log"; exit 1; }; } # without th
 quietly "$python" tests/exchange/round_trips.py "$cases/models" make
 BEIT_EXCHANGE=$cases/models cargo test --release --locked --test suite exchange::others
 quietly "$python" tests/exchange/round_trips.py "$cases/models" judge
+quietly "$python" tests/exchange/docs_blocks.py "$cases/models"
 mkdir "$cases/onnx"
 BEIT_EXCHANGE_OUT=$cases/onnx cargo test --release --locked --lib onnx::tests::exchange
 "$python" tests/exchange/onnx_check.py "$cases/onnx"
