@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
-use sysinfo::{Disks, System};
+use sysinfo::{CGroupLimits, Disks, System};
 
 /// What to lower where memory runs out, once a run knows what it needs.
 static ADVICE: OnceLock<String> = OnceLock::new();
@@ -30,9 +30,15 @@ pub fn out_of_memory() {
 pub fn free_memory() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
-    let group = system.cgroup_limits().map(|limits| limits.free_memory);
+    let group = system.cgroup_limits().as_ref().map(free_in_group);
     let machine = Some(system.available_memory()).filter(|&bytes| bytes > 0);
     [machine, group, free_addresses()].into_iter().flatten().min()
+}
+
+/// What the limit of the control group leaves beside the memory of its processes. The files that the group has read
+/// count as its memory, too, and are dropped where room is needed: `free_memory` would take them for lost.
+fn free_in_group(limits: &CGroupLimits) -> u64 {
+    limits.total_memory.saturating_sub(limits.rss)
 }
 
 /// Bytes that are free on the disk of `folder`, which need not exist yet.
@@ -68,6 +74,17 @@ pub fn in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_read_from_files_is_free() {
+        let read = CGroupLimits {
+            total_memory: 24 << 30,
+            free_memory: 6 << 30,
+            free_swap: 0,
+            rss: 1 << 30,
+        };
+        assert_eq!(free_in_group(&read), 23 << 30);
+    }
 
     #[test]
     fn this_machine_has_memory_and_a_disk() {
