@@ -51,7 +51,9 @@ fn encoder_of(config: &ModelConfig) -> &EncoderConfig {
         ModelConfig::Beit(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
         ModelConfig::Encoder(sizes) => sizes,
-        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => unreachable!("no encoder"),
+        ModelConfig::Bert(_) | ModelConfig::Dvae(_) | ModelConfig::Vae(_) => {
+            unreachable!("no encoder")
+        }
     }
 }
 

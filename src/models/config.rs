@@ -4,6 +4,7 @@
 //! `test()`, whose sides and grid are uneven on purpose so that a swap of height and width shows.
 
 mod beit;
+mod bert;
 mod classifier;
 mod dino;
 mod dvae;
@@ -13,6 +14,7 @@ mod trunk;
 mod vae;
 
 pub use beit::{BeitConfig, PatchHead, PixelValues, forward_flops};
+pub use bert::BertConfig;
 pub use classifier::{ClassifierConfig, Pooling};
 pub use dino::DinoConfig;
 pub use dvae::DvaeConfig;
@@ -32,6 +34,9 @@ pub struct EncoderConfig {
     pub image: (usize, usize),
     /// Side of a patch, in pixels.
     pub patch: usize,
+    /// Channels of a pixel: the 3 of an image, or one for each symbol of a text ([`BertConfig`]).
+    #[serde(default = "colours", skip_serializing_if = "are_colours")]
+    pub channels: usize,
     /// Width of the residual stream.
     pub width: usize,
     /// Number of blocks.
@@ -63,6 +68,7 @@ impl EncoderConfig {
         Self {
             image: (224, 224),
             patch: 16,
+            channels: colours(),
             width: 768,
             depth: 12,
             heads: 12,
@@ -157,7 +163,7 @@ impl EncoderConfig {
             + when(self.layer_scale > 0.0, 2 * width)
             + when(self.rel_pos_bias, table);
         let embedding = width // class token
-            + conv(3, self.width, self.patch)
+            + conv(self.channels, self.width, self.patch)
             + when(self.abs_pos, self.tokens() as u64 * width)
             + when(self.shared_rel_pos_bias, table);
         embedding + self.depth as u64 * block
@@ -176,6 +182,7 @@ impl EncoderConfig {
     pub fn validate(&self) -> Result<()> {
         within_image(self.image)?;
         within("patch_size", self.patch, 1, 1 << 10)?;
+        within("channels", self.channels, colours(), colours())?;
         within("width", self.width, 1, 1 << 14)?;
         within("depth", self.depth, 1, 256)?;
         within("heads", self.heads, 1, 256)?;
@@ -202,6 +209,16 @@ impl EncoderConfig {
 /// Parameters of a convolution with bias.
 fn conv(input: usize, output: usize, side: usize) -> u64 {
     (input * output * side * side + output) as u64
+}
+
+/// Channels of a pixel of an image.
+fn colours() -> usize {
+    3
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn are_colours(channels: &usize) -> bool {
+    *channels == colours()
 }
 
 /// Refuses a model before its buffers are allocated, four times this and more in training.
@@ -246,7 +263,8 @@ fn divides(what: &str, (h, w): (usize, usize), by: &str, side: usize) -> Result<
 pub fn encoder_flops(config: &EncoderConfig) -> f64 {
     let [n, c, h] = [config.tokens(), config.width, config.mlp_width].map(|x| x as f64);
     let block = 8.0 * n * c * c + 4.0 * n * n * c + 4.0 * n * c * h;
-    let patch = 2.0 * config.patches() as f64 * (config.patch * config.patch * 3) as f64 * c;
+    let patch =
+        2.0 * config.patches() as f64 * (config.patch * config.patch * config.channels) as f64 * c;
     config.depth as f64 * block + patch
 }
 

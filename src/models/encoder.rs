@@ -79,7 +79,7 @@ pub struct Encoder<B: Storage> {
 
 /// What an encoder is shown.
 pub struct EncoderInput<'a, B: Storage> {
-    /// `[B,Ih,Iw,3]`, normalised.
+    /// `[B,Ih,Iw,3]`, normalised; of a text `[B,1,N,257]`.
     pub images: &'a Tensor<B>,
     /// `[B,Np]`, 1 where hidden.
     pub mask: Option<&'a Ids<B>>,
@@ -143,7 +143,7 @@ impl<B: Backend> Encoder<B> {
         // Decayed: three axes, and not on the original's list of exceptions (`optim_factory.py`).
         let mask = parts.mask_token.then(|| token(reg, "mask_token", Decay::Yes));
         let pos = config.abs_pos.then(|| reg.add("pos_embed", &[1, n, c], Decay::No, TRUNC_NORMAL));
-        let patch_embed = PatchEmbed::new(reg, config.patch, c, TRUNC_NORMAL);
+        let patch_embed = PatchEmbed::new(reg, (config.patch, config.channels), c, TRUNC_NORMAL);
         let rel_pos_bias = config.shared_rel_pos_bias.then(|| {
             let name = "rel_pos_bias.relative_position_bias_table";
             RelPosBias::new(reg, name, config.heads, grid)

@@ -5,9 +5,10 @@
 
 use crate::error::Result;
 use crate::models::beit::MaskedImageModel;
+use crate::models::bert::Bert;
 use crate::models::classifier::Classifier;
 use crate::models::config::{
-    BeitConfig, ClassifierConfig, DvaeConfig, EncoderConfig, PatchHead, PixelValues,
+    BeitConfig, BertConfig, ClassifierConfig, DvaeConfig, EncoderConfig, PatchHead, PixelValues,
     SegmenterConfig, VaeConfig,
 };
 use crate::models::dvae::Dvae;
@@ -26,6 +27,8 @@ use std::collections::BTreeSet;
 pub enum ModelConfig {
     /// An encoder with its masked-image head.
     Beit(BeitConfig),
+    /// A masked language model over bytes.
+    Bert(BertConfig),
     /// An encoder with a head over classes.
     Classifier(ClassifierConfig),
     /// A tokenizer.
@@ -61,6 +64,7 @@ macro_rules! each {
     ($config:expr, $sizes:ident => $result:expr) => {
         match $config {
             ModelConfig::Beit($sizes) => $result,
+            ModelConfig::Bert($sizes) => $result,
             ModelConfig::Classifier($sizes) => $result,
             ModelConfig::Dvae($sizes) => $result,
             ModelConfig::Encoder($sizes) => $result,
@@ -96,6 +100,7 @@ impl ModelConfig {
         let all = [
             Self::Beit(BeitConfig::test()),
             Self::Beit(pixels),
+            Self::Bert(BertConfig::test()),
             Self::Classifier(ClassifierConfig::test()),
             Self::Dvae(DvaeConfig::test()),
             Self::Encoder(EncoderConfig::test()),
@@ -145,6 +150,32 @@ impl ModelKind for BeitConfig {
             PatchHead::Pixels(values) => format!("head over {values} pixels"),
         };
         format!("encoder, {} parameters\n{}, {head}", self.parameters(), self.encoder.describe())
+    }
+}
+
+impl ModelKind for BertConfig {
+    const NOUN: &'static str = "a language model";
+
+    fn of(config: &ModelConfig) -> Option<&Self> {
+        if let ModelConfig::Bert(sizes) = config { Some(sizes) } else { None }
+    }
+
+    fn promised(&self) -> Result<u64> {
+        self.validate().map(|()| self.parameters())
+    }
+
+    fn layout<B: Backend>(&self, bk: &B) -> Layout {
+        Bert::new(bk, self).layout
+    }
+
+    fn describe(&self) -> String {
+        let EncoderConfig { width, mlp_width, depth, heads, .. } = self.encoder;
+        format!(
+            "language model over bytes, {} parameters\n  \
+             texts of {} bytes\n  width {width}, MLP {mlp_width}, depth {depth}, heads {heads}",
+            self.parameters(),
+            self.length()
+        )
     }
 }
 
@@ -302,6 +333,7 @@ mod tests {
             ("beit", ModelConfig::Beit(BeitConfig::test())),
             ("beit", ModelConfig::Beit(uneven)),
             ("beit", ModelConfig::Beit(pixels)),
+            ("bert", ModelConfig::Bert(BertConfig::test())),
             ("classifier", ModelConfig::Classifier(ClassifierConfig::test())),
             ("classifier", ModelConfig::Classifier(class)),
             ("dvae", ModelConfig::Dvae(DvaeConfig::test())),

@@ -2,6 +2,7 @@
 
 pub mod autoencoder;
 pub mod beit;
+pub mod bert;
 pub mod classifier;
 pub mod config;
 pub mod dino;
@@ -17,6 +18,7 @@ use crate::ops::case::Visitor;
 /// Shows every case of every model to `v`.
 pub fn visit_cases<V: Visitor>(v: &mut V) {
     beit::cases(v);
+    bert::cases(v);
     classifier::cases(v);
     dino::cases(v);
     dvae::cases(v);

@@ -36,9 +36,14 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// `patch_embed.proj.weight` and `.bias`.
-    pub fn new(reg: &mut Registry, patch: usize, width: usize, init: Init) -> Self {
-        let shape = [width, patch, patch, 3];
+    /// `patch_embed.proj.weight` and `.bias`, of patches of this side and so many channels.
+    pub fn new(
+        reg: &mut Registry,
+        (patch, channels): (usize, usize),
+        width: usize,
+        init: Init,
+    ) -> Self {
+        let shape = [width, patch, patch, channels];
         let (weight, bias) = ("patch_embed.proj.weight", "patch_embed.proj.bias");
         Self {
             weight: reg.add_as(weight, &shape, Decay::Yes, init, Form::Kernel),
@@ -317,7 +322,7 @@ mod tests {
     #[test]
     fn patches_are_in_the_order_of_the_image() {
         let (bk, mut registry) = (Cpu::<f64>::new(), Registry::new());
-        let p = PatchEmbed::new(&mut registry, 2, 1, Init::Constant(0.0));
+        let p = PatchEmbed::new(&mut registry, (2, 3), 1, Init::Constant(0.0));
         let layout = registry.finish();
         let mut values = vec![0.0; crate::params::arena_len(&layout)];
         values[p.weight.range.start] = 1.0;

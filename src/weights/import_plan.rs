@@ -132,7 +132,9 @@ fn spare(
         ModelConfig::Classifier(sizes) => &sizes.encoder,
         ModelConfig::Segmenter(sizes) => &sizes.encoder,
         ModelConfig::Encoder(sizes) => sizes,
-        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return Err(unexplained(stored)),
+        ModelConfig::Bert(_) | ModelConfig::Dvae(_) | ModelConfig::Vae(_) => {
+            return Err(unexplained(stored));
+        }
     };
     if name.ends_with("relative_position_index") {
         return is_index(encoder, file, stored)

@@ -60,6 +60,7 @@ fn graph_of(config: &ModelConfig) -> Result<Graph> {
             Err(Error::config("encoders without a head have no ONNX form here"))
         }
         ModelConfig::Segmenter(_) => Err(Error::config("segmenters have no ONNX form here")),
+        ModelConfig::Bert(_) => Err(Error::config("language models have no ONNX form here")),
         ModelConfig::Vae(_) => Err(Error::config("a Gaussian VAE has no ONNX form here")),
     }
 }
@@ -79,6 +80,7 @@ fn metadata(config: &ModelConfig, normalise: Option<Normalise>) -> Vec<(&'static
         }
         ModelConfig::Encoder(sizes) => ("encoder", encoder(sizes)),
         ModelConfig::Segmenter(sizes) => ("segmenter", encoder(&sizes.encoder)),
+        ModelConfig::Bert(_) => ("bert", Vec::new()),
         ModelConfig::Vae(_) => ("vae", Vec::new()),
         ModelConfig::Dvae(sizes) => {
             let ((h, w), factor) = (sizes.image, sizes.factor());

@@ -136,7 +136,9 @@ where
             let [b, h, w, k] = logits.shape()[..] else { panic!("{:?}", logits.shape()) };
             ((vec![b, k, h, w], channels_first(&logits.to_f64(&bk), [b, h, w, k])), None)
         }
-        ModelConfig::Encoder(_) | ModelConfig::Vae(_) => unreachable!("none is among the models"),
+        ModelConfig::Bert(_) | ModelConfig::Encoder(_) | ModelConfig::Vae(_) => {
+            unreachable!("none is among the models")
+        }
         ModelConfig::Dvae(_) => {
             let net = Dvae::new(model.sizes::<DvaeConfig>().unwrap());
             let weights = load_weights(&bk, model, &net.layout).unwrap();

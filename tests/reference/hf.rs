@@ -23,6 +23,7 @@ pub fn encoder_config(fx: &Fixture) -> EncoderConfig {
     EncoderConfig {
         image: (side(0), side(1)),
         patch: int(["patch_size", "patch_size"]),
+        channels: 3,
         width,
         depth: int(["num_hidden_layers", "depth"]),
         heads: int(["num_attention_heads", "num_heads"]),

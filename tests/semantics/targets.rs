@@ -253,7 +253,7 @@ fn a_replaced_patch_has_the_embedding_of_another() {
     let task = Pretraining::<Bk>::new(&bk, &ablation.config(folder.path())).unwrap();
     let samples = task.collate(first_batch(&task, BATCH), START);
     let mut reg = Registry::new();
-    let embed = PatchEmbed::new(&mut reg, SIDE, 5, TRUNC_NORMAL);
+    let embed = PatchEmbed::new(&mut reg, (SIDE, 3), 5, TRUNC_NORMAL);
     let layout = reg.finish();
     let w = Params::from_host(&bk, &layout, &initial_values(&layout, 1));
     let half = PixelMap::normalise([0.5; 3], [0.5; 3]);

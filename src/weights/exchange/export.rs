@@ -38,6 +38,9 @@ const NO_HEAD: &str = "is an encoder without a head, for which the other project
 const NO_VAE: &str = "is a Gaussian VAE, which no other project has a place for: export a tokenizer (beit train-tokenizer \
                       without --kind vae) in its place, or read its model.safetensors";
 
+/// Why a language model is not.
+const NO_TEXT: &str = "is a language model over bytes, which no other project has a place for: read its model.safetensors";
+
 /// Most bytes of tensors in one file.
 const SHARD: usize = 5_000_000_000;
 
@@ -51,6 +54,7 @@ pub fn save_imported(folder: &Path, model: &Model) -> Result<()> {
 pub fn refuse_export(model: &Model, format: ExportFormat) -> Result<()> {
     let nowhere = match model.config {
         ModelConfig::Encoder(_) => Some(NO_HEAD),
+        ModelConfig::Bert(_) => Some(NO_TEXT),
         ModelConfig::Vae(_) => Some(NO_VAE),
         _ => None,
     };
@@ -249,7 +253,10 @@ fn to_onnx(model: &Model, folder: &Path) -> Result<Vec<String>> {
         ModelConfig::Beit(_) => {
             "normalised images [batch,3,H,W] to last_hidden_state [batch,N,C], pooled [batch,C]"
         }
-        ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => "nothing",
+        ModelConfig::Bert(_)
+        | ModelConfig::Encoder(_)
+        | ModelConfig::Segmenter(_)
+        | ModelConfig::Vae(_) => "nothing",
         ModelConfig::Dvae(_) => "images [batch,3,H,W] in 0..1 to tokens [batch,h,w]",
     };
     Ok(vec![format!("model.onnx, opset 17: {says}")])

@@ -85,6 +85,7 @@ fn encoder(fields: &ForeignFields) -> Result<EncoderConfig> {
     Ok(EncoderConfig {
         image: fields.sides("image_size")?,
         patch: patch.0,
+        channels: 3,
         width: fields.size("hidden_size")?,
         depth: fields.size("num_hidden_layers")?,
         heads: fields.size("num_attention_heads")?,
@@ -115,7 +116,7 @@ fn encoder_of(config: &ModelConfig) -> Option<&EncoderConfig> {
         ModelConfig::Classifier(sizes) => Some(&sizes.encoder),
         ModelConfig::Segmenter(sizes) => Some(&sizes.encoder),
         ModelConfig::Encoder(sizes) => Some(sizes),
-        ModelConfig::Dvae(_) | ModelConfig::Vae(_) => None,
+        ModelConfig::Bert(_) | ModelConfig::Dvae(_) | ModelConfig::Vae(_) => None,
     }
 }
 
@@ -237,6 +238,9 @@ pub(super) fn of_port(model: &ModelConfig) -> Result<PortsModel<'_>> {
         }
         ModelConfig::Encoder(_) => {
             return Err(Error::config("transformers has no encoder without a head"));
+        }
+        ModelConfig::Bert(_) => {
+            return Err(Error::config("transformers has no such language model"));
         }
         ModelConfig::Vae(_) => return Err(Error::config("transformers has no Gaussian VAE")),
     };

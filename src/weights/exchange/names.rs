@@ -99,7 +99,10 @@ pub(super) fn hugging_face(config: &ModelConfig, own: &str) -> Option<Vec<String
         ModelConfig::Beit(_) => MASKED,
         ModelConfig::Classifier(_) => CLASSIFIER,
         ModelConfig::Segmenter(_) => SEGMENTER,
-        ModelConfig::Encoder(_) | ModelConfig::Dvae(_) | ModelConfig::Vae(_) => return None,
+        ModelConfig::Bert(_)
+        | ModelConfig::Encoder(_)
+        | ModelConfig::Dvae(_)
+        | ModelConfig::Vae(_) => return None,
     };
     ENCODER.iter().chain(above).find_map(|(pattern, theirs)| {
         let stars = texts(pattern, own)?;

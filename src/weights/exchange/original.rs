@@ -124,6 +124,7 @@ fn encoder(
     Ok(EncoderConfig {
         image: (grid.0 * patch, grid.1 * patch),
         patch,
+        channels: 3,
         width,
         depth: (0..).take_while(|i| block(*i)).count(),
         heads,

@@ -26,6 +26,7 @@ pub(super) fn config_of(model: &Model) -> Result<(Value, Vec<String>)> {
             return Err(Error::config("timm has no such tokenizer; want --format dalle or onnx"));
         }
         ModelConfig::Encoder(_) => return Err(Error::config("timm has no encoder without a head")),
+        ModelConfig::Bert(_) => return Err(Error::config("timm has no language models")),
         ModelConfig::Vae(_) => return Err(Error::config("timm has no Gaussian VAE")),
     };
     refuse_other_eps(encoder, "timm's BEiT")?;

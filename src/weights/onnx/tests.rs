@@ -98,7 +98,10 @@ fn every_file_says_what_it_is() {
                 let input = line("pixel_values", 1, pixels(sizes.encoder.image));
                 (input, [logits].into_iter().chain(features(&sizes.encoder)).collect())
             }
-            ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            ModelConfig::Bert(_)
+            | ModelConfig::Encoder(_)
+            | ModelConfig::Segmenter(_)
+            | ModelConfig::Vae(_) => {
                 unreachable!("none is among the samples")
             }
             ModelConfig::Dvae(sizes) => {
@@ -179,7 +182,10 @@ fn weights_have_their_names_and_each_is_read_once() {
         let left_out: &[&str] = match &sample.config {
             ModelConfig::Beit(_) => &["mask_token", "norm.", "lm_head.", "pixel_head."],
             ModelConfig::Classifier(_) => &[],
-            ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            ModelConfig::Bert(_)
+            | ModelConfig::Encoder(_)
+            | ModelConfig::Segmenter(_)
+            | ModelConfig::Vae(_) => {
                 unreachable!("none is among the samples")
             }
             ModelConfig::Dvae(_) => &["decoder."],

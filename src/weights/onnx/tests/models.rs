@@ -113,7 +113,10 @@ impl Sample {
                 outputs.insert("logits".to_owned(), value(logits.shape(), logits.to_vec(&bk)));
                 (channels_first(&x, batch, image), outputs)
             }
-            ModelConfig::Encoder(_) | ModelConfig::Segmenter(_) | ModelConfig::Vae(_) => {
+            ModelConfig::Bert(_)
+            | ModelConfig::Encoder(_)
+            | ModelConfig::Segmenter(_)
+            | ModelConfig::Vae(_) => {
                 unreachable!("none is among the samples")
             }
             ModelConfig::Dvae(sizes) => {
