@@ -33,6 +33,8 @@ const TOKENIZER: Line = "train-tokenizer --data synthetic:32 --epochs 1 --batch 
                          --set init_width=8 --set vocab=32";
 const ENCODER: Line = "pretrain --data synthetic:32 --tokenizer tokenizer --epochs 1 --batch 16 \
                        --set width=32 --set depth=2 --set heads=2 --set vocab=32";
+const BERT: Line = "bert --data book.txt --steps 2 --batch 8 --set length=24 --set width=16 --set depth=1 \
+                    --set heads=2";
 const CLASSIFIER: Line = "finetune --model beit --train synthetic:40 --steps 2 --batch 8";
 const SEGMENTER: Line = "segment-train --model beit --train synthetic:24 --steps 2 --batch 4 \
                          --set channels=8 --set auxiliary=4 --set short_side=32";
@@ -109,6 +111,13 @@ const WORKS: &[(&str, Line, &[&str])] = &[
         "finetune --model segmenter --train synthetic:20 --steps 1 --batch 4 --out seg3",
         &["seg3/model.safetensors"],
     ),
+    ("info_bert", "info bert", &[]),
+    (
+        "bert",
+        "bert --data images --val book.txt --steps 2 --batch 8 --set length=4 --set width=8 --set heads=2 --out bert2",
+        &["bert2/summary.json", "bert2/report.html", "bert2/model.safetensors"],
+    ),
+    ("bert_settings", "bert --print-config --set length=64", &[]),
     ("info_segmenter", "info segmenter", &[]),
     ("gradcheck", "gradcheck layer_norm --json g.json", &["g.json"]),
     (
@@ -155,6 +164,31 @@ const FAILS: &[(&str, Line, &str)] = &[
         "windows_with_gaps",
         "evaluate --model segmenter --data synthetic:6 --stride 33",
         "stride 33 leaves gaps between windows of 32x32",
+    ),
+    ("no_such_text", "bert --data nowhere --out new", "nowhere"),
+    ("text_is_short", "bert --data book.txt --set length=4096 --out new", "set a lower length"),
+    ("text_has_no_batch", "bert --data book.txt --batch 4096 --out new", "pieces of book.txt"),
+    (
+        "text_has_no_image_size",
+        "bert --data book.txt --set image_size=32 --out new",
+        "unknown key image_size",
+    ),
+    (
+        "text_is_always_compared",
+        "bert --data book.txt --verify-data --out new",
+        "unknown key verify_data",
+    ),
+    ("nothing_hidden", "fill --model bert whale", "no byte of the text is hidden"),
+    (
+        "hidden_text_is_long",
+        "fill --model bert a_whale_of_a_text_that_is_long",
+        "the model sees 24 at once",
+    ),
+    ("filled_by_an_encoder", "fill --model beit wh_le", "is an encoder, want a language model"),
+    (
+        "features_of_a_text",
+        "embed --model bert --data images --out new",
+        "is a language model, want an encoder",
     ),
     ("segment_by_a_classifier", "segment --model classifier synthetic:3 --out new", "a segmenter"),
     ("predict_by_a_segmenter", "predict --model segmenter synthetic:3", "is a segmenter"),
@@ -350,6 +384,8 @@ fn folder() -> &'static Path {
                 std::fs::create_dir(path.join(new)).unwrap();
             }
             std::fs::write(path.join("file"), "").unwrap();
+            let book = "the white whale swam round the ship, and round it swam again.\n".repeat(20);
+            std::fs::write(path.join("book.txt"), book).unwrap();
             for class in ["a", "b"] {
                 std::fs::create_dir_all(path.join("classes").join(class)).unwrap();
                 std::fs::write(path.join("classes").join(class).join("x.png"), "no image").unwrap();
@@ -377,6 +413,7 @@ fn folder() -> &'static Path {
                 (ENCODER, "beit"),
                 (CLASSIFIER, "classifier"),
                 (SEGMENTER, "segmenter"),
+                (BERT, "bert"),
             ] {
                 let output = beit(path, &format!("{line} --out {out}")).output().unwrap();
                 assert!(output.status.success(), "{line}: {}", text(&output));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 #[path = "reference/augment.rs"]
 mod augment;
+#[path = "reference/bert.rs"]
+mod bert;
 #[path = "reference/calibration.rs"]
 mod calibration;
 #[path = "reference/class_view.rs"]
@@ -57,6 +59,7 @@ fn main() {
     );
     let cases = [
         mim::trials,
+        bert::trials,
         calibration::trials,
         classifier::trials,
         dvae::trials,

@@ -2,6 +2,7 @@
 //! with the bytes of one that was not.
 
 mod ablate;
+mod bert;
 mod dino;
 mod finetune;
 mod moco;

@@ -10,6 +10,7 @@ pub mod embed;
 pub mod frozen;
 pub mod hard_codes;
 mod knn;
+pub mod language;
 pub mod latents;
 pub mod masked;
 pub mod opened;

@@ -4,6 +4,7 @@ mod ablate;
 mod bench;
 mod elbo;
 mod exchange;
+mod fill;
 mod pages;
 mod settings;
 mod uses;
@@ -13,9 +14,10 @@ pub use ablate::AblateArgs;
 pub use bench::{BenchCommand, OpsArgs, ReportArgs, StepArgs};
 pub use elbo::ElboArgs;
 pub use exchange::{ExportArgs, ImportArgs};
+pub use fill::FillArgs;
 pub use pages::{AtlasArgs, AttentionArgs, MapArgs, ReconstructArgs};
 pub use settings::{
-    FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs, ViewsArgs,
+    BertArgs, FinetuneArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs, TokenizerArgs, ViewsArgs,
 };
 pub use uses::{
     ArrayArgs, EmbedArgs, EvaluateArgs, PredictArgs, SegmentArgs, StreamArgs, TokenizeArgs,
@@ -65,6 +67,20 @@ pub enum Command {
                       `beit probe`, `beit finetune` and the others take it as they take one of `beit pretrain`."
     )]
     Mocov3(ViewsArgs),
+    /// Train BERT on the bytes of a text: the encoder of images says which bytes are hidden.
+    #[command(
+        after_help = "Example:\n  beit bert --data book.txt --out runs/bert\n\nThe report compares it with trigrams of the \
+                      same text; `beit fill` fills texts of one's own."
+    )]
+    Bert(BertArgs),
+    /// Say which bytes are hidden in a text: the text filled, and the most probable bytes of each place.
+    #[command(
+        after_help = "Examples:\n  beit fill --model runs/bert \"the wh_te wh_le\"\n  beit fill --model runs/bert \
+                      --mark @ --top 3 \"the wh@te whale\"\n\nEach mark is one byte, and a letter beyond \
+                      ASCII two or more. Hidden bytes are filled one by one, the surest first; the probabilities are \
+                      those while all are hidden."
+    )]
+    Fill(FillArgs),
     /// Train a pretrained encoder on as a classifier of labelled images.
     #[command(
         after_help = "Examples:\n  beit finetune --model runs/beit --train photos/train --val photos/val --out \

@@ -5,7 +5,7 @@ use crate::apply::probe::{ProbeSummary, Probed};
 use crate::apply::segment::SegmentFigures;
 use crate::apply::{probe as probing, probe};
 use crate::cli::args::{
-    FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs,
+    BertArgs, FinetuneArgs, GradcheckArgs, InfoArgs, PretrainArgs, ProbeArgs, SegmentTrainArgs,
     TokenizerArgs, ViewsArgs,
 };
 use crate::cli::device::{Chosen, on_device};
@@ -20,6 +20,7 @@ use crate::report::about::About;
 use crate::report::page::Page;
 use crate::run::{claim, install_interrupt, write_json};
 use crate::shown;
+use crate::train::bert::{BertSummary, LanguageTraining};
 use crate::train::dino::SelfDistillation;
 use crate::train::driver::train;
 use crate::train::finetune::Finetuning;
@@ -95,6 +96,11 @@ pub fn dino(args: &ViewsArgs) -> Result<()> {
 /// `beit mocov3`
 pub fn mocov3(args: &ViewsArgs) -> Result<()> {
     training!(args.resolve::<MocoRun>()?, args.run, Contrast<_>, print_views)
+}
+
+/// `beit bert`
+pub fn bert(args: &BertArgs) -> Result<()> {
+    training!(args.resolve()?, args.run, LanguageTraining<_>, print_bert)
 }
 
 /// `beit finetune`
@@ -281,6 +287,17 @@ pub fn print_views<F: ViewFigures>(s: &ViewsSummary<F>) {
         say!("  {name:<20} {value:>8}{unit}");
     }
     s.figures.collapse().into_iter().for_each(|text| say!("  {text}"));
+}
+
+/// The lines about a language model.
+pub fn print_bert(s: &BertSummary) {
+    let (bytes, pieces) = (s.figures.bytes, s.pieces);
+    say!("BERT, {bytes} chosen bytes of {pieces} pieces of text after {} steps", s.steps);
+    say!("  {:<20} {:>8} {:>8}", "", "model", "trigrams");
+    for [name, own, counts, unit] in s.in_words() {
+        say!("  {name:<20} {own:>8} {counts:>8} {unit}");
+    }
+    say!("  entropy of single bytes {:.3} nats, of 256 alike {:.3}", s.unigram_entropy, s.uniform);
 }
 
 /// The lines about a fine-tuned classifier.

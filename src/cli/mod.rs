@@ -16,6 +16,7 @@ mod device;
 mod elbo;
 mod evaluate;
 mod exchange;
+mod fill;
 mod pages;
 mod presets;
 mod segment;
@@ -71,6 +72,8 @@ fn run(command: Command) -> crate::Result<ExitCode> {
         Command::Pretrain(args) => commands::pretrain(&args).and(done),
         Command::Dino(args) => commands::dino(&args).and(done),
         Command::Mocov3(args) => commands::mocov3(&args).and(done),
+        Command::Bert(args) => commands::bert(&args).and(done),
+        Command::Fill(args) => fill::fill(&args).and(done),
         Command::Finetune(args) => commands::finetune(&args).and(done),
         Command::SegmentTrain(args) => commands::segment_train(&args).and(done),
         Command::Segment(args) => segment::segment(&args).and(done),

@@ -1,7 +1,7 @@
 //! What the settings are: of every preset as a table, of one command line as its `config.toml`.
 
 use crate::config::{
-    DinoRun, FinetuneRun, MocoRun, Preset, PretrainRun, ProbeRun, RunConfig, SegmentRun,
+    BertRun, DinoRun, FinetuneRun, MocoRun, Preset, PretrainRun, ProbeRun, RunConfig, SegmentRun,
     TokenizerRun, VaeRun, document, to_table,
 };
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::error::Result;
 pub fn presets() -> Result<()> {
     say!("{}\n{}", table::<TokenizerRun>()?, table::<VaeRun>()?);
     say!("{}\n{}", table::<PretrainRun>()?, table::<DinoRun>()?);
-    say!("{}", table::<MocoRun>()?);
+    say!("{}\n{}", table::<MocoRun>()?, table::<BertRun>()?);
     say!("{}\n{}", table::<FinetuneRun>()?, table::<SegmentRun>()?);
     say!("{}", table::<ProbeRun>()?);
     say!("\"\" is given on the command line; --print-config explains each setting");

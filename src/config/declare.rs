@@ -43,7 +43,8 @@ macro_rules! shared_settings {
 
 /// Declares the settings of a run: the struct, its keys and their documentation at once. The blocks in
 /// brackets are fields that hold shared settings; `use NAME` is where a shared key stands in
-/// `config.toml`, and `use NAME = "..."` what is said about it there.
+/// `config.toml`, and `use NAME = "..."` what is said about it there. A shared setting that stands nowhere is none of
+/// the command's: it keeps the preset's value.
 macro_rules! run_config {
     ($(#[$meta:meta])* $name:ident, $kind:literal, [$($block:ident: $shared:ident),+] {
         $(

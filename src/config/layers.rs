@@ -52,9 +52,13 @@ impl Layers {
             Some(name) => name.parse()?,
             None => Preset::Tiny,
         };
-        let mut table = saved.map_or_else(|| to_table(&C::preset(preset)), Ok)?;
-        table.retain(|name, _| C::KEYS.iter().any(|key| key.name == name));
+        let full = whole_table(&C::preset(preset))?;
+        let is_key = |name: &str| C::KEYS.iter().any(|key| key.name == name);
+        let mut table = saved.unwrap_or_else(|| full.clone());
+        table.retain(|name, _| is_key(name));
         table.extend(given);
+        // What the command has no key for stays as the preset has it.
+        table.extend(full.into_iter().filter(|(name, _)| !is_key(name)));
         let config: C = table.try_into().map_err(|e| Error::config(first_line(e.message())))?;
         config.validate()?;
         Ok(config)
@@ -63,9 +67,13 @@ impl Layers {
 
 /// The settings as the flat table that a run folder stores and compares, in the order of the keys.
 pub(crate) fn to_table<C: RunConfig>(config: &C) -> Result<Table> {
-    let mut table = Table::try_from(config)
-        .map_err(|e| Error::config(format!("settings are not TOML: {e}")))?;
+    let mut table = whole_table(config)?;
     Ok(C::KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect())
+}
+
+/// The same with the shared settings that the command has no key for, in no order.
+fn whole_table<C: RunConfig>(config: &C) -> Result<Table> {
+    Table::try_from(config).map_err(|e| Error::config(format!("settings are not TOML: {e}")))
 }
 
 /// `config.toml` as text: every key under the comment that explains it.

@@ -7,6 +7,7 @@
 //! preset, `--config` file, `--set key=value`, dedicated flags ([`Layers`]); the outcome is what a
 //! run folder stores and what `--resume` compares ([`same_run`]).
 
+mod bert;
 mod choice;
 mod declare;
 mod dino;
@@ -24,6 +25,7 @@ mod shared;
 mod tokenizer;
 mod vae;
 
+pub use bert::BertRun;
 pub use choice::{
     DiskFull, Freeze, LossDivisor, LossOver, PrecisionChoice, PretrainTarget, Recon, RelPos,
     Replace, TokenizerKind, ViewNormalise,

@@ -10,6 +10,9 @@ pub trait Dataset: Send + Sync + 'static {
     /// What one number stands for: an image with its label, its mask, its text.
     type Item;
 
+    /// What messages call several of them.
+    const ITEMS: &'static str = "images";
+
     /// Number of items, readable or not; never 0.
     fn len(&self) -> usize;
 
@@ -28,6 +31,8 @@ pub trait Dataset: Send + Sync + 'static {
 
 impl<D: Dataset> Dataset for Arc<D> {
     type Item = D::Item;
+
+    const ITEMS: &'static str = D::ITEMS;
 
     fn len(&self) -> usize {
         (**self).len()

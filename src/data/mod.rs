@@ -43,6 +43,7 @@ pub mod split;
 pub mod subset;
 pub mod survey;
 pub mod synthetic;
+pub mod text;
 
 pub use augment::{AugmentConfig, Views, two_views};
 pub use class_view::ClassViewConfig;
@@ -58,3 +59,4 @@ pub use patches::PatchGrid;
 pub use segment_view::SegmentViewConfig;
 pub use source::{Source, SourceOptions, Split};
 pub use subset::Subset;
+pub use text::Text;

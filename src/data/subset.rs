@@ -56,6 +56,8 @@ impl<D: Dataset> Subset<D> {
 impl<D: Dataset> Dataset for Subset<D> {
     type Item = D::Item;
 
+    const ITEMS: &'static str = D::ITEMS;
+
     fn len(&self) -> usize {
         self.chosen.as_ref().map_or_else(|| self.all.len(), Vec::len)
     }

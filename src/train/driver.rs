@@ -35,7 +35,8 @@ pub fn train<B: Backend, T: Task<B>>(
     }
     let task = T::new(bk, config)?;
     let (data, held) = sources(&task, config)?;
-    let length = Length::of(config, data.len())?;
+    let items = (data.len(), T::Data::ITEMS);
+    let length = Length::of(config, items)?;
     let (common, recipe) = (config.common(), config.recipe());
     let mut inputs = checksums("data", &*data, recipe.verify_data).to_vec();
     if let Some(held) = held.as_ref().filter(|_| recipe.val != Recipe::AUTO) {
@@ -70,7 +71,7 @@ pub fn train<B: Backend, T: Task<B>>(
         Some(checkpoint) => {
             continue_from(bk, &mut carried, &run, &checkpoint, (length, common.batch))?
         }
-        None => note(&length.plan(common.batch, data.len(), held.as_ref().map(Dataset::len))),
+        None => note(&length.plan(common.batch, items, held.as_ref().map(Dataset::len))),
     }
     if carried.micros.is_none() {
         fit(&mut carried)?;
@@ -152,10 +153,13 @@ fn images(trained: usize, held_out: Option<usize>) -> String {
 }
 
 /// What is trained on, and what is kept out of training to measure on.
-type Sources<D> = (Arc<Subset<D>>, Option<Subset<D>>);
+pub(super) type Sources<D> = (Arc<Subset<D>>, Option<Subset<D>>);
 
 /// Opens the data of a run.
-fn sources<B: Backend, T: Task<B>>(task: &T, config: &T::Config) -> Result<Sources<T::Data>> {
+pub(super) fn sources<B: Backend, T: Task<B>>(
+    task: &T,
+    config: &T::Config,
+) -> Result<Sources<T::Data>> {
     let Recipe { data, val, .. } = config.recipe();
     let all = Arc::new(task.open(data, Split::Train)?);
     let (train, held) = match val.as_str() {

@@ -17,13 +17,13 @@ pub struct Length {
 }
 
 impl Length {
-    /// The length of a run on so many items: `epochs` passes over them, or `steps` where that is 0.
-    pub fn of(config: &impl TrainConfig, items: usize) -> Result<Self> {
+    /// The length of a run on so many items of this name: `epochs` passes over them, or `steps` where that is 0.
+    pub fn of(config: &impl TrainConfig, (items, name): (usize, &str)) -> Result<Self> {
         let (common, recipe) = (config.common(), config.recipe());
         let (batch, per_epoch) = (common.batch, (items / common.batch) as u64);
         if per_epoch == 0 {
             return Err(Error::config(format!(
-                "batch {batch} is larger than the {items} images of {}; give --batch {items} or less",
+                "batch {batch} is larger than the {items} {name} of {}; give --batch {items} or less",
                 recipe.data
             )));
         }
@@ -42,15 +42,20 @@ impl Length {
         }
     }
 
-    /// What a run is going to do with so many items.
-    pub(super) fn plan(self, batch: usize, items: usize, held_out: Option<usize>) -> String {
+    /// What a run is going to do with so many items of this name.
+    pub(super) fn plan(
+        self,
+        batch: usize,
+        (items, name): (usize, &str),
+        held_out: Option<usize>,
+    ) -> String {
         let passes = self.total as f64 / self.per_epoch as f64;
         let held = match held_out {
             Some(count) => format!("{count} others are measured on"),
             None => "none are kept out of training to measure on".to_owned(),
         };
         let Self { total, .. } = self;
-        format!("{total} steps of {batch} images: {passes:.1} passes over {items} images; {held}")
+        format!("{total} steps of {batch} {name}: {passes:.1} passes over {items} {name}; {held}")
     }
 
     /// What is to be said about a run of fewer steps than anything is learnt in.

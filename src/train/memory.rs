@@ -3,7 +3,7 @@
 //! Weights, gradients and moments follow from the layout. What a sample takes is measured: the gradients
 //! of one sample and of two are made, and the device counts the bytes of its buffers.
 
-use crate::config::{Common, Recipe};
+use crate::config::{Common, Recipe, RunConfig};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::machine::{advise, free_disk, in_words};
@@ -153,6 +153,10 @@ impl PerSample {
         recipe: &Recipe,
     ) -> Result<usize> {
         let batch = common.batch;
+        let has = |name: &str| T::Config::KEYS.iter().any(|key| key.name == name);
+        let size = if has("image_size") { "image_size" } else { "length" };
+        let (cuts, raise) =
+            if has("accumulate") { (true, " raise accumulate,") } else { (false, "") };
         let Some(free) = bk.free_bytes() else { return Ok(recipe.accumulate.max(1)) };
         // The batch under way and the one that is made ahead.
         let waiting = 2.0 * batch as f64 * self.waiting;
@@ -174,16 +178,17 @@ impl PerSample {
         let words = |bytes: f64| in_words(bytes as u64);
         let too_much = |micros: usize, hint: String| {
             Err(Error::config(format!(
-                "a step takes about {} besides the weights, {} of them for the {} images that are computed at \
+                "a step takes about {} besides the weights, {} of them for the {} {} that are computed at \
                  once, and {} are free; {hint}",
                 words(needed(micros)),
                 words(at_once(micros)),
                 batch.div_ceil(micros),
+                T::Data::ITEMS,
                 in_words(free)
             )))
         };
         advise(format!(
-            "a step was expected to take {} besides the weights; lower batch or image_size, raise accumulate, or \
+            "a step was expected to take {} besides the weights; lower batch or {size},{raise} or \
              (pretrain) give --set recompute=true",
             words(needed(recipe.accumulate.max(1)))
         ));
@@ -201,14 +206,15 @@ impl PerSample {
             (0, Some(micros)) => say(micros),
             (0, None) => too_much(
                 batch,
-                "lower batch or image_size, or choose a smaller preset; pretrain has --set recompute=true"
-                    .into(),
+                format!(
+                    "lower batch or {size}, or choose a smaller preset; pretrain has --set recompute=true"
+                ),
             ),
             (set, _) if needed(set) <= free as f64 => say(set),
-            (set, Some(micros)) => {
+            (set, Some(micros)) if cuts => {
                 too_much(set, format!("--set accumulate={micros} fits, and so does leaving it out"))
             }
-            (set, None) => too_much(set, "lower batch or image_size, or choose a smaller preset".into()),
+            (set, _) => too_much(set, format!("lower batch or {size}, or choose a smaller preset")),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod ablate;
 mod annealing;
+pub mod bert;
 mod carried;
 mod cut;
 pub mod dino;

@@ -4,7 +4,7 @@
 mod mishaps;
 
 use crate::config::{Common, Recipe, RunConfig};
-use crate::data::{Loader, LoaderConfig, Subset};
+use crate::data::{Dataset, Loader, LoaderConfig, Subset};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::ops::adamw::AdamW;
@@ -42,17 +42,19 @@ type Settled<S> = Option<(Vec<S>, f64)>;
 /// What waits for the device, and how long the loop has waited, and for what.
 struct Pipeline<B: Backend, T: Task<B>> {
     flight: Option<InFlight<B, T>>,
-    images: f64,
+    items: f64,
     device: f64,
 }
 
 impl<B: Backend, T: Task<B>> Pipeline<B, T> {
     /// Which of the two a run waits for.
     fn say(&self) {
-        let binds = if self.images > self.device { "images bind" } else { "device binds" };
+        let items = T::Data::ITEMS;
+        let binds =
+            if self.items > self.device { format!("{items} bind") } else { "device binds".into() };
         note(&format!(
-            "waited {:.1} s for images and {:.1} s for the device: the {binds}",
-            self.images, self.device
+            "waited {:.1} s for {items} and {:.1} s for the device: the {binds}",
+            self.items, self.device
         ));
     }
 }
@@ -109,7 +111,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             }
         }
         if !self.bad.is_empty() {
-            note(&format!("{} unreadable images were skipped", self.bad.len()));
+            note(&format!("{} unreadable {} were skipped", self.bad.len(), T::Data::ITEMS));
         }
         Ok(())
     }
@@ -118,14 +120,14 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
         let total = self.length.total;
         let mut loader = self.loader()?;
         let mut progress = Progress::new(T::Config::KIND, total, self.carried.state.step, "steps");
-        let mut pipeline = Pipeline { flight: None, images: 0.0, device: 0.0 };
+        let mut pipeline = Pipeline { flight: None, items: 0.0, device: 0.0 };
         let checkpoint_every = self.length.every(self.recipe.checkpoint_every);
         let validate_every = self.length.every(self.recipe.validate_every);
         if self.carried.validation_due {
             self.validate(run)?;
         }
         while self.carried.state.step < total {
-            let batch = timed(&mut pipeline.images, || loader.next_batch())?;
+            let batch = timed(&mut pipeline.items, || loader.next_batch())?;
             for (&index, reason) in loader.bad_images() {
                 let line = format!("skipped: {reason}");
                 if self.bad.insert(index, reason.clone()).is_none() && is_news(&line) {

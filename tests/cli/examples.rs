@@ -1,7 +1,7 @@
 //! The examples of every command's help, run on small sources and models, or, where they take minutes or
 //! a GPU, only parsed.
 
-use super::{ENCODER, SMALL_SEGMENTER, TOKENIZER, beit, folder, text};
+use super::{BERT, ENCODER, SMALL_SEGMENTER, TOKENIZER, beit, folder, text};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
 
@@ -55,6 +55,7 @@ const INPUTS: &[(&str, &str)] = &[
     ("synthetic:500", "synthetic:20"),
     ("runs/tokenizer", "tokenizer"),
     ("runs/beit", "beit"),
+    ("runs/bert", "bert"),
     ("runs/classifier", "classifier"),
     ("runs/segmenter", "segmenter"),
     ("ADEChallengeData2016/", "synthetic:20"),
@@ -104,6 +105,10 @@ impl SmallExample {
         match command {
             "train-tokenizer" => line += &format!(" --epochs{}", options(TOKENIZER)),
             "pretrain" => line += &format!(" --epochs{}", options(ENCODER)),
+            "bert" => {
+                line +=
+                    &format!(" --steps{}", BERT.split_once("--steps").map_or("", |(_, rest)| rest))
+            }
             "probe" => line += " --epochs 2",
             "dino" | "mocov3" | "finetune" => line += " --steps 2 --batch 8",
             "segment-train" => line += SMALL_SEGMENTER,

@@ -2,7 +2,7 @@
 
 use super::values::word;
 use crate::config::{
-    FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
+    BertRun, FinetuneRun, Freeze, Layers, PretrainRun, RunConfig, SegmentRun, TokenizerKind,
 };
 use crate::error::Result;
 use crate::run::Begin;
@@ -178,6 +178,32 @@ pub struct ViewsArgs {
 impl ViewsArgs {
     /// The settings of the run.
     pub fn resolve<C: RunConfig>(&self) -> Result<C> {
+        self.run.resolve(&[("data", self.data.as_deref())])
+    }
+}
+
+/// Arguments of `bert`.
+#[derive(Args)]
+#[command(
+    mut_arg("val", |arg| arg.value_name("TEXT").help(
+        "Text to measure on while training, like that to train on, or none [default: some pieces of that to train on]"
+    )),
+    mut_arg("batch", |arg| arg.help("Pieces of one optimizer step")),
+    mut_arg("verify_data", |arg| arg.hide(true)), // All bytes of a text are read, and compared.
+    mut_arg("set", |arg| arg.help("One setting; may be repeated, as in --set lr=0.001 --set length=64")),
+)]
+pub struct BertArgs {
+    /// The text: a file, or a folder of files, in any encoding.
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["print_config", "resume"])]
+    data: Option<String>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl BertArgs {
+    /// The settings of the run.
+    pub fn resolve(&self) -> Result<BertRun> {
         self.run.resolve(&[("data", self.data.as_deref())])
     }
 }
