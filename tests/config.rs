@@ -1,6 +1,9 @@
 //! Settings: layers, ranges, suggestions, and that what is written comes back.
 
-use beit::config::{Layers, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun, document};
+use beit::config::{
+    BertRun, DinoRun, Layers, MocoRun, Preset, PretrainRun, ProbeRun, RunConfig, TokenizerRun,
+    document,
+};
 use std::io::Write;
 use toml::Value;
 
@@ -55,6 +58,44 @@ fn every_preset_is_valid_and_comes_back_from_its_file() {
         check::<PretrainRun>(preset);
         check::<ProbeRun>(preset);
     }
+}
+
+#[test]
+fn what_a_command_has_no_key_for_stays_as_the_preset_has_it() {
+    fn check<C: RunConfig + PartialEq + std::fmt::Debug>(unlisted: &[&str], value: &str) {
+        for preset in Preset::NAMES {
+            let config = C::preset(preset.parse().unwrap());
+            config.validate().unwrap();
+            let all = toml::Table::try_from(&config).unwrap();
+            let listed = |name: &&str| C::KEYS.iter().any(|key| key.name == *name);
+            let mut others: Vec<&str> =
+                all.keys().map(|name| &**name).filter(|n| !listed(n)).collect();
+            others.sort_unstable();
+            assert_eq!(others, unlisted, "{}", C::KIND);
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let text = document(&config).unwrap();
+            assert!(unlisted.iter().all(|name| !text.contains(&format!("\n{name} ="))), "{text}");
+            file.write_all(text.as_bytes()).unwrap();
+            let layers = Layers { file: Some(file.path().to_path_buf()), ..Layers::default() };
+            assert_eq!(layers.resolve::<C>().unwrap(), config);
+        }
+        for name in unlisted {
+            let text = set(&[&format!("{name}={value}")]).resolve::<C>().unwrap_err().to_string();
+            assert!(text.starts_with(&format!("unknown key {name} for {}", C::KIND)), "{text}");
+        }
+    }
+    check::<DinoRun>(&["ema"], "0.5");
+    check::<MocoRun>(&["accumulate"], "1");
+    let of_images = [
+        "decode_memory",
+        "flip",
+        "image_size",
+        "max_bad",
+        "orientation",
+        "patch_size",
+        "verify_data",
+    ];
+    check::<BertRun>(&of_images, "1");
 }
 
 #[test]

@@ -75,7 +75,6 @@ run_config! {
         use clip = "Bound of the global gradient norm; 0 is off (3, of each tensor by itself, in the original).";
         use skip_steps;
         use retreats;
-        use ema = "0: the teacher is the running average of the weights, and momentum its coefficient.";
         use flip;
         /// Mean and deviation of the views: half (0.5, 0.5) or imagenet (the original).
         normalise: Normalise = Choice(Normalise::WORDS);
@@ -198,11 +197,6 @@ impl DinoRun {
         if self.local_min > self.crop_between {
             let (least, most) = (self.local_min, self.crop_between);
             return err(format!("local_min {least} is above crop_between {most}"));
-        }
-        if self.recipe.ema > 0.0 {
-            return err(
-                "the teacher is the running average of the weights here; leave ema at 0".into()
-            );
         }
         Ok(())
     }

@@ -22,7 +22,6 @@ run_config! {
         use batch =
             "Images of one optimizer step (4096 in the original). All are computed at once, because each view is told"
             "from those of all other images.";
-        use accumulate = "1: a batch is never cut.";
         use recompute;
         use image_size = "Height and width of the views in pixels.";
         use patch_size;
@@ -129,13 +128,6 @@ impl MocoRun {
     fn check(&self) -> Result<()> {
         self.recipe.check(&self.common)?;
         self.moco().validate()?;
-        if self.recipe.accumulate != 1 {
-            return Err(Error::config(format!(
-                "accumulate = {} would cut the batch, all of whose images are told from each other; leave it at 1, and \
-                 lower batch or give --set recompute=true where memory is short",
-                self.recipe.accumulate
-            )));
-        }
         if self.common.batch < 2 {
             return Err(Error::config(
                 "batch 1 has no other image to tell a view from; give --batch 2 or more",
