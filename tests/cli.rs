@@ -114,7 +114,7 @@ const WORKS: &[(&str, Line, &[&str])] = &[
     ("info_bert", "info bert", &[]),
     (
         "bert",
-        "bert --data images --val book.txt --steps 2 --batch 8 --set length=4 --set width=8 --set heads=2 --out bert2",
+        "bert --data texts --val book.txt --steps 2 --batch 8 --set length=4 --set width=8 --set heads=2 --out bert2",
         &["bert2/summary.json", "bert2/report.html", "bert2/model.safetensors"],
     ),
     ("bert_settings", "bert --print-config --set length=64", &[]),
@@ -385,7 +385,10 @@ fn folder() -> &'static Path {
             }
             std::fs::write(path.join("file"), "").unwrap();
             let book = "the white whale swam round the ship, and round it swam again.\n".repeat(20);
-            std::fs::write(path.join("book.txt"), book).unwrap();
+            std::fs::write(path.join("book.txt"), &book).unwrap();
+            std::fs::create_dir_all(path.join("texts/more")).unwrap();
+            std::fs::write(path.join("texts/more/book.md"), book).unwrap();
+            std::fs::write(path.join("texts/none.bin"), [0; 64]).unwrap();
             for class in ["a", "b"] {
                 std::fs::create_dir_all(path.join("classes").join(class)).unwrap();
                 std::fs::write(path.join("classes").join(class).join("x.png"), "no image").unwrap();

@@ -6,7 +6,6 @@ use crate::cli::device::{Chosen, on_device};
 use crate::cli::on_threads;
 use crate::config::PrecisionChoice;
 use crate::error::Result;
-use crate::run::work_begins;
 
 /// Prints the text filled, and a line for each hidden byte.
 pub fn fill(args: &FillArgs) -> Result<()> {
@@ -15,7 +14,6 @@ pub fn fill(args: &FillArgs) -> Result<()> {
     let FilledText { bytes, blanks } = on_threads(args.threads, || {
         on_device!(chosen, bk => {
             let OpenedBert { model, w } = OpenedBert::open(&bk, &args.model)?;
-            work_begins();
             filled(&bk, (&model, &w), &marked, args.top.into())
         })
     })?;

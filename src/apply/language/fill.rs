@@ -5,6 +5,7 @@ use crate::models::bert::{Bert, TextBatch};
 use crate::models::config::BertConfig;
 use crate::ops::Backend;
 use crate::params::{Ctx, Params};
+use crate::run::work_begins;
 
 use crate::tensor::Ids;
 
@@ -73,6 +74,7 @@ pub fn fill<B: Backend>(
             "the text has {length} bytes, the model sees {own} at once: give a part of it"
         )));
     }
+    work_begins();
     let short = (length < own).then(|| model.shorter(bk, w, length));
     let (model, w) = short.as_ref().map_or((model, w), |(model, w)| (model, w));
     let (mut blanks, mut first) = (Vec::new(), true);
