@@ -49,12 +49,12 @@ impl Met {
 
     fn add(&mut self, text: &[u8]) {
         text.iter().for_each(|&c| self.bytes[usize::from(c)] += 1);
-        for pair in text.array_windows::<2>() {
-            let [b, c] = pair.map(usize::from);
+        for pair in text.windows(2) {
+            let [b, c] = [pair[0], pair[1]].map(usize::from);
             self.pairs[b * V + c] += 1;
             self.after_one[b] += 1;
         }
-        for &[a, b, c] in text.array_windows::<3>() {
+        for [a, b, c] in triples(text) {
             *self.triples.entry([a, b, c]).or_default() += 1;
             *self.after_two.entry([a, b]).or_default() += 1;
         }
@@ -75,6 +75,11 @@ impl Met {
         let q3 = share(met(self.triples.get(&[a, b, c])), met(self.after_two.get(&[a, b])), q2);
         [q0, q1, q2, q3]
     }
+}
+
+/// Each three bytes in a row.
+fn triples(text: &[u8]) -> impl Iterator<Item = [u8; 3]> {
+    text.windows(3).map(|three| [three[0], three[1], three[2]])
 }
 
 /// Weights of the first so many levels that make these numbers most likely.
@@ -111,7 +116,7 @@ impl ByteCounts {
             if levels[0].len() >= FITTED {
                 break;
             }
-            for &[a, b, c] in bytes.array_windows::<3>() {
+            for [a, b, c] in triples(&bytes) {
                 let seen = [[None, None], [None, Some(b)], [Some(a), Some(b)]];
                 levels.iter_mut().zip(seen).for_each(|(all, seen)| all.push(met.levels(seen, c)));
             }
