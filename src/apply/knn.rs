@@ -26,7 +26,7 @@ pub(super) fn share_equal(a: &[u32], b: &[u32]) -> f64 {
 }
 
 /// The classes of `test` by k nearest neighbours by cosine, each voting with exp(cosine / 0.07), as in DINO
-/// (arXiv 2104.14294, appendix A, after Wu et al. 2018).
+/// (arXiv 2104.14294, appendix A, after Wu et al. 2018). Of equal votes the lowest class wins.
 pub(super) fn knn_predictions(
     train: &FeatureTable,
     test: &FeatureTable,
@@ -34,6 +34,18 @@ pub(super) fn knn_predictions(
     classes: usize,
     k: usize,
 ) -> Vec<u32> {
+    let best = |row: &[f32]| {
+        let votes = votes(row, &train.labels, classes, k);
+        let ahead = |best: (usize, f32), (class, &vote): (usize, &f32)| {
+            if vote > best.1 { (class, vote) } else { best }
+        };
+        votes.iter().enumerate().fold((0, f32::MIN), ahead).0 as u32
+    };
+    cosines(train, test, block).chunks_exact(train.images()).map(best).collect()
+}
+
+/// Cosines `[test,train]` of features.
+fn cosines(train: &FeatureTable, test: &FeatureTable, block: usize) -> Vec<f32> {
     let unit = |rows: &[f32]| -> Vec<f32> {
         let normalise = |row: &[f32]| {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
@@ -50,26 +62,23 @@ pub(super) fn knn_predictions(
     let c = ArrayViewMut2::from_shape((m, n), cosine.as_mut_slice()).expect("fits");
     gemm(1.0, view(&a, m).view(), view(&b, n).t(), 0.0, c);
     cosine
-        .chunks_exact(n)
-        .map(|row| {
-            let mut nearest: Vec<usize> = (0..n).collect();
-            let k = k.min(n);
-            let order = |&i: &usize, &j: &usize| row[j].total_cmp(&row[i]).then(i.cmp(&j));
-            if k < n {
-                nearest.select_nth_unstable_by(k - 1, order);
-            }
-            let mut votes = vec![0.0f32; classes];
-            nearest[..k].sort_unstable();
-            for &i in &nearest[..k] {
-                votes[train.labels[i] as usize] += ((row[i] - 1.0) / 0.07).exp();
-            }
-            let best = votes
-                .iter()
-                .enumerate()
-                .fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best });
-            best.0 as u32
-        })
-        .collect()
+}
+
+/// Votes of the k nearest for each class, exp((cosine - 1) / 0.07) each: the factor is the same for all.
+fn votes(cosines: &[f32], labels: &[u32], classes: usize, k: usize) -> Vec<f32> {
+    let n = labels.len();
+    let mut nearest: Vec<usize> = (0..n).collect();
+    let k = k.min(n);
+    let order = |&i: &usize, &j: &usize| cosines[j].total_cmp(&cosines[i]).then(i.cmp(&j));
+    if k < n {
+        nearest.select_nth_unstable_by(k - 1, order);
+    }
+    let mut votes = vec![0.0f32; classes];
+    nearest[..k].sort_unstable();
+    for &i in &nearest[..k] {
+        votes[labels[i] as usize] += ((cosines[i] - 1.0) / 0.07).exp();
+    }
+    votes
 }
 
 #[cfg(test)]
@@ -100,5 +109,29 @@ mod tests {
         let test = table(&[[1.0, 0.0]], &[0]);
         assert_eq!(knn_predictions(&train, &test, 0, 3, 2), [1]);
         assert_eq!(knn_predictions(&train, &test, 0, 3, 9), [1]);
+    }
+
+    /// Case 16, `knn/*`: 9 rows of 4 among 30, k = 5, votes in double precision.
+    #[test]
+    fn votes_are_those_of_the_fixture() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/16_baselines.safetensors");
+        let bytes = std::fs::read(path).expect("a fixture");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+        let of = |name: &str| file.tensor(&format!("knn/{name}")).expect("there").data();
+        let f32s = |name| of(name).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let ids = |name| -> Vec<u32> {
+            of(name).as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()
+        };
+        let (labels, wanted) = (ids("in/labels"), ids("out/pred"));
+        let train = FeatureTable { blocks: vec![f32s("in/train")], labels, width: 4 };
+        let test = FeatureTable { blocks: vec![f32s("in/test")], labels: wanted.clone(), width: 4 };
+        assert_eq!(knn_predictions(&train, &test, 0, 4, 5), wanted);
+        let all = cosines(&train, &test, 0);
+        let found = all.chunks_exact(30).flat_map(|row| votes(row, &train.labels, 4, 5));
+        let scores = of("out/scores").as_chunks().0.iter().map(|b| f64::from_le_bytes(*b));
+        for (i, (found, score)) in found.zip(scores).enumerate() {
+            let wanted = score * (-1.0f64 / 0.07).exp();
+            assert!((f64::from(found) - wanted).abs() <= 1e-5 * wanted, "{i}: {found}, {wanted}");
+        }
     }
 }
