@@ -316,7 +316,7 @@ const FAILS: &[(&str, Line, &str)] = &[
     ("no_model", "info empty", "empty"),
     (
         "probe_classes_differ",
-        "probe --model beit --train left --test right",
+        "probe --model beit --train left --test right --out new",
         "train and test have different classes: only train has \"a\"; only test has \"d\", \"e\"; \
          --common-classes probes with the 2 that both have",
     ),

@@ -18,7 +18,7 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::report::about::About;
 use crate::report::page::Page;
-use crate::run::{claim, install_interrupt, write_json};
+use crate::run::{claim, install_interrupt, vacant, write_json};
 use crate::shown;
 use crate::train::bert::{BertSummary, LanguageTraining};
 use crate::train::dino::SelfDistillation;
@@ -126,7 +126,7 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
         return print_config(&config);
     }
     let chosen = Chosen::open(config.common.device, config.common.precision)?;
-    let _lock = args.out.as_deref().map(claim).transpose()?;
+    args.out.as_deref().map_or(Ok(()), vacant)?;
     let summary = on_threads(config.common.threads, || {
         on_device!(chosen, bk => {
             let probed = Probed::open(&bk, &config.model, config.common.preset, config.common.seed)?;
@@ -135,6 +135,7 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     })?;
     print_probe(&summary);
     if let Some(out) = &args.out {
+        let _lock = claim(out)?;
         write_json(&out.join("summary.json"), &summary)?;
         let about = About {
             device: chosen.describe(),

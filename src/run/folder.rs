@@ -314,11 +314,17 @@ fn again(path: &Path, checkpoint: Option<&Checkpoint>) -> Result<String> {
 /// Takes a new or empty folder for the results of a command that cannot be continued; it stays locked
 /// while the result lives.
 pub fn claim(path: &Path) -> Result<Lock> {
+    vacant(path)?;
+    lock(path)
+}
+
+/// Refuses a folder that is not empty, and makes none: for what may yet turn out to be impossible.
+pub fn vacant(path: &Path) -> Result<()> {
     refuse_file(path)?;
     if !is_empty(path)? {
         return Err(not_empty(path, "give an empty or new folder"));
     }
-    lock(path)
+    Ok(())
 }
 
 fn refuse_file(path: &Path) -> Result<()> {

@@ -19,7 +19,7 @@ mod powerloss;
 pub use crate::atomic::{PendingFile, write_atomic, write_atomic_with, write_json};
 pub use crate::progress::{Progress, is_news, note, note_with_work, work_begins};
 pub use checkpoint::{Checkpoint, load_newest, write_checkpoint};
-pub use folder::{Begin, Lock, Opened, RunDir, claim};
+pub use folder::{Begin, Lock, Opened, RunDir, claim, vacant};
 pub use interrupt::{
     install_interrupt, interrupt_status, interrupted, not_interrupted, survive_file_limit,
 };
