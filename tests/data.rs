@@ -146,6 +146,28 @@ fn batches_depend_neither_on_threads_nor_on_resuming() {
 }
 
 #[test]
+fn repeated_views_of_an_image_stand_side_by_side() {
+    let source = Arc::new(Source::synthetic(23, 16, Split::Train, 4));
+    let run = |repeats, threads, (epoch, step), count| -> Vec<Batch<_>> {
+        let cfg = LoaderConfig { threads, epoch, step, repeats, ..LoaderConfig::new(5, 9) };
+        let sample = |item: Labelled, epoch: u32| (item.index, epoch);
+        let mut loader = Loader::new(source.clone(), cfg, sample).unwrap();
+        assert_eq!(loader.steps_per_epoch(), 4);
+        (0..count).map(|_| loader.next_batch().unwrap()).collect()
+    };
+    let once: Vec<_> = run(1, 1, (0, 0), 8).into_iter().flat_map(|b| b.items).collect();
+    let all = run(3, 1, (0, 0), 8);
+    // Slot p of an epoch: the image at place p / 3 of its order, drawn as in epoch 3 e + p mod 3.
+    for (slot, item) in all.iter().flat_map(|b| b.items.iter().copied()).enumerate() {
+        let (epoch, place) = (slot / 20, slot % 20);
+        let drawn = (3 * epoch + place % 3) as u32;
+        assert_eq!(item, (once[epoch * 20 + place / 3].0, drawn), "slot {slot}");
+    }
+    assert_eq!(run(3, 4, (0, 0), 8), all);
+    assert_eq!(run(3, 2, (1, 1), 3), all[5..]);
+}
+
+#[test]
 fn a_panic_in_the_sample_function_reaches_the_caller() {
     let source = Arc::new(Source::synthetic(4, 8, Split::Train, 0));
     let sample = |_: Labelled, _: u32| -> u8 { panic!("in a sample") };

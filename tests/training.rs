@@ -248,6 +248,7 @@ const CLASSIFIER: &[&str] = &[
     "--set=accumulate=2",
     "--set=ema=0.9",
     "--set=erase=0.5",
+    "--set=repeats=2",
 ];
 
 /// From nothing, in seconds.

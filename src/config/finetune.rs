@@ -80,6 +80,9 @@ run_config! {
         /// Where the box of cutmix ends: even_side, as in timm 0.3.2 (the original's), or full_side, as in later
         /// versions.
         mix_box: BoxRule = Choice(BoxRule::WORDS);
+        /// Views of one image that a batch has side by side, each with its own draws (repeated augmentation: 3 in DeiT,
+        /// 1, which is off, in the original); an epoch keeps its steps and shows so many times fewer images.
+        repeats: usize = Int(1, 16);
         /// Zeros around a training image that has the view's size already, of which a window is taken in place of
         /// a random resized crop; 0 resizes all images; not set means 4 for views of 32 pixels or less (the
         /// original's rule), else 0.
@@ -151,6 +154,7 @@ impl FinetuneRun {
             mix_switch: 0.5,
             mix_mode: MixMode::Batch,
             mix_box: BoxRule::EvenSide,
+            repeats: 1,
             pad: None,
             interpolation: Interpolation::Bicubic,
             rand_augment: "rand-m9-mstd0.5-inc1".to_owned(),

@@ -5,6 +5,7 @@ use super::key::nearest;
 /// Another name and ours: of torch, timm, transformers, and the original code's command line.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("learning_rate", "lr"),
+    ("repeated_aug", "repeats"),
     ("base_lr", "lr"),
     ("peak_lr", "lr"),
     ("max_lr", "lr"),

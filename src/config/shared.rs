@@ -205,7 +205,8 @@ shared_settings! {
     Downstream {
         /// The model to start from: a run folder or a file of an encoder, a classifier or a segmenter, or scratch.
         model: String = Text;
-        /// A run folder or a file whose encoder's sizes a model from `scratch` takes; empty for those of the preset.
+        /// A run folder or a file whose encoder's sizes a model from `scratch` takes, or vit, those of the preset in a
+        /// plain ViT: absolute positions alone and no layer scale; empty for those of the preset.
         like: String = Text;
         /// Whether each block is computed again in backward, which takes less memory and about a third
         /// more time. Never changes a result.
@@ -225,6 +226,8 @@ shared_settings! {
 impl Downstream {
     /// `model` of a run that starts from nothing.
     pub const SCRATCH: &str = "scratch";
+    /// `like` of a plain ViT (arXiv 2010.11929) at the sizes of the preset.
+    pub const VIT: &str = "vit";
 
     pub(super) fn check(&self) -> Result<()> {
         if self.like.is_empty() || self.model == Self::SCRATCH {

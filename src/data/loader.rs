@@ -4,7 +4,9 @@
 //! Slot `p` of epoch `e` shows image `order(seed, e)[p]`. If that one cannot be read, the slot shows
 //! the next readable one of the order instead, so the number of steps and the place of every other
 //! image stay what they were. All of this is a function of (seed, epoch, slot) and the files, hence
-//! the same for any number of threads and after any resume.
+//! the same for any number of threads and after any resume. With repeated augmentation (arXiv 1901.09335, `samplers.py` of
+//! DeiT), R slots in a row show the image `order(seed, e)[p / R]`, each as the sample function makes it in another epoch,
+//! `e·R + p mod R`: an epoch has as many steps as before, of R times fewer images.
 //!
 //! Thread `t` of `T` makes the slots `t, t + T, t + 2T, ...` and hands them over through a bounded
 //! channel of its own; the consumer takes them in turn. That keeps the order without sorting and
@@ -36,12 +38,23 @@ pub struct LoaderConfig {
     pub epoch: u32,
     /// Step within that epoch of the first batch.
     pub step: usize,
+    /// Slots in a row that show one image, each made anew; at least 1.
+    pub repeats: usize,
 }
 
 impl LoaderConfig {
     /// One thread, one batch ahead, at most 1 % unreadable, from the start.
     pub fn new(batch: usize, seed: u64) -> Self {
-        Self { batch, seed, threads: 1, prefetch: batch, max_bad: 0.01, epoch: 0, step: 0 }
+        Self {
+            batch,
+            seed,
+            threads: 1,
+            prefetch: batch,
+            max_bad: 0.01,
+            epoch: 0,
+            step: 0,
+            repeats: 1,
+        }
     }
 }
 
@@ -142,6 +155,7 @@ impl<T: Send + 'static> Loader<T> {
         }
         let threads = cfg.threads.max(1);
         let per_epoch = images / cfg.batch * cfg.batch;
+        let repeats = cfg.repeats.max(1);
         let slot = u64::from(cfg.epoch) * per_epoch as u64 + (cfg.step * cfg.batch) as u64;
         let sample = Arc::new(sample);
         let mut channels = Vec::with_capacity(threads);
@@ -159,8 +173,10 @@ impl<T: Send + 'static> Loader<T> {
                         order = (epoch, epoch_order(images, seed, epoch));
                     }
                     let position = (slot % per_epoch as u64) as usize;
-                    let candidates = order.1.iter().cycle().skip(position).take(tries.min(images));
-                    let made = make(&*source, candidates, |item| sample(item, epoch));
+                    let (place, repeat) = (position / repeats, (position % repeats) as u32);
+                    let candidates = order.1.iter().cycle().skip(place).take(tries.min(images));
+                    let drawn = epoch * repeats as u32 + repeat;
+                    let made = make(&*source, candidates, |item| sample(item, drawn));
                     if sender.send(made).is_err() {
                         return; // the loader was dropped
                     }

@@ -111,6 +111,12 @@ impl EncoderConfig {
         Self { width, mlp_width: 4 * width, ..self }
     }
 
+    /// The same as a plain ViT (arXiv 2010.11929): absolute positions alone, and no layer scale.
+    pub fn plain(self) -> Self {
+        let (shared_rel_pos_bias, rel_pos_bias) = (false, false);
+        Self { shared_rel_pos_bias, rel_pos_bias, abs_pos: true, layer_scale: 0.0, ..self }
+    }
+
     /// What each block is made of.
     pub fn block(&self) -> BlockConfig {
         BlockConfig {

@@ -167,6 +167,10 @@ impl<B: Backend> Task<B> for Finetuning<B> {
         }
     }
 
+    fn repeats(&self) -> usize {
+        self.config.repeats
+    }
+
     fn bytes(&self, sample: &ClassSample) -> usize {
         4 * (sample.view.len() + sample.target.len())
     }

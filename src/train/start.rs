@@ -18,7 +18,8 @@ pub(super) struct StartModel {
 }
 
 impl StartModel {
-    /// Reads the model, and the sizes of its encoder at the run's size; from scratch, those of `like` or of the preset.
+    /// Reads the model, and the sizes of its encoder at the run's size; from scratch, those of `like` or of the preset,
+    /// which is a plain ViT's where that is asked for.
     /// The encoder has a table of relative positions in each block, where it has any: so the original fine-tunes,
     /// whatever was pretrained.
     pub(super) fn read(config: &Downstream, preset: Preset) -> Result<(Self, EncoderConfig)> {
@@ -28,8 +29,10 @@ impl StartModel {
             let model = open(model)?;
             let encoder = encoder_of(&model)?.clone();
             (Some(model), encoder, None)
-        } else if like.is_empty() {
-            (None, preset.beit().encoder, Some(preset.normalise()))
+        } else if like.is_empty() || like == Downstream::VIT {
+            let sizes = preset.beit().encoder;
+            let sizes = if like.is_empty() { sizes } else { sizes.plain() };
+            (None, sizes, Some(preset.normalise()))
         } else {
             let model = open(like)?;
             (None, encoder_of(&model)?.clone(), model.normalise)

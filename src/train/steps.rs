@@ -174,6 +174,7 @@ impl<B: Backend, T: Task<B>> Loop<'_, B, T> {
             step: (step % per_epoch) as usize,
             max_bad: self.common.max_bad,
             threads,
+            repeats: self.task.repeats(),
             ..LoaderConfig::new(self.common.batch, self.common.seed)
         };
         Loader::new(self.data.clone(), config, self.task.sampler())

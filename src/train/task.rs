@@ -165,6 +165,10 @@ pub trait Task<B: Backend>: Sync + Sized {
     fn sampler(
         &self,
     ) -> impl Fn(<Self::Data as Dataset>::Item, u32) -> Self::Sample + Send + Sync + 'static;
+    /// Samples in a row that are made of one item, each as in another epoch.
+    fn repeats(&self) -> usize {
+        1
+    }
     /// Bytes of a sample that waits for its step.
     fn bytes(&self, sample: &Self::Sample) -> usize;
     /// The batch of a step from its samples: room to mix them. Random choices follow from `at`.

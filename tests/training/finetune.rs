@@ -225,3 +225,30 @@ fn mixed_images_are_what_their_targets_say() {
     let other = Task::<Bk>::collate(&task, plain, at(6));
     assert!(again[0].view == mixed[0].view && other[0].view != mixed[0].view);
 }
+
+#[test]
+fn a_plain_vit_starts_from_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(Path::new("scratch"), "synthetic:16");
+    config.downstream.like = "vit".into();
+    config.validate().unwrap();
+    run(&config, folder.path());
+    let ModelConfig::Classifier(sizes) = load_model(folder.path()).unwrap().config else {
+        panic!("no classifier")
+    };
+    let tiny = Preset::Tiny.beit().encoder;
+    let drop_path = config.downstream.drop_path;
+    assert_eq!(sizes.encoder, EncoderConfig { drop_path, ..tiny.clone().plain() });
+    let names: Vec<String> = tensors(folder.path()).into_keys().collect();
+    let has = |part: &str| names.iter().any(|name| name.contains(part));
+    assert!(has("pos_embed") && !has("gamma") && !has("relative_position"), "{names:?}");
+    // What is not said is BEiT's.
+    assert!(tiny.layer_scale > 0.0 && tiny.rel_pos_bias | tiny.shared_rel_pos_bias);
+    // A model that is read has sizes of its own.
+    config.downstream.model = "runs/beit".into();
+    let refused = config.validate().unwrap_err().to_string();
+    assert!(
+        refused.starts_with("like = \"vit\" says the sizes of a model from scratch"),
+        "{refused}"
+    );
+}
