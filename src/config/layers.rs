@@ -48,7 +48,8 @@ impl Layers {
         for (name, value) in &self.flags {
             given.insert((*name).to_owned(), find::<C>(name)?.check(value.clone())?);
         }
-        let preset = match given.get("preset").and_then(Value::as_str) {
+        let preset = given.get("preset").or_else(|| saved.as_ref()?.get("preset"));
+        let preset = match preset.and_then(Value::as_str) {
             Some(name) => name.parse()?,
             None => Preset::Tiny,
         };

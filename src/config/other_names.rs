@@ -100,7 +100,7 @@ pub(super) fn key_suggestion(given: &str, keys: &[&'static str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PretrainRun, ProbeRun, RunConfig, TokenizerRun};
+    use crate::config::{FinetuneRun, PretrainRun, ProbeRun, RunConfig, TokenizerRun};
 
     fn keys<C: RunConfig>() -> Vec<&'static str> {
         C::KEYS.iter().map(|key| key.name).collect()
@@ -108,7 +108,12 @@ mod tests {
 
     #[test]
     fn every_other_name_leads_to_a_key() {
-        let commands = [keys::<TokenizerRun>(), keys::<PretrainRun>(), keys::<ProbeRun>()];
+        let commands = [
+            keys::<TokenizerRun>(),
+            keys::<PretrainRun>(),
+            keys::<FinetuneRun>(),
+            keys::<ProbeRun>(),
+        ];
         for (other, key) in OTHER_NAMES {
             let with: Vec<_> = commands.iter().filter(|keys| keys.contains(key)).collect();
             assert!(!with.is_empty(), "{key} is no key");

@@ -118,12 +118,16 @@ pub fn same_run(saved: &Table, now: &Table, allowed: &[String]) -> Result<Vec<Ch
 /// in before; keys that are not listed here had the preset's.
 const ADDED: &[(&str, i64, &str)] = &[("val", 2, "\"none\""), ("orientation", 2, "\"stored\"")];
 
+/// Commands and keys that they once had, which could have one value alone.
+const DROPPED: &[(&str, &str)] = &[("dino", "ema"), ("mocov3", "accumulate")];
+
 /// The settings of a run folder. A key that its version had not yet has the value that was built in then.
 pub(crate) fn saved_settings<C: RunConfig>(
     path: &Path,
     note: &mut impl FnMut(String),
 ) -> Result<Table> {
     let (format, mut saved) = read_versioned::<C>(path)?;
+    saved.retain(|key, _| !DROPPED.contains(&(C::KIND, key)));
     for key in C::KEYS {
         let Some(value) = saved.get_mut(key.name) else { continue };
         *value = key.check(value.clone()).map_err(|e| Error::format(path, e.to_string()))?;
@@ -162,6 +166,7 @@ fn completed(mut saved: Table, format: i64, preset: Table, added: &[(&str, i64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{DinoRun, MocoRun, document};
 
     fn table(text: &str) -> Table {
         toml::from_str(text).unwrap()
@@ -243,6 +248,27 @@ mod tests {
         let old = completed(saved.clone(), 1, preset.clone(), &added);
         assert_eq!(old, table("lr = 0.1\nturn = false\nmore = 3"));
         assert_eq!(completed(saved, 2, preset, &added), table("lr = 0.1\nturn = true\nmore = 3"));
+    }
+
+    #[test]
+    fn a_key_that_was_dropped_is_no_difference() {
+        fn check<C: RunConfig>(dropped: &str) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let config = C::preset(Preset::Small);
+            let text = document(&config).unwrap();
+            std::fs::write(file.path(), format!("{text}{dropped}\n")).unwrap();
+            let saved = saved_settings::<C>(file.path(), &mut |_| ()).unwrap();
+            assert_eq!(
+                same_run(&saved, &to_table(&config).unwrap(), &[]).unwrap(),
+                [],
+                "{dropped}"
+            );
+            let mut other = saved.clone();
+            other.insert("unknown".into(), 1.into());
+            same_run(&other, &to_table(&config).unwrap(), &[]).unwrap_err();
+        }
+        check::<DinoRun>("ema = 0.0");
+        check::<MocoRun>("accumulate = 1");
     }
 
     #[test]
