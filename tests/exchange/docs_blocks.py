@@ -11,6 +11,7 @@ library said of them. The page gives DALL-E's modules at the published sizes; he
 import re
 import sys
 import tempfile
+import types
 from os import chdir
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+sys.modules.setdefault("requests", types.ModuleType("requests"))  # DALL-E's package imports it for downloads
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
 NAMES = {
     "classifier-hf": "hf_classifier_shared_square/hf",
@@ -26,10 +28,10 @@ NAMES = {
     "classifier-timm": "timm_shared_pth/timm",
     "beit-timm": "hf_masked_shared_square/timm",
     "unilm": "timm_shared_pth/unilm",
-    "unilm-segmenter": "hf_segmenter_shared_square/unilm",
     "classifier-onnx": "timm_shared_pth/onnx",
     "tokenizer-dalle": "dalle/dalle",
 }
+SEGMENTER = PAGE.parents[1] / "tests" / "fixtures" / "15_weights" / "unilm_seg.pth"  # the original's own
 PUBLISHED = ["n_hid=256, n_blk_per_group=2, vocab_size=8192", "n_init=128"]
 SMALL = ["n_hid=64, n_blk_per_group=1, vocab_size=512", "n_init=8"]
 
@@ -95,6 +97,8 @@ def main():
         chdir(folder)
         for name, target in NAMES.items():
             Path(name).symlink_to(models / target)
+        Path("unilm-segmenter").mkdir()
+        Path("unilm-segmenter/model.pth").symlink_to(SEGMENTER)
         lines = [judge(block, models) for block in blocks]
         chdir("/")
     print(f"the {len(blocks)} blocks of Python in docs/weights.md run, {sum(lines)} lines")
