@@ -46,6 +46,18 @@ fn close<T: Real>(got: &[f64], want: &[f64], what: &str) {
     }
 }
 
+/// Within what rounding can do to sums of so many products, in any order: `sizes` are the sums of their absolute values.
+/// A sum that comes to little is as far off as its terms are large, and another processor adds them in another order.
+fn as_rounded<T: Real>(got: &[f64], want: &[f64], sizes: &[f64], terms: usize, what: &str) {
+    let unit = if T::from_f64(1e-9) + T::ONE == T::ONE { 2f64.powi(-24) } else { 2f64.powi(-53) };
+    // Both factors and the product are rounded, then every sum, and in f64 the sums that are written out, too.
+    let share = 2.0 * (terms + 3) as f64 * unit;
+    assert_eq!((got.len(), sizes.len()), (want.len(), want.len()), "{what}");
+    for (i, (a, b)) in got.iter().zip(want).enumerate() {
+        assert!((a - b).abs() <= share * sizes[i], "{what}: element {i} is {a}, expected {b}");
+    }
+}
+
 fn linear_at<T: Real>(rows: usize, input: usize, output: usize) {
     let bk = Cpu::<T>::new();
     let (p, layout) = parameters(&[("weight", &[output, input]), ("bias", &[output])]);
@@ -58,25 +70,31 @@ fn linear_at<T: Real>(rows: usize, input: usize, output: usize) {
     let y = bk.linear_forward(&xt, &w, &linear);
     let dyt = Tensor::from_f64(&bk, &dy, &[rows, output]);
     let dx = bk.linear_backward(&xt, &w, &linear, &dyt, &mut g);
-    let mut want = (vec![0.0; rows * output], vec![0.0; rows * input], vec![0.0; host.len()]);
+    // The sums, and those of absolute values.
+    let mut sums = [rows * output, rows * input, host.len()].map(|n| [vec![0.0; n], vec![0.0; n]]);
+    let mut add = |of: usize, at: usize, term: f64| {
+        sums[of][0][at] += term;
+        sums[of][1][at] += term.abs();
+    };
     for r in 0..rows {
         for o in 0..output {
             let d = dy[r * output + o];
-            want.0[r * output + o] += host[output * input + o];
-            want.2[output * input + o] += d;
+            add(0, r * output + o, host[output * input + o]);
+            add(2, output * input + o, d);
             for i in 0..input {
-                want.0[r * output + o] += x[r * input + i] * host[o * input + i];
-                want.1[r * input + i] += d * host[o * input + i];
-                want.2[o * input + i] += d * x[r * input + i];
+                add(0, r * output + o, x[r * input + i] * host[o * input + i]);
+                add(1, r * input + i, d * host[o * input + i]);
+                add(2, o * input + i, d * x[r * input + i]);
             }
         }
     }
-    let size = format!("linear {rows} x {input} -> {output}");
-    close::<T>(&y.to_f64(&bk), &want.0, &size);
-    close::<T>(&dx.to_f64(&bk), &want.1, &format!("{size}, dx"));
     let g = compact(&layout, &g.to_host(&bk));
     let g: Vec<f64> = g.iter().map(|x| x.to_f64()).collect();
-    close::<T>(&g, &want.2, &format!("{size}, dw"));
+    let found = [("y", y.to_f64(&bk), input + 1), ("dx", dx.to_f64(&bk), output), ("dw", g, rows)];
+    for ((name, got, terms), [want, sizes]) in found.into_iter().zip(&sums) {
+        let what = format!("linear {rows} x {input} -> {output}, {name}");
+        as_rounded::<T>(&got, want, sizes, terms, &what);
+    }
 }
 
 #[test]
